@@ -1,0 +1,70 @@
+# The road from a fresh checkout to captions: `make help` lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SAMPLE := data/sample
+RUN ?= runs/sample
+MODELS ?= models/bmt
+SERVER ?= 127.0.0.1:8500
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.DEFAULT_GOAL := help
+.PHONY: help install sample train evaluate export serve caption test lint types dist clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+install: $(VENV)/.installed  ## Make the virtual environment with the tested versions
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, found " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+sample: $(SAMPLE)/sample.json  ## Generate the offline sample in COCO's layout
+
+$(SAMPLE)/sample.json: | install
+	$(BIN)/bmt sample --out $(SAMPLE)
+
+train: install sample  ## Set up, train on the sample, evaluate, export, caption six pictures
+	$(BIN)/bmt train --preset sample --out $(RUN) \
+		--captions $(SAMPLE)/captions_train.json --images $(SAMPLE)/images/train \
+		--val-captions $(SAMPLE)/captions_val.json --val-images $(SAMPLE)/images/val
+	$(MAKE) --no-print-directory evaluate export
+	$(BIN)/bmt caption --captioner $(RUN)/captioner --grid $(RUN)/captions.png \
+		$$(ls $(SAMPLE)/images/val/*.jpg | head -6)
+
+evaluate: install  ## Score the captions of the sample's validation pictures
+	$(BIN)/bmt evaluate --captioner $(RUN)/captioner --out $(RUN) \
+		--captions $(SAMPLE)/captions_val.json --images $(SAMPLE)/images/val \
+		--facts $(SAMPLE)/facts_val.json
+
+export: install  ## Export the captioner as the next version in models/bmt
+	$(BIN)/bmt export --captioner $(RUN)/captioner --out $(MODELS)
+
+serve: install  ## Serve the latest exported version on port 8500
+	$(BIN)/bmt serve --models $(MODELS)
+
+caption: install  ## Ask the server for a caption: make caption IMAGE=photo.jpg
+	@test -n "$(IMAGE)" || { echo "make caption: IMAGE=photo.jpg is missing" >&2; exit 2; }
+	@$(BIN)/bmt request $(IMAGE) --server $(SERVER)
+
+test: install  ## Run all tests
+	$(BIN)/python -m pytest
+
+lint: install  ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install  ## Check types
+	$(BIN)/mypy bmt_keras
+	$(BIN)/mypy export serving
+
+dist: install  ## Build the wheel and check what is in it
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --outdir dist .
+	$(BIN)/python tests/check_wheel.py dist
+
+clean:  ## Remove what was built (not data, runs and models)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

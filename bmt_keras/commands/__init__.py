@@ -1,0 +1,61 @@
+"""The command line: one file a command, imports of Keras inside them."""
+
+import logging
+import os
+import sys
+
+import typer
+
+from bmt_keras.commands.caption import caption
+from bmt_keras.commands.evaluate import evaluate
+from bmt_keras.commands.export import export
+from bmt_keras.commands.prepare import prepare
+from bmt_keras.commands.request import request
+from bmt_keras.commands.sample import sample
+from bmt_keras.commands.serve import serve
+from bmt_keras.commands.train import train
+from bmt_keras.errors import InputError
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    help="Image captioning with masked language models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (
+    sample,
+    prepare,
+    train,
+    evaluate,
+    caption,
+    export,
+    serve,
+    request,
+):
+    app.command()(command)
+
+
+def main() -> None:
+    """Runs `bmt`; bad input ends in one sentence and exit code 2."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        app()
+    except InputError as err:
+        _end(str(err), BAD_INPUT)
+    except KeyboardInterrupt:
+        _end("Interrupted; the same command goes on.", INTERRUPTED)
+    except Exception as err:
+        # Known only once a serving command has been loaded.
+        errors = sys.modules.get("bmt_keras.serving.errors")
+        if errors is None or not isinstance(err, errors.ServingError):
+            raise
+        _end(str(err), BAD_INPUT)
+
+
+def _end(message: str, code: int) -> None:
+    print(f"bmt: {message}", file=sys.stderr)
+    sys.exit(code)

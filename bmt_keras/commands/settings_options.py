@@ -1,0 +1,67 @@
+"""Every field of the settings as an option of a command."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from bmt_keras.settings import Settings
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds an option for each field of `Settings` to a typer command.
+
+    The command receives them as one keyword argument `overrides`, a
+    dictionary by field name with None where the option was not given.
+
+    Args:
+        command: A function whose last parameter is `overrides`.
+
+    Returns:
+        The function that typer is to register.
+    """
+    fields = dataclasses.fields(Settings)
+    own = [
+        parameter
+        for parameter in inspect.signature(command).parameters.values()
+        if parameter.name != "overrides"
+    ]
+
+    def run(**arguments: Any) -> None:
+        overrides = {field.name: arguments.pop(field.name) for field in fields}
+        command(**arguments, overrides=overrides)
+
+    options = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=_option(field),
+        )
+        for field in fields
+    ]
+    keyword_only = inspect.Parameter.KEYWORD_ONLY
+    signature = inspect.Signature(
+        [each.replace(kind=keyword_only) for each in own] + options
+    )
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {
+        name: parameter.annotation
+        for name, parameter in signature.parameters.items()
+    }
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    return run
+
+
+def _option(field: "dataclasses.Field[Any]") -> Any:
+    kind: Any = field.type
+    return Annotated[
+        kind | None,
+        typer.Option(
+            help=field.metadata["help"],
+            show_default=False,
+            rich_help_panel="Settings (default: the preset's)",
+        ),
+    ]

@@ -1,0 +1,94 @@
+"""`bmt train`: from photos and captions to a captioner."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bmt_keras.commands import inputs
+from bmt_keras.commands.progress import show_progress
+from bmt_keras.commands.quiet import load_tensorflow
+from bmt_keras.commands.settings_options import with_settings
+
+
+@with_settings
+def train(
+    captions: inputs.Captions,
+    images: inputs.Images,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    preset: Annotated[
+        str, typer.Option(help="sample, small, notebook or coco.")
+    ] = "sample",
+    val_captions: inputs.ValCaptions = None,
+    val_images: inputs.ValImages = None,
+    val_share: inputs.ValShare = 0.2,
+    limit: inputs.Limit = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the photos' cache; by default in --out."),
+    ] = None,
+    checkpoint_steps: Annotated[
+        int, typer.Option(min=1, help="Steps between checkpoints.")
+    ] = 200,
+    keep_checkpoints: Annotated[
+        int, typer.Option(min=1, help="Checkpoints kept, besides the best.")
+    ] = 3,
+    skip_bad: inputs.SkipBad = False,
+    *,
+    overrides: dict[str, Any],
+) -> None:
+    """Train a captioner; the same command goes on after a stop."""
+    from bmt_keras.presets import resolve_settings
+
+    settings = resolve_settings(preset, overrides)
+    photos, val_photos = inputs.read_both_sides(
+        captions,
+        images,
+        val_captions=val_captions,
+        val_images=val_images,
+        val_share=val_share,
+        limit=limit,
+        seed=settings.seed,
+    )
+    load_tensorflow()
+    import keras
+
+    from bmt_keras import training
+    from bmt_keras.commands.evaluate import write_evaluation
+    from bmt_keras.models import build_image_encoder
+    from bmt_keras.plots import plot_history
+
+    training.claim_run_folder(out, settings)
+    tokenizer = training.make_tokenizer(settings, photos)
+    keras.utils.set_random_seed(settings.seed)
+    image_encoder = build_image_encoder(settings)
+    with show_progress("Reading photos") as on_progress:
+        data = training.prepare_data(
+            photos,
+            val_photos,
+            training.feature_source(settings, image_encoder),
+            cache=cache or out / "cache",
+            skip_bad=skip_bad,
+            on_progress=on_progress,
+        )
+    captioner = training.train_captioner(
+        data,
+        settings,
+        tokenizer=tokenizer,
+        image_encoder=image_encoder,
+        out=out,
+        checkpoint_steps=checkpoint_steps,
+        keep_checkpoints=keep_checkpoints,
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+    plot_history(out / "history.csv", out / "curves.png")
+    rows = data.val_features.rows
+    good = [photo for photo in val_photos if photo.image_id in rows]
+    written = captioner.caption_features(
+        data.val_features.array[[rows[photo.image_id] for photo in good]]
+    )
+    ids = [photo.image_id for photo in good]
+    texts = [caption.text for caption in written]
+    write_evaluation(out, good, dict(zip(ids, texts, strict=True)))
+    typer.echo(f"{out / 'captioner'}: the captioner")

@@ -1,0 +1,28 @@
+"""Names that the exported model, its servers and its clients agree on.
+
+The module holds strings alone, so that a client needs neither TensorFlow
+Serving's nor Keras' sources to speak to a served captioner.
+"""
+
+# === Signatures ===
+SERVING_DEFAULT = "serving_default"
+EMBED_IMAGE = "embed_image"
+CAPTION_EMBEDDING = "caption_embedding"
+MASKED_LM = "masked_lm"
+
+# === Inputs ===
+IMAGE_BYTES = "image_bytes"  # (batch,) string: an encoded photo
+IMAGE_EMBEDDING = "image_embedding"  # (batch, ...) float32
+TOKEN_IDS = "token_ids"  # (batch, length) int32, also an output
+PADDING_MASK = "padding_mask"  # (batch, length) int32: 1 token, 0 padding
+
+# === Outputs ===
+CAPTION = "caption"  # (batch,) string
+SCORE = "score"  # (batch,) float32: mean log-probability a token, in nats
+TOKEN_SCORES = "token_scores"  # (batch, length) float32, 0 at padding
+ERROR = "error"  # (batch,) string, empty where the row is good
+LOGITS = "logits"  # (batch, length, vocabulary_size) float32
+
+# === Defaults ===
+MODEL_NAME = "bmt"
+GRPC_PORT = 8500

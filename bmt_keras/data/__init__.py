@@ -1,0 +1,1 @@
+"""From photos and captions on disk to batches."""

@@ -1,0 +1,119 @@
+"""One way from an encoded photo to pixels, for training and for serving.
+
+The TensorFlow ops below give what OpenCV gives for
+`cv2.imread(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)` followed by
+`cv2.cvtColor(…, cv2.COLOR_BGR2RGB)` and `cv2.resize(…)`, within one level of
+255, and can be exported.
+"""
+
+import tensorflow as tf
+
+# Raised when the pixels of a photo change, so that old caches are refused.
+PREPROCESSING_VERSION = 1
+
+UNDECODABLE = "not a decodable image (JPEG, PNG, GIF, BMP or WebP expected)"
+
+
+def decode_rgb(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Decodes one photo.
+
+    JPEG's inverse cosine transform is set to the accurate one, which OpenCV
+    uses; TensorFlow's own default differs by several levels. An EXIF rotation
+    is ignored, as is an alpha channel; of an animation the first frame counts.
+
+    Args:
+        image_bytes: string, (). JPEG, PNG, GIF, BMP or WebP.
+
+    Returns:
+        uint8, (height, width, 3), RGB.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The bytes are none of these formats.
+    """
+    pixels = tf.cond(
+        tf.io.is_jpeg(image_bytes),
+        lambda: tf.io.decode_jpeg(
+            image_bytes, channels=3, dct_method="INTEGER_ACCURATE"
+        ),
+        lambda: tf.io.decode_image(
+            image_bytes, channels=3, expand_animations=False
+        ),
+    )
+    return tf.ensure_shape(pixels, (None, None, 3))
+
+
+def resize_pixels(pixels: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Resizes bilinearly, without antialiasing, as OpenCV's default does.
+
+    Args:
+        pixels: uint8, (..., height, width, 3).
+        height: Wanted height in pixels.
+        width: Wanted width in pixels.
+
+    Returns:
+        uint8, (..., height, width, 3), rounded to whole levels as OpenCV does.
+    """
+    resized = tf.image.resize(pixels, (height, width), method="bilinear")
+    return tf.cast(tf.round(resized), tf.uint8)
+
+
+def read_pixels(image_bytes: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Decodes one photo and resizes it.
+
+    Args:
+        image_bytes: string, ().
+        height: Wanted height in pixels.
+        width: Wanted width in pixels.
+
+    Returns:
+        uint8, (height, width, 3), RGB.
+    """
+    return resize_pixels(decode_rgb(image_bytes), height, width)
+
+
+def read_pixels_or_error(
+    image_bytes: tf.Tensor, height: int, width: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes and resizes a batch of photos, of which some may be broken.
+
+    A decoding op that fails takes the whole batch with it. A `tf.data` map can
+    drop what fails, so each photo gets a data set of its own that falls back
+    to a black picture. The ops are TensorFlow's own and run in a SavedModel.
+
+    Args:
+        image_bytes: string, (batch,).
+        height: Wanted height in pixels.
+        width: Wanted width in pixels.
+
+    Returns:
+        Two tensors: uint8, (batch, height, width, 3), black where the photo is
+        broken; and string, (batch,), empty where the photo is good.
+    """
+
+    def read(row: tf.Tensor) -> tf.data.Dataset:
+        fallback = tf.data.Dataset.from_tensors(
+            (
+                tf.zeros((height, width, 3), tf.uint8),
+                tf.strings.format(
+                    UNDECODABLE + "; received {} bytes.", tf.strings.length(row)
+                ),
+            )
+        )
+        return (
+            tf.data.Dataset.from_tensors(row)
+            .map(lambda one: (read_pixels(one, height, width), ""))
+            .ignore_errors()
+            .concatenate(fallback)
+            .take(1)
+        )
+
+    # A spare row keeps an empty batch from being an empty data set.
+    rows = tf.concat([image_bytes, [""]], axis=0)
+    pixels, errors = (
+        tf.data.Dataset.from_tensor_slices(rows)
+        .interleave(read, cycle_length=4, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(tf.size(rows, out_type=tf.int64))
+        .get_single_element()
+    )
+    pixels = tf.ensure_shape(pixels, (None, height, width, 3))
+    return pixels[:-1], errors[:-1]

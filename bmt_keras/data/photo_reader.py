@@ -1,0 +1,91 @@
+"""Photos on disk to pixels, read ahead, with the broken ones told apart."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from bmt_keras.data.coco import Photo
+from bmt_keras.data.images import read_pixels_or_error
+from bmt_keras.errors import InputError
+
+_LOGGER = logging.getLogger(__name__)
+_NAMED = 5  # so many broken photos are named in a message
+
+
+def decode_photos(
+    photos: Sequence[Photo], *, height: int, width: int, batch_size: int = 16
+) -> Iterator[tuple[Sequence[Photo], np.ndarray, list[str]]]:
+    """Reads photos batch by batch, ahead of the consumer.
+
+    Args:
+        photos: The photos.
+        height: Wanted height in pixels.
+        width: Wanted width in pixels.
+        batch_size: Photos in a batch.
+
+    Yields:
+        The batch's photos; their pixels, uint8, (batch, height, width, 3); and
+        their errors, empty where a photo is good.
+    """
+
+    def read(paths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return read_pixels_or_error(
+            tf.ensure_shape(
+                tf.numpy_function(_read_files, [paths], tf.string), (None,)
+            ),
+            height,
+            width,
+        )
+
+    dataset = (
+        tf.data.Dataset.from_tensor_slices([str(p.path) for p in photos])
+        .batch(batch_size)
+        .map(read, num_parallel_calls=2)
+        .prefetch(2)
+    )
+    for step, (pixels, errors) in enumerate(dataset.as_numpy_iterator()):
+        batch = photos[step * batch_size : (step + 1) * batch_size]
+        messages = [
+            error.decode() if photo.path.is_file() else "no such file"
+            for photo, error in zip(batch, errors, strict=True)
+        ]
+        yield batch, pixels, messages
+
+
+def _read_files(paths: np.ndarray) -> np.ndarray:
+    """Reads files; one that cannot be read counts as empty, so broken."""
+
+    def read(path: bytes) -> bytes:
+        try:
+            return Path(path.decode()).read_bytes()
+        except OSError:
+            return b""
+
+    return np.array([read(path) for path in paths], dtype=object)
+
+
+def report_unreadable(
+    bad: Sequence[str], total: int, *, skip_bad: bool
+) -> None:
+    """Names photos that cannot be read.
+
+    Args:
+        bad: Paths with what is wrong.
+        total: Photos in all.
+        skip_bad: Only log them.
+
+    Raises:
+        InputError: There are some and they are not to be skipped.
+    """
+    if not bad:
+        return
+    named = "; ".join(bad[:_NAMED]) + ("; …" if len(bad) > _NAMED else "")
+    found = f"{len(bad)} of {total} photos cannot be read: {named}"
+    if not skip_bad:
+        raise InputError(
+            f"{found}. Mend them, or leave them out by --skip-bad."
+        )
+    _LOGGER.warning("%s. They are left out.", found)

@@ -1,0 +1,250 @@
+"""Scores of captions against references, without Java, Keras or TensorFlow.
+
+BLEU, ROUGE-L and CIDEr-D come from `pycocoevalcap`, on words split by
+`bmt_keras.caption_text`. Its class `Cider` computes what the paper and the
+COCO server call CIDEr-D: n-gram counts clipped to the reference's, and a
+Gaussian penalty (sigma 6) on the difference in length. Document frequencies
+come from the references at hand, so that a score compares only with scores
+on the same photos. The modules used here read no file and unpickle nothing.
+
+A captioner that ignores its photo may still score well. Two numbers tell:
+`distinct`, the share of different captions, and the scores with the suffix
+`_shuffled`, in which every photo has another photo's caption. A captioner
+that looks has a shuffled score far below its own.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.rouge.rouge import Rouge
+
+from bmt_keras.atomic import write_atomically
+from bmt_keras.caption_text import split_caption
+from bmt_keras.errors import InputError
+
+_Sentences = dict[int, list[str]]
+_IDS_SHOWN = 5
+_DIGITS = 6
+
+
+def evaluate_captions(
+    predictions: Mapping[int, str],
+    references: Mapping[int, Sequence[str]],
+    *,
+    seed: int = 0,
+    is_true: Callable[[int, str], bool] | None = None,
+) -> dict[str, float]:
+    """Scores captions, and shuffled captions for comparison.
+
+    Args:
+        predictions: One caption a photo, by photo id.
+        references: At least one caption by people a photo, for the same ids.
+        seed: Seed of the shuffle.
+        is_true: A rule that says whether a caption is true of a photo, where
+            the truth is known, as it is for generated pictures.
+
+    Returns:
+        The scores of `score_captions` and `cider_d_shuffled`; with `is_true`
+        also `truth` and `truth_shuffled`, shares in [0, 1].
+
+    Raises:
+        InputError: If predictions and references do not fit together.
+    """
+    scores = score_captions(predictions, references)
+    shuffled = shuffle_predictions(predictions, seed)
+    scores["cider_d_shuffled"] = _score_cider_d(
+        _join_references(references), _join_predictions(shuffled)
+    )
+    if is_true is not None:
+        scores["truth"] = share_true(predictions, is_true)
+        scores["truth_shuffled"] = share_true(shuffled, is_true)
+    return scores
+
+
+def score_captions(
+    predictions: Mapping[int, str], references: Mapping[int, Sequence[str]]
+) -> dict[str, float]:
+    """Scores captions against references.
+
+    An empty caption is a bad caption, not an error. References without a word
+    are left out: ROUGE-L would give full marks to an empty caption for them.
+
+    Args:
+        predictions: One caption a photo, by photo id.
+        references: At least one caption by people a photo, for the same ids.
+
+    Returns:
+        `bleu_1` to `bleu_4` over all photos (brevity penalty from the closest
+        reference), `rouge_l` (beta 1.2) and `distinct`, all in [0, 1], and
+        `cider_d` in [0, 10], which is 0 for a single photo, because no word
+        then tells one photo from another.
+
+    Raises:
+        InputError: If there is no photo, an id has only a prediction or only
+            references, or a photo has no reference with a word.
+        TypeError: If a photo's references are one string.
+
+    Reference:
+        Papineni et al. 2002 (BLEU); Lin 2004 (ROUGE-L); Vedantam et al. 2015,
+        https://arxiv.org/abs/1411.5726 (CIDEr-D). The clipping of CIDEr-D
+        works on n-gram counts, as in its authors' code, where the paper's
+        formula has frequencies.
+    """
+    _check_ids(predictions, references)
+    expected = _join_references(references)
+    received = _join_predictions(predictions)
+    # verbose=0: it prints to the standard output otherwise.
+    bleu, _ = Bleu(4).compute_score(expected, received, verbose=0)
+    rouge_l, _ = Rouge().compute_score(expected, received)
+    captions = [caption for [caption] in received.values()]
+    return {
+        **{f"bleu_{n}": float(score) for n, score in enumerate(bleu, start=1)},
+        "rouge_l": float(rouge_l),
+        "cider_d": _score_cider_d(expected, received),
+        "distinct": len(set(captions)) / len(captions),
+    }
+
+
+def shuffle_predictions(
+    predictions: Mapping[int, str], seed: int
+) -> dict[int, str]:
+    """Gives every photo the caption of another photo.
+
+    The photos are put on a ring in random order, and each takes the caption
+    of the next; a single photo keeps its own.
+
+    Args:
+        predictions: One caption a photo, by photo id.
+        seed: Seed of the order, which does not depend on that of the mapping.
+
+    Returns:
+        Every caption once, by photo id.
+    """
+    ids = sorted(predictions)
+    order = np.random.default_rng(seed).permutation(len(ids))
+    following = np.roll(order, -1)
+    return {
+        ids[taker]: predictions[ids[giver]]
+        for taker, giver in sorted(zip(order, following, strict=True))
+    }
+
+
+def share_true(
+    predictions: Mapping[int, str], is_true: Callable[[int, str], bool]
+) -> float:
+    """Returns the share of captions, in [0, 1], that a rule finds true.
+
+    Args:
+        predictions: One caption a photo, by photo id.
+        is_true: Called with a photo id and its caption.
+
+    Raises:
+        InputError: If there is no prediction.
+    """
+    if not predictions:
+        raise InputError("Scores need at least one prediction. Received: none.")
+    verdicts = [bool(is_true(*item)) for item in predictions.items()]
+    return sum(verdicts) / len(verdicts)
+
+
+def write_coco_results(
+    path: str | Path, predictions: Mapping[int, str]
+) -> None:
+    """Writes captions in COCO's results format, whole or not at all.
+
+    Args:
+        path: The JSON file: a list of `{"image_id": ..., "caption": ...}`,
+            sorted by id.
+        predictions: One caption a photo, by photo id.
+    """
+    results = [
+        {"image_id": int(image_id), "caption": predictions[image_id]}
+        for image_id in sorted(predictions)
+    ]
+    with write_atomically(path) as file:
+        json.dump(results, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
+def write_metrics(path: str | Path, metrics: Mapping[str, float]) -> None:
+    """Writes numbers as JSON, sorted by name, whole or not at all.
+
+    Args:
+        path: The JSON file.
+        metrics: Finite numbers by name. They are rounded to 6 digits.
+
+    Raises:
+        ValueError: If a number is infinite or not a number.
+    """
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise ValueError(
+                f"Metrics must be finite numbers. Received: {name}={value}"
+            )
+    rounded = {
+        name: value if isinstance(value, int) else round(float(value), _DIGITS)
+        for name, value in metrics.items()
+    }
+    with write_atomically(path) as file:
+        json.dump(rounded, file, indent=2, sort_keys=True)
+        file.write("\n")
+
+
+def _score_cider_d(references: _Sentences, predictions: _Sentences) -> float:
+    cider_d, _ = Cider().compute_score(references, predictions)
+    return float(cider_d)
+
+
+def _join_predictions(predictions: Mapping[int, str]) -> _Sentences:
+    return {
+        image_id: [" ".join(split_caption(predictions[image_id]))]
+        for image_id in sorted(predictions)
+    }
+
+
+def _join_references(references: Mapping[int, Sequence[str]]) -> _Sentences:
+    sentences = {}
+    for image_id in sorted(references):
+        texts = references[image_id]
+        if isinstance(texts, str):
+            raise TypeError(
+                "The references of a photo must be a sequence of captions. "
+                f"Received {texts!r} for photo {image_id}."
+            )
+        split = [split_caption(text) for text in texts]
+        sentences[image_id] = [" ".join(words) for words in split if words]
+    if empty := [key for key, texts in sentences.items() if not texts]:
+        raise InputError(
+            "Every photo needs a reference with at least one word. Received "
+            f"none for {_name_ids(empty)}."
+        )
+    return sentences
+
+
+def _check_ids(
+    predictions: Mapping[int, str], references: Mapping[int, Sequence[str]]
+) -> None:
+    if not predictions and not references:
+        raise InputError("Scores need at least one prediction. Received: none.")
+    found = []
+    if missing := references.keys() - predictions.keys():
+        found.append(f"no prediction for {_name_ids(missing)}")
+    if extra := predictions.keys() - references.keys():
+        found.append(f"no reference for {_name_ids(extra)}")
+    if found:
+        raise InputError(
+            "Predictions and references must be of the same photos. "
+            f"Received {' and '.join(found)}."
+        )
+
+
+def _name_ids(ids: Iterable[int]) -> str:
+    ids = sorted(ids)
+    shown = ", ".join(str(image_id) for image_id in ids[:_IDS_SHOWN])
+    rest = len(ids) - _IDS_SHOWN
+    return f"photo {shown}" + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,291 @@
+"""The masked language model that sees a photo."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from bmt_keras.layers import (
+    BimodalFusion,
+    CrossAttentionFusion,
+    LengthHead,
+    MaskedTokenHead,
+    MaskedTokenLoss,
+    TokenMasking,
+)
+
+
+@keras.saving.register_keras_serializable(package="bmt_keras")
+class BimodalMaskedLM(keras.Model):
+    """Fills the masked tokens of a photo's caption.
+
+    A functional model: ALBERT's states of the tokens and the photo's embedding
+    are fused, and a head tied to ALBERT's token embedding gives the
+    vocabulary's logits at the asked positions. Its `train_step` masks tokens
+    by itself, so that it is fitted on whole captions.
+
+    Args:
+        text_encoder: A `keras_nlp.models.AlbertBackbone`.
+        fusion: A `BimodalFusion` as wide as the token embedding, or a
+            `CrossAttentionFusion`.
+        masking: A `TokenMasking`, used by `fit` and `evaluate`.
+        image_embedding_shape: Shape of a photo's embedding, without batch.
+            Taken from `image_encoder` if that is given.
+        image_encoder: A model from pixels (batch, height, width, 3) to
+            embeddings, trained along; None where embeddings are the input.
+        max_caption_length: Give the model a head that predicts how many tokens
+            a caption has, up to so many; None for no such head.
+        label_smoothing: Label smoothing of the token loss.
+        length_loss_weight: Weight of the length head's loss beside the token
+            loss.
+
+    Call arguments:
+        inputs: Dictionary of
+            `token_ids`: int32, (batch, length);
+            `padding_mask`: int32, (batch, length), 1 token, 0 padding;
+            `mask_positions`: int32, (batch, positions);
+            `images`: float, (batch, height, width, 3) in [0, 255], or
+            `image_embedding`: float, (batch, ...).
+
+    Returns:
+        Dictionary of `logits`, float, (batch, positions, vocabulary_size), and
+        with a length head `length_logits`, float, (batch,
+        max_caption_length + 1).
+    """
+
+    def __init__(
+        self,
+        text_encoder: keras.Model,
+        fusion: BimodalFusion | CrossAttentionFusion,
+        *,
+        masking: TokenMasking,
+        image_embedding_shape: tuple[int, ...] | None = None,
+        image_encoder: keras.Model | None = None,
+        max_caption_length: int | None = None,
+        label_smoothing: float = 0.0,
+        length_loss_weight: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        """Assembles the functional model."""
+        if (image_encoder is None) == (image_embedding_shape is None):
+            raise ValueError(
+                "Give either `image_encoder` or `image_embedding_shape`. "
+                f"Received: image_encoder={image_encoder}, "
+                f"image_embedding_shape={image_embedding_shape}."
+            )
+        # === Layers ===
+        self.text_encoder = text_encoder
+        # Nothing reads ALBERT's pooled output, so nothing would train it.
+        text_encoder.pooled_dense.trainable = False
+        self.fusion = fusion
+        self.masking = masking
+        self.image_encoder = image_encoder
+        projects = isinstance(fusion, BimodalFusion)
+        self.head = MaskedTokenHead(
+            text_encoder.token_embedding,
+            hidden_units=None if projects else text_encoder.embedding_dim,
+            name="masked_token_head",
+        )
+        self.length_head = None
+        if max_caption_length is not None:
+            self.length_head = LengthHead(
+                max_caption_length,
+                hidden_units=text_encoder.hidden_dim,
+                name="length_head",
+            )
+        self.token_loss = MaskedTokenLoss(
+            label_smoothing=label_smoothing, name="masked_token_loss"
+        )
+        # Both run beside the functional graph and hold no weights.
+        self.masking.build((None, None))
+        self.token_loss.build((None, None, text_encoder.vocabulary_size))
+
+        # === Functional Model ===
+        token_ids = keras.Input((None,), dtype="int32", name="token_ids")
+        padding_mask = keras.Input((None,), dtype="int32", name="padding_mask")
+        positions = keras.Input((None,), dtype="int32", name="mask_positions")
+        if image_encoder is None:
+            image = keras.Input(image_embedding_shape, name="image_embedding")
+            embedding = image
+        else:
+            image = keras.Input(image_encoder.input.shape[1:], name="images")
+            embedding = image_encoder(image)
+        outputs = {
+            "logits": self.token_logits(
+                token_ids, padding_mask, embedding, mask_positions=positions
+            )
+        }
+        if self.length_head is not None:
+            outputs["length_logits"] = self.length_head(embedding)
+        inputs = (token_ids, padding_mask, positions, image)
+        super().__init__(
+            inputs={each.name: each for each in inputs},
+            outputs=outputs,
+            **kwargs,
+        )
+
+        # === Config ===
+        self.image_embedding_shape = tuple(embedding.shape[1:])
+        self.max_caption_length = max_caption_length
+        self.label_smoothing = label_smoothing
+        self.length_loss_weight = length_loss_weight
+        self.accuracy_tracker = keras.metrics.Mean(name="masked_accuracy")
+        self.loss_tracker = keras.metrics.Mean(name="loss")
+
+    @property
+    def image_input(self) -> str:
+        """Name of the input that takes the photo."""
+        return "image_embedding" if self.image_encoder is None else "images"
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The running metrics of `fit` and `evaluate`."""
+        return [self.loss_tracker, self.accuracy_tracker]
+
+    def token_logits(
+        self,
+        token_ids: Any,
+        padding_mask: Any,
+        image_embedding: Any,
+        *,
+        mask_positions: Any | None = None,
+    ) -> Any:
+        """The vocabulary's logits, from an image embedding.
+
+        Args:
+            token_ids: int32, (batch, length).
+            padding_mask: int32, (batch, length).
+            image_embedding: float, (batch, ...).
+            mask_positions: int32, (batch, positions); None for all positions.
+
+        Returns:
+            float, (batch, positions or length, vocabulary_size).
+        """
+        states = self.text_encoder(
+            {
+                "token_ids": token_ids,
+                "padding_mask": padding_mask,
+                "segment_ids": ops.zeros_like(token_ids),
+            }
+        )["sequence_output"]
+        if isinstance(self.fusion, BimodalFusion):
+            states = self.fusion(states, image_embedding)
+        else:
+            states = self.fusion(
+                states,
+                image_embedding,
+                padding_mask=padding_mask,
+            )
+        return self.head(states, mask_positions=mask_positions)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Masks a batch of captions, fills it, and learns from the masks.
+
+        Args:
+            data: The call's inputs without `mask_positions`, alone or as the
+                first of a tuple.
+
+        Returns:
+            The running `loss` (nats a masked token) and `masked_accuracy`.
+        """
+        import tensorflow as tf
+
+        inputs, labels, weight = self._mask(data, training=True)
+        with tf.GradientTape() as tape:
+            outputs = self(inputs, training=True)
+            loss = self._total_loss(inputs, outputs, labels, weight)
+            scaled = self.optimizer.scale_loss(loss)
+        variables = self.trainable_weights
+        gradients = tape.gradient(scaled, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return self._update_metrics(outputs, labels, weight, loss)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Measures loss and accuracy on masks that are the same every time.
+
+        Args:
+            data: As for `train_step`.
+
+        Returns:
+            The running `loss` and `masked_accuracy`.
+        """
+        inputs, labels, weight = self._mask(data, training=False)
+        outputs = self(inputs, training=False)
+        loss = self._total_loss(inputs, outputs, labels, weight)
+        return self._update_metrics(outputs, labels, weight, loss)
+
+    def _mask(
+        self, data: Any, *, training: bool
+    ) -> tuple[dict[str, Any], Any, Any]:
+        batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        masked = self.masking(
+            batch["token_ids"],
+            padding_mask=batch["padding_mask"],
+            training=training,
+        )
+        inputs = {
+            **batch,
+            "token_ids": masked["token_ids"],
+            "mask_positions": masked["mask_positions"],
+        }
+        return inputs, masked["labels"], masked["sample_weight"]
+
+    def _total_loss(
+        self, inputs: Any, outputs: Any, labels: Any, weight: Any
+    ) -> Any:
+        loss = self.token_loss(outputs["logits"], labels, sample_weight=weight)
+        if self.length_head is None:
+            return loss
+        # [CLS] and [SEP] are no part of a caption's length.
+        lengths = ops.sum(inputs["padding_mask"], axis=-1) - 2
+        lengths = ops.clip(lengths, 0, self.max_caption_length)
+        length_loss = keras.losses.sparse_categorical_crossentropy(
+            lengths,
+            ops.cast(outputs["length_logits"], "float32"),
+            from_logits=True,
+        )
+        return loss + self.length_loss_weight * ops.mean(length_loss)
+
+    def _update_metrics(
+        self, outputs: Any, labels: Any, weight: Any, loss: Any
+    ) -> dict[str, Any]:
+        predicted = ops.cast(ops.argmax(outputs["logits"], axis=-1), "int32")
+        right = ops.equal(predicted, ops.cast(labels, "int32"))
+        self.loss_tracker.update_state(loss, sample_weight=ops.sum(weight))
+        self.accuracy_tracker.update_state(right, sample_weight=weight)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what rebuilds the model."""
+        serialize = keras.saving.serialize_keras_object
+        encoder = self.image_encoder
+        shape = None if encoder is not None else self.image_embedding_shape
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "text_encoder": serialize(self.text_encoder),
+            "fusion": serialize(self.fusion),
+            "masking": serialize(self.masking),
+            "image_encoder": None if encoder is None else serialize(encoder),
+            "image_embedding_shape": shape,
+            "max_caption_length": self.max_caption_length,
+            "label_smoothing": self.label_smoothing,
+            "length_loss_weight": self.length_loss_weight,
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> "BimodalMaskedLM":
+        """Rebuilds the model from its configuration."""
+        config = dict(config)
+        for name in ("text_encoder", "fusion", "masking", "image_encoder"):
+            if isinstance(config[name], dict):
+                config[name] = keras.saving.deserialize_keras_object(
+                    config[name], custom_objects=custom_objects
+                )
+        if config["image_embedding_shape"] is not None:
+            config["image_embedding_shape"] = tuple(
+                config["image_embedding_shape"]
+            )
+        return cls(**config)

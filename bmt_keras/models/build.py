@@ -1,0 +1,132 @@
+"""From settings to models."""
+
+import keras
+
+from bmt_keras.data.tokenizer import CaptionTokenizer
+from bmt_keras.errors import InputError
+from bmt_keras.layers import (
+    BimodalFusion,
+    CrossAttentionFusion,
+    TokenMasking,
+)
+from bmt_keras.models.bimodal_masked_lm import BimodalMaskedLM
+from bmt_keras.models.image_encoders import (
+    SMALL_CNN,
+    cut_application,
+    small_cnn,
+)
+from bmt_keras.models.text_encoders import build_albert, load_albert
+from bmt_keras.settings import Settings
+
+
+def build_image_encoder(settings: Settings) -> keras.Model:
+    """Builds the model from pixels to image embeddings.
+
+    Args:
+        settings: The image side is read.
+
+    Returns:
+        A model from (batch, height, width, 3) in [0, 255] to (batch, ...).
+
+    Raises:
+        InputError: The settings name no such model, or a frozen model without
+            weights.
+    """
+    if settings.image_model == SMALL_CNN:
+        if not settings.train_image_model:
+            raise InputError(
+                "`image_model` SmallCNN has no pretrained weights and must be "
+                "trained along. Received: train_image_model=False."
+            )
+        return small_cnn(settings.image_height, settings.image_width)
+    encoder = cut_application(
+        settings.image_model,
+        settings.image_layer,
+        height=settings.image_height,
+        width=settings.image_width,
+        weights=settings.image_weights,
+    )
+    encoder.trainable = settings.train_image_model
+    return encoder
+
+
+def build_masked_lm(
+    settings: Settings,
+    tokenizer: CaptionTokenizer,
+    *,
+    image_encoder: keras.Model,
+) -> BimodalMaskedLM:
+    """Builds the captioner's model.
+
+    Args:
+        settings: The text side, fusion and loss are read.
+        tokenizer: Its vocabulary is the model's.
+        image_encoder: Becomes part of the model if it is trained along, else
+            only its embeddings' shape is taken.
+
+    Returns:
+        The model, not compiled.
+    """
+    text_encoder = _build_text_encoder(settings, tokenizer)
+    text_encoder.trainable = settings.train_text_model
+    inside = settings.train_image_model
+    return BimodalMaskedLM(
+        text_encoder,
+        _build_fusion(settings, text_encoder),
+        masking=TokenMasking(
+            tokenizer.mask_id,
+            tokenizer.special_token_ids,
+            rate=settings.mask_rate or None,
+            seed=settings.seed,
+            name="token_masking",
+        ),
+        image_encoder=image_encoder if inside else None,
+        image_embedding_shape=(
+            None if inside else tuple(image_encoder.output.shape[1:])
+        ),
+        max_caption_length=(
+            settings.max_length - 2 if settings.predict_length else None
+        ),
+        label_smoothing=settings.label_smoothing,
+        length_loss_weight=settings.length_loss_weight,
+        name="bimodal_masked_lm",
+    )
+
+
+def _build_text_encoder(
+    settings: Settings, tokenizer: CaptionTokenizer
+) -> keras.Model:
+    if settings.text_weights == "random":
+        return build_albert(
+            vocabulary_size=tokenizer.vocabulary_size,
+            num_layers=settings.num_layers,
+            num_heads=settings.num_heads,
+            embedding_dim=settings.embedding_dim,
+            hidden_dim=settings.hidden_dim,
+            intermediate_dim=settings.intermediate_dim,
+            max_length=settings.max_positions,
+            dropout=settings.text_dropout,
+        )
+    encoder = load_albert(settings.text_weights)
+    if encoder.vocabulary_size != tokenizer.vocabulary_size:
+        raise InputError(
+            f"The pretrained ALBERT {settings.text_weights!r} has "
+            f"{encoder.vocabulary_size} tokens, the vocabulary has "
+            f"{tokenizer.vocabulary_size}; give its own spiece.model by "
+            "--vocabulary."
+        )
+    return encoder
+
+
+def _build_fusion(
+    settings: Settings, text_encoder: keras.Model
+) -> BimodalFusion | CrossAttentionFusion:
+    if settings.fusion == "concat":
+        return BimodalFusion(text_encoder.embedding_dim, name="fusion")
+    return CrossAttentionFusion(
+        settings.fusion_blocks,
+        settings.fusion_heads,
+        intermediate_dim=text_encoder.intermediate_dim,
+        dropout=settings.fusion_dropout,
+        name="fusion",
+    )

@@ -1,0 +1,124 @@
+"""Seeded random scenes, and which of them are held out of training."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+import numpy as np
+
+from bmt_keras.sample.scenes import (
+    BACKGROUNDS,
+    COLOURS,
+    PICTURE_SIZE,
+    SHAPES,
+    SIZES,
+    Scene,
+    SceneObject,
+)
+
+ONE_OBJECT_SHARE = 0.25
+HELD_OUT_SHARE = 0.125
+
+_MIDDLE = PICTURE_SIZE // 2
+_HALF_DISTANCE = PICTURE_SIZE // 4  # from the middle to either of two objects
+_LONE_JITTER = 6
+_JITTER_ALONG = {"small": 3, "large": 1}  # on the axis of the relation
+_JITTER_ACROSS = 2
+
+
+def draw_scene(rng: np.random.Generator) -> Scene:
+    """Draw a scene.
+
+    A quarter of the scenes has one object, near the middle. The others have
+    two, near the middles of the left and right or upper and lower halves.
+
+    Args:
+        rng: The source of randomness.
+
+    Returns:
+        The scene.
+    """
+    background = _pick(rng, BACKGROUNDS)
+    if rng.random() < ONE_OBJECT_SHARE:
+        x, y = (_MIDDLE + _jitter(rng, _LONE_JITTER) for _ in range(2))
+        return Scene(background, (SceneObject(*_draw_look(rng), x, y),))
+    first, second = _draw_look(rng), _draw_look(rng)
+    while first[:2] == second[:2]:
+        second = _draw_look(rng)
+    side_by_side = rng.random() < 0.5
+    objects = (
+        _place(first, -_HALF_DISTANCE, rng=rng, side_by_side=side_by_side),
+        _place(second, _HALF_DISTANCE, rng=rng, side_by_side=side_by_side),
+    )
+    return Scene(background, objects)
+
+
+def draw_scenes(
+    rng: np.random.Generator, count: int, *, held_out: bool
+) -> Iterator[Scene]:
+    """Draw scenes of one side of the split.
+
+    Args:
+        rng: The source of randomness.
+        count: How many scenes.
+        held_out: Whether to draw the scenes held out of training or the
+            others; see `is_held_out`.
+
+    Yields:
+        The scenes.
+    """
+    while count > 0:
+        scene = draw_scene(rng)
+        if is_held_out(scene) == held_out:
+            count -= 1
+            yield scene
+
+
+def is_held_out(scene: Scene) -> bool:
+    """Tell whether a scene is kept for validation.
+
+    The answer depends on the scene alone, not on a seed or a count, so that
+    no training set ever meets a validation scene. Scenes of two objects are
+    split by what they show, wherever it lies: validation then asks for
+    combinations never seen in training. The few hundred looks of one object
+    are all trained, and those scenes are split by place as well.
+
+    Args:
+        scene: The scene.
+
+    Returns:
+        True for about `HELD_OUT_SHARE` of the scenes.
+    """
+    facts: list[object] = [scene.background, scene.relation]
+    if scene.relation is None:
+        facts += [[*item.look, item.x, item.y] for item in scene.objects]
+    else:
+        facts += [item.look for item in scene.objects]
+    digest = hashlib.sha256(json.dumps(facts).encode()).digest()
+    return digest[0] < HELD_OUT_SHARE * 256
+
+
+def _draw_look(rng: np.random.Generator) -> tuple[str, str, str]:
+    return _pick(rng, SHAPES), _pick(rng, COLOURS), _pick(rng, SIZES)
+
+
+def _place(
+    look: tuple[str, str, str],
+    offset: int,
+    *,
+    rng: np.random.Generator,
+    side_by_side: bool,
+) -> SceneObject:
+    size = look[2]
+    along = _MIDDLE + offset + _jitter(rng, _JITTER_ALONG[size])
+    across = _MIDDLE + _jitter(rng, _JITTER_ACROSS)
+    x, y = (along, across) if side_by_side else (across, along)
+    return SceneObject(*look, x, y)
+
+
+def _jitter(rng: np.random.Generator, most: int) -> int:
+    return int(rng.integers(-most, most + 1))
+
+
+def _pick(rng: np.random.Generator, values: tuple[str, ...]) -> str:
+    return values[rng.integers(len(values))]

@@ -1,0 +1,19 @@
+"""From batches to a trained captioner."""
+
+from bmt_keras.training.run import (
+    TrainingData,
+    claim_run_folder,
+    feature_source,
+    make_tokenizer,
+    prepare_data,
+    train_captioner,
+)
+
+__all__ = [
+    "TrainingData",
+    "claim_run_folder",
+    "feature_source",
+    "make_tokenizer",
+    "prepare_data",
+    "train_captioner",
+]

@@ -1,0 +1,61 @@
+"""What is written down while a captioner trains."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+class LearningRateLog(keras.callbacks.Callback):
+    """Adds the learning rate to the epoch's logs, for those that follow."""
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, float] | None = None
+    ) -> None:
+        """Adds `learning_rate`."""
+        if logs is not None:
+            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+
+
+class CaptionLog(keras.callbacks.Callback):
+    """Writes the captions of a few fixed photos to TensorBoard each epoch.
+
+    Args:
+        folder: TensorBoard's log folder.
+        features: (photos, ...) what the model takes of the photos.
+        references: A caption by people for each of the photos.
+        caption: Writes captions of features.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        features: np.ndarray,
+        references: Mapping[int, str],
+        caption: Callable[[np.ndarray], list[str]],
+    ) -> None:
+        """Keeps the photos."""
+        super().__init__()
+        self._folder = folder
+        self._features = features
+        self._references = references
+        self._caption = caption
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, float] | None = None
+    ) -> None:
+        """Writes one table."""
+        rows = ["| photo | caption | by people |", "|---|---|---|"]
+        written = self._caption(self._features)
+        for text, (image_id, reference) in zip(
+            written, self._references.items(), strict=True
+        ):
+            rows.append(f"| {image_id} | {text} | {reference} |")
+        # Opened for each epoch: a run that stops has lost nothing.
+        writer = tf.summary.create_file_writer(str(self._folder))
+        with writer.as_default():
+            tf.summary.text("captions", "\n".join(rows), step=epoch)
+        writer.close()

@@ -1,0 +1,299 @@
+"""A training run: a folder that the same call goes on with after a stop."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from bmt_keras.captioner import Captioner
+from bmt_keras.data.batches import CaptionBatches
+from bmt_keras.data.coco import Photo
+from bmt_keras.data.photo_features import (
+    FeatureSource,
+    PhotoFeatures,
+    prepare_features,
+)
+from bmt_keras.data.tokenizer import CaptionTokenizer
+from bmt_keras.errors import InputError
+from bmt_keras.models import BimodalMaskedLM, build_masked_lm
+from bmt_keras.models.image_encoders import fingerprint_weights
+from bmt_keras.settings import Settings
+from bmt_keras.training.callbacks import CaptionLog, LearningRateLog
+from bmt_keras.training.checkpoints import Checkpoints, load_last
+from bmt_keras.training.optimizer import build_optimizer
+
+_LOGGER = logging.getLogger(__name__)
+_WATCHED = 6  # captions shown in TensorBoard each epoch
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Photos with captions on both sides, and their features."""
+
+    train: Sequence[Photo]
+    val: Sequence[Photo]
+    train_features: PhotoFeatures
+    val_features: PhotoFeatures
+
+
+def feature_source(
+    settings: Settings, image_encoder: keras.Model
+) -> FeatureSource:
+    """How the photos' features are made: pixels, or a frozen model's output.
+
+    Args:
+        settings: The image side is read.
+        image_encoder: Encodes the pixels if it is frozen.
+
+    Returns:
+        The recipe, which also names all that a cache depends on.
+    """
+    size = (settings.image_height, settings.image_width)
+    if settings.train_image_model:
+        return FeatureSource(*size)
+    return FeatureSource(
+        *size,
+        encode=lambda pixels: np.asarray(
+            image_encoder.predict_on_batch(pixels.astype(np.float32))
+        ),
+        encoder_settings={
+            "image_model": settings.image_model,
+            "image_layer": settings.image_layer,
+            "weights": fingerprint_weights(image_encoder),
+        },
+    )
+
+
+def prepare_data(
+    train: Sequence[Photo],
+    val: Sequence[Photo],
+    source: FeatureSource,
+    *,
+    cache: Path,
+    skip_bad: bool = False,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> TrainingData:
+    """Computes or opens the features of both sides.
+
+    Args:
+        train: Training photos.
+        val: Validation photos.
+        source: How features are made.
+        cache: Folder of the features, one subfolder a side.
+        skip_bad: Leave out photos that cannot be read.
+        on_progress: Called with the side, photos done and photos in all.
+
+    Returns:
+        The data.
+
+    Raises:
+        InputError: Photos cannot be read, or the cache is another one's.
+    """
+    features = {}
+    for side, photos in (("train", train), ("val", val)):
+        features[side] = prepare_features(
+            photos,
+            source,
+            folder=cache / side,
+            skip_bad=skip_bad,
+            on_progress=_for_side(on_progress, side),
+        )
+    return TrainingData(train, val, features["train"], features["val"])
+
+
+def make_tokenizer(
+    settings: Settings, photos: Sequence[Photo]
+) -> CaptionTokenizer:
+    """Reads the vocabulary, or makes one of the captions' words.
+
+    Args:
+        settings: The vocabulary is read.
+        photos: Training photos.
+
+    Returns:
+        The tokenizer.
+    """
+    if settings.vocabulary:
+        return CaptionTokenizer.from_file(settings.vocabulary)
+    return CaptionTokenizer.from_captions(
+        caption for photo in photos for caption in photo.captions
+    )
+
+
+def train_captioner(
+    data: TrainingData,
+    settings: Settings,
+    *,
+    tokenizer: CaptionTokenizer,
+    image_encoder: keras.Model,
+    out: Path,
+    checkpoint_steps: int = 200,
+    keep_checkpoints: int = 3,
+    verbose: int = 1,
+) -> Captioner:
+    """Trains a captioner, going on from the last checkpoint in `out`.
+
+    Args:
+        data: Photos and features.
+        settings: The settings.
+        tokenizer: The tokenizer.
+        image_encoder: The model behind the features.
+        out: Folder of the run: `checkpoints/`, `tensorboard/`, `history.csv`
+            and at the end `captioner/`.
+        checkpoint_steps: Steps between checkpoints.
+        keep_checkpoints: How many of the last are kept.
+        verbose: As for `fit`: 1 a progress bar, 2 a line an epoch, 0 silent.
+
+    Returns:
+        The captioner, which is also saved in `out`.
+
+    Raises:
+        InputError: `out` is the folder of a run with other settings.
+    """
+    claim_run_folder(out, settings)
+    train = _batches(data.train, data.train_features, settings, tokenizer)
+    val = _batches(
+        data.val, data.val_features, settings, tokenizer, shuffle=False
+    )
+    total_steps = settings.epochs * train.steps_per_epoch
+    model = load_last(out / "checkpoints")
+    if model is None:
+        keras.utils.set_random_seed(settings.seed)
+        model = build_masked_lm(
+            settings, tokenizer, image_encoder=image_encoder
+        )
+        # XLA on the CPU is slower here and would compile for every shape.
+        model.compile(
+            optimizer=build_optimizer(settings, total_steps), jit_compile=False
+        )
+    captioner = Captioner(
+        model,
+        tokenizer,
+        settings=settings,
+        image_encoder=image_encoder,
+        length_counts=np.bincount(
+            train.lengths, minlength=settings.max_length - 1
+        ).tolist(),
+    )
+    callbacks = [
+        Checkpoints(
+            out / "checkpoints", every=checkpoint_steps, keep=keep_checkpoints
+        ),
+        *_logs(out, captioner, data),
+    ]
+    _fit(model, train, val, settings.epochs, callbacks, verbose)
+    captioner.save(out / "captioner")
+    return captioner
+
+
+def claim_run_folder(out: Path, settings: Settings) -> None:
+    """Makes the folder of a run, or checks that it is the same run's.
+
+    Args:
+        out: The folder.
+        settings: The run's settings.
+
+    Raises:
+        InputError: The folder is a run's with other settings.
+    """
+    path = out / "settings.json"
+    if path.exists():
+        found = dataclasses.asdict(Settings.load(path))
+        for name, value in dataclasses.asdict(settings).items():
+            if found[name] != value:
+                raise InputError(
+                    f"{out}: the folder holds a run with other settings: "
+                    f"`{name}` is {found[name]!r} there, expected {value!r}; "
+                    "give another --out, or delete the folder."
+                )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    settings.save(path)
+
+
+def _fit(
+    model: BimodalMaskedLM,
+    train: CaptionBatches,
+    val: CaptionBatches,
+    epochs: int,
+    callbacks: list[keras.callbacks.Callback],
+    verbose: int,
+) -> None:
+    """Fits from the model's step to the last one.
+
+    A run that stopped within an epoch first ends that epoch: `fit` itself
+    only begins at an epoch's first step.
+    """
+    while (
+        step := int(model.optimizer.iterations)
+    ) < epochs * train.steps_per_epoch:
+        epoch, done = divmod(step, train.steps_per_epoch)
+        if step:
+            _LOGGER.info("Going on at step %d (epoch %d).", step, epoch + 1)
+        model.fit(
+            train.dataset(start_step=step),
+            steps_per_epoch=train.steps_per_epoch - done,
+            initial_epoch=epoch,
+            epochs=epoch + 1 if done else epochs,
+            validation_data=val.dataset(),
+            validation_steps=val.steps_per_epoch,
+            shuffle=False,
+            callbacks=callbacks,
+            verbose=verbose,
+        )
+
+
+def _batches(
+    photos: Sequence[Photo],
+    features: PhotoFeatures,
+    settings: Settings,
+    tokenizer: CaptionTokenizer,
+    *,
+    shuffle: bool = True,
+) -> CaptionBatches:
+    inside = settings.train_image_model
+    return CaptionBatches(
+        photos,
+        features,
+        tokenizer=tokenizer,
+        image_input="images" if inside else "image_embedding",
+        batch_size=settings.batch_size,
+        max_length=settings.max_length,
+        shuffle=shuffle,
+        seed=settings.seed,
+    )
+
+
+def _logs(
+    out: Path, captioner: Captioner, data: TrainingData
+) -> list[keras.callbacks.Callback]:
+    watched = [p for p in data.val if p.image_id in data.val_features.rows]
+    watched = watched[:_WATCHED]
+    rows = [data.val_features.rows[photo.image_id] for photo in watched]
+    return [
+        LearningRateLog(),
+        keras.callbacks.CSVLogger(out / "history.csv", append=True),
+        keras.callbacks.TensorBoard(
+            out / "tensorboard", write_graph=False, update_freq="epoch"
+        ),
+        CaptionLog(
+            out / "tensorboard" / "captions",
+            features=data.val_features.array[rows],
+            references={p.image_id: p.captions[0] for p in watched},
+            caption=lambda features: [
+                caption.text for caption in captioner.caption_features(features)
+            ],
+        ),
+    ]
+
+
+def _for_side(
+    on_progress: Callable[[str, int, int], None] | None, side: str
+) -> Callable[[int, int], None] | None:
+    if on_progress is None:
+        return None
+    return lambda done, total: on_progress(side, done, total)

@@ -1,0 +1,113 @@
+"""What the SavedModel can be asked: the signatures over a captioner."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from bmt_keras import contract
+from bmt_keras.captioner import Captioner
+
+
+class CaptionerSignatures:
+    """The graphs of a captioner's signatures.
+
+    Args:
+        captioner: The captioner to serve.
+    """
+
+    def __init__(self, captioner: Captioner) -> None:
+        """Keeps the captioner."""
+        self._captioner = captioner
+
+    def weights(self) -> tf.Module:
+        """A module that holds every weight once, and nothing else.
+
+        A Keras model that is tracked beside its functions stores its weights
+        twice, and does not load in a C++ session.
+        """
+        captioner = self._captioner
+        models = [captioner.model]
+        if captioner.model.image_encoder is None:
+            models.append(captioner.image_encoder)
+        module = tf.Module(name="captioner")
+        module.weights = [w.value for model in models for w in model.weights]
+        return module
+
+    def trace(self) -> dict[str, Any]:
+        """Traces the signatures.
+
+        Returns:
+            Concrete functions by signature name. Each input and output has
+            the batch as its first dimension.
+        """
+        image_bytes = tf.TensorSpec(
+            (None,), tf.string, name=contract.IMAGE_BYTES
+        )
+        embedding = tf.TensorSpec(
+            (None, *self._captioner.embedding_shape),
+            tf.float32,
+            name=contract.IMAGE_EMBEDDING,
+        )
+        token_ids, padding_mask = (
+            tf.TensorSpec((None, None), tf.int32, name=name)
+            for name in (contract.TOKEN_IDS, contract.PADDING_MASK)
+        )
+        wanted = {
+            contract.SERVING_DEFAULT: (self._caption, (image_bytes,)),
+            contract.EMBED_IMAGE: (self._embed, (image_bytes,)),
+            contract.CAPTION_EMBEDDING: (self._caption_embedding, (embedding,)),
+            contract.MASKED_LM: (
+                self._masked_lm,
+                (token_ids, padding_mask, embedding),
+            ),
+        }
+        return {
+            name: tf.function(graph).get_concrete_function(*inputs)
+            for name, (graph, inputs) in wanted.items()
+        }
+
+    def _caption(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        embedded = self._embed(image_bytes)
+        written = self._caption_embedding(embedded[contract.IMAGE_EMBEDDING])
+        good = tf.equal(embedded[contract.ERROR], "")
+        rows = {
+            name: tf.where(
+                good if value.shape.rank == 1 else good[:, None],
+                value,
+                tf.zeros_like(value),
+            )
+            for name, value in written.items()
+        }
+        return {**rows, contract.ERROR: embedded[contract.ERROR]}
+
+    def _embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        captioner = self._captioner
+        pixels, errors = captioner.read_pixels(image_bytes)
+        return {
+            contract.IMAGE_EMBEDDING: captioner.embed_pixels(pixels),
+            contract.ERROR: errors,
+        }
+
+    def _caption_embedding(
+        self, image_embedding: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        written = self._captioner.write_captions(image_embedding)
+        names = (
+            contract.CAPTION,
+            contract.SCORE,
+            contract.TOKEN_IDS,
+            contract.TOKEN_SCORES,
+        )
+        # Outputs get names of their own: an input may be called the same.
+        return {name: tf.identity(written[name]) for name in names}
+
+    def _masked_lm(
+        self,
+        token_ids: tf.Tensor,
+        padding_mask: tf.Tensor,
+        image_embedding: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        logits = self._captioner.model.token_logits(
+            token_ids, padding_mask, image_embedding
+        )
+        return {contract.LOGITS: tf.cast(logits, tf.float32)}

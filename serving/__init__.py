@@ -1,0 +1,1 @@
+"""Servers and a client for the exported captioner."""

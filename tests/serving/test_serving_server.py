@@ -1,0 +1,161 @@
+"""The server finds the latest version, warms it up and owns its port."""
+
+import shutil
+import socket
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bmt_keras.serving.errors import ServingError
+from bmt_keras.serving.server import EmbeddedServer
+from bmt_keras.serving.version_folders import find_version_folders
+
+
+@pytest.fixture
+def counter_copy(counter_path, tmp_path):
+    shutil.copytree(counter_path, tmp_path / "counter")
+    return tmp_path / "counter"
+
+
+def _load(base_path):
+    server = EmbeddedServer(base_path, port=0)
+    server.start()
+    server.stop()
+
+
+def _free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def _can_connect(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_version_folders_are_the_numeric_ones(toolbox_path):
+    folders = find_version_folders(toolbox_path)
+    assert [(f.version, f.path.name) for f in folders] == [
+        (7, "7"),
+        (123, "00000123"),
+    ]
+
+
+def test_latest_version_is_served(toolbox_server):
+    assert toolbox_server.version == 123
+
+
+def test_missing_base_path_is_told(tmp_path):
+    with pytest.raises(ServingError, match=r"Not found: .*nowhere"):
+        _load(tmp_path / "nowhere")
+
+
+def test_base_path_without_versions_is_told(tmp_path):
+    (tmp_path / "bmt").mkdir()
+    with pytest.raises(ServingError, match=r"version number.*Found: \['bmt'"):
+        _load(tmp_path)
+
+
+def test_folder_without_a_model_is_told(tmp_path):
+    (tmp_path / "4").mkdir()
+    with pytest.raises(ServingError, match=r"Version 4 in .* cannot be loaded"):
+        _load(tmp_path)
+
+
+def test_model_of_another_tag_is_told(tmp_path):
+    v1 = tf.compat.v1
+    with v1.Session(graph=tf.Graph()) as session:
+        builder = v1.saved_model.Builder(str(tmp_path / "1"))
+        builder.add_meta_graph_and_variables(session, ["train"])
+        builder.save()
+    with pytest.raises(ServingError, match="tagged 'serve'"):
+        _load(tmp_path)
+
+
+def test_port_in_use_is_told(captioner_path, captioner_server):
+    port = captioner_server.port
+    server = EmbeddedServer(captioner_path, port=port)
+    with pytest.raises(
+        ServingError, match=rf"127.0.0.1:{port}: Address already in use\. Stop"
+    ):
+        server.start()
+
+
+def test_port_is_free_again_after_stop(counter_path):
+    port = _free_port()
+    for _ in range(2):
+        with EmbeddedServer(counter_path, port=port):
+            assert _can_connect(port)
+        assert not _can_connect(port)
+
+
+def test_wait_ends_when_the_server_stops(counter_path):
+    server = EmbeddedServer(counter_path, port=0)
+    server.start()
+    waiting = threading.Thread(target=server.wait)
+    waiting.start()
+    assert waiting.is_alive()
+    server.stop()
+    waiting.join(timeout=20)
+    assert not waiting.is_alive()
+
+
+def test_warmup_requests_run_before_serving(
+    counter_copy, make_request, write_warmup
+):
+    # The request's model name does not matter: the version is already chosen.
+    request = make_request("", {"by": np.int64(20), "unit": "m"}, model="any")
+    write_warmup(counter_copy / "1", [request, request])
+    with EmbeddedServer(counter_copy, port=0) as server:
+        servable = server._catalog.find(make_request(model="bmt").model_spec)
+        (total,) = servable.run(
+            {"by:0": np.int64(2)},
+            [servable.signatures["serving_default"].outputs["total"].name],
+        )
+    assert total == 42
+
+
+def test_failing_warmup_request_fails_the_load(
+    counter_copy, make_request, write_warmup
+):
+    good = make_request("", {"by": np.int64(1), "unit": "m"})
+    bad = make_request("", {"by": "one", "unit": "m"})
+    write_warmup(counter_copy / "1", [good, bad])
+    port = _free_port()
+    with pytest.raises(
+        ServingError, match=r"record 2 of .* with INVALID_ARGUMENT"
+    ):
+        EmbeddedServer(counter_copy, port=port).start()
+    assert not _can_connect(port)
+
+
+def test_warmup_of_over_1000_records_fails_the_load(
+    counter_copy, make_request, write_warmup
+):
+    write_warmup(counter_copy / "1", [make_request()] * 1001)
+    with pytest.raises(ServingError, match="at most 1000 records"):
+        _load(counter_copy)
+
+
+def test_warmup_file_of_another_format_fails_the_load(
+    counter_copy, write_warmup
+):
+    write_warmup(counter_copy / "1", []).write_bytes(b"not a record" * 9)
+    with pytest.raises(ServingError, match="uncompressed TFRecord"):
+        _load(counter_copy)
+
+
+@pytest.mark.parametrize(
+    ("record", "rule"),
+    [(b"\xff", "must be a PredictionLog"), (b"", "must hold a predict_log")],
+)
+def test_warmup_record_of_another_kind_fails_the_load(
+    counter_copy, write_warmup, record, rule
+):
+    path = write_warmup(counter_copy / "1", [])
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(record)
+    with pytest.raises(ServingError, match=rule):
+        _load(counter_copy)

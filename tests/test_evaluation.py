@@ -1,0 +1,348 @@
+import json
+import math
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from bmt_keras.caption_text import split_caption
+from bmt_keras.errors import InputError
+from bmt_keras.evaluation import (
+    evaluate_captions,
+    score_captions,
+    share_true,
+    shuffle_predictions,
+    write_coco_results,
+    write_metrics,
+)
+
+REFERENCES = {
+    1: ["A red dog runs on the grass.", "A dog is running outside"],
+    2: ["Two cats sit on a sofa", "cats on the sofa"],
+    3: ["A man rides a wave", "the man is surfing a big big wave"],
+    4: ["A plate of food on the table", "some food"],
+}
+PREDICTIONS = {
+    1: "a dog runs on the red grass",
+    2: "two cats on a sofa",
+    3: "a man is riding a big big big wave on a board",
+    4: "a plate",
+}
+
+
+# === Words ===
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("A Dog RUNS.", "a dog runs"),
+        ("a man,a woman; two dogs: three!", "a man a woman two dogs three"),
+        ("I don't know, can't and won't", "i do n't know ca n't and wo n't"),
+        ("the man's dog", "the man 's dog"),
+        ("the man 's dog", "the man 's dog"),
+        ("dogs' bowls", "dogs bowls"),
+        ("they're we'll I'm", "they 're we 'll i 'm"),
+        ("you've she'd", "you 've she 'd"),
+        ("they shouldn't've", "they should n't 've"),
+        ("the man\u2019s \u201cbig\u201d dog\u2026", "the man 's big dog"),
+        ("black-and-white T-shirt", "black-and-white t-shirt"),
+        ("a dog - running -- fast", "a dog running fast"),
+        ("a dog\u2014running", "a dog running"),
+        ("He said \"hi\" and 'bye'", "he said hi and bye"),
+        ("It's 10:30 a.m. on 5th St.", "it 's 10:30 a.m. on 5th st."),
+        ("flags of the U.S.", "flags of the u.s."),
+        ("at 5:54pm", "at 5:54 pm"),
+        ("1,000 people, 3.5 cats, 1/2", "1,000 people 3.5 cats 1/2"),
+        ("a 4-wheeler from the '90s", "a 4-wheeler from the '90s"),
+        ("-5 degrees and .99 cents", "-5 degrees and .99 cents"),
+        ("$5.50 & 50% off", "$ 5.50 & 50 % off"),
+        ("Texas A&M and at&t", "texas a&m and at & t"),
+        ("salt &amp; pepper", "salt & pepper"),
+        ("rock 'n' roll", "rock 'n' roll"),
+        ("a man cannot gonna", "a man can not gon na"),
+        ("a (big) dog", "a -lrb- big -rrb- dog"),
+        ("and/or", "and/or"),
+        ("two dogs...", "two dogs"),
+        ("wow !!", "wow !!"),
+        ("J. Smith in a v.", "j. smith in a v"),
+        ("caf\u00e9  na\u00efve\n two", "caf\u00e9 na\u00efve two"),
+        (" .,:;-?'`\"!", ""),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_caption_splits_into_treebank_words(caption, words):
+    assert split_caption(caption) == words.split()
+
+
+# === Scores ===
+
+
+def test_bleu_matches_a_count_by_hand():
+    scores = score_captions(
+        {1: "A red dog runs.", 2: "a dog"},
+        {1: ["a red cat runs"], 2: ["a dog"]},
+    )
+    # Words: 3 of 4 and 2 of 2. Pairs: "a red" of 3, and 1 of 1.
+    assert scores["bleu_1"] == pytest.approx(5 / 6)
+    assert scores["bleu_2"] == pytest.approx(math.sqrt(5 / 6 * 2 / 4))
+
+
+def test_bleu_penalises_captions_shorter_than_the_closest_reference():
+    scores = score_captions(
+        {1: "a dog"}, {1: ["a dog runs fast", "a dog runs fast on the grass"]}
+    )
+    assert scores["bleu_1"] == pytest.approx(math.exp(1 - 4 / 2))
+    assert scores["bleu_2"] == pytest.approx(math.exp(1 - 4 / 2))
+
+
+def test_bleu_counts_a_repeated_word_as_often_as_a_reference_has_it():
+    scores = score_captions({1: "big big big"}, {1: ["a big big dog"]})
+    brevity = math.exp(1 - 4 / 3)
+    assert scores["bleu_1"] == pytest.approx(brevity * 2 / 3)
+
+
+def test_rouge_l_matches_a_count_by_hand():
+    scores = score_captions(
+        {1: "a red dog runs"}, {1: ["a dog runs fast away"]}
+    )
+    # The longest common subsequence is "a dog runs".
+    precision, recall, weight = 3 / 4, 3 / 5, 1.2**2
+    assert scores["rouge_l"] == pytest.approx(
+        (1 + weight) * precision * recall / (recall + weight * precision)
+    )
+    assert scores["rouge_l"] == pytest.approx(0.6535714)
+
+
+def derive_cider_d(predictions, references, sigma=6.0):
+    """CIDEr-D of the paper's section 5 on matrices, with n-gram counts."""
+
+    def count(text, n):
+        words = text.lower().replace(".", "").split()
+        return Counter(zip(*(words[i:] for i in range(n)), strict=False))
+
+    photos = sorted(predictions)
+    total = np.zeros(len(photos))
+    for n in range(1, 5):
+        grams = sorted(
+            {
+                gram
+                for texts in [*references.values(), predictions.values()]
+                for text in texts
+                for gram in count(text, n)
+            }
+        )
+
+        def vector(text, n=n, grams=grams):
+            counts = count(text, n)
+            return np.array([counts[gram] for gram in grams], "float64")
+
+        present = np.array(
+            [
+                np.any([vector(text) > 0 for text in references[photo]], axis=0)
+                for photo in photos
+            ]
+        )
+        idf = np.log(len(photos)) - np.log(np.maximum(1, present.sum(axis=0)))
+        for row, photo in enumerate(photos):
+            candidate = vector(predictions[photo]) * idf
+            for text in references[photo]:
+                reference = vector(text) * idf
+                norms = np.linalg.norm(candidate) * np.linalg.norm(reference)
+                overlap = np.minimum(candidate, reference) @ reference
+                lengths = [len(s.split()) for s in (predictions[photo], text)]
+                penalty = np.exp(
+                    -((lengths[0] - lengths[1]) ** 2) / 2 / sigma**2
+                )
+                if norms:
+                    similarity = penalty * overlap / norms
+                    total[row] += 10 * similarity / len(references[photo]) / 4
+    return total.mean()
+
+
+def test_cider_d_matches_the_formula_of_the_paper():
+    expected = derive_cider_d(PREDICTIONS, REFERENCES)
+    assert 1 < expected < 9
+    scores = score_captions(PREDICTIONS, REFERENCES)
+    assert scores["cider_d"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_cider_d_clips_and_penalises_length():
+    references = {1: ["a big dog"], 2: ["two cats"]}
+    exact = score_captions({1: "a big dog", 2: "two cats"}, references)
+    stuffed = score_captions(
+        {1: "a big dog " + "big dog " * 8, 2: "two cats"}, references
+    )
+    # Photo 2 alone is worth (1 + 1) / 4 * 10 / 2, as it has no longer n-grams.
+    assert exact["cider_d"] == pytest.approx((7.5 + 5) / 2)
+    assert stuffed["cider_d"] == pytest.approx(2.5, abs=0.1)
+
+
+def test_perfect_captions_have_full_marks():
+    references = {1: ["a red dog runs"], 2: ["two cats sleep here"]}
+    scores = score_captions(
+        {k: v[0] for k, v in references.items()}, references
+    )
+    assert scores == pytest.approx(
+        {
+            "bleu_1": 1,
+            "bleu_2": 1,
+            "bleu_3": 1,
+            "bleu_4": 1,
+            "rouge_l": 1,
+            "cider_d": 10,
+            "distinct": 1,
+        }
+    )
+
+
+def test_case_punctuation_and_order_of_photos_do_not_change_scores():
+    shouted = {k: PREDICTIONS[k].upper() + "!" for k in (3, 1, 4, 2)}
+    assert score_captions(shouted, REFERENCES) == score_captions(
+        PREDICTIONS, REFERENCES
+    )
+
+
+def test_empty_captions_score_nothing():
+    scores = score_captions(
+        {1: "", 2: "..."}, {1: ["a dog", " . "], 2: ["a cat"]}
+    )
+    assert scores.pop("distinct") == 0.5
+    assert set(scores.values()) == {0.0}
+
+
+def test_single_photo_has_no_cider_d():
+    scores = score_captions({7: "a dog runs"}, {7: ["a dog runs"]})
+    assert scores["cider_d"] == 0.0
+    assert scores["bleu_1"] == pytest.approx(1)
+
+
+def test_distinct_is_the_share_of_different_captions():
+    predictions = {1: "a dog", 2: "A dog.", 3: "a cat", 4: "a dog"}
+    assert score_captions(predictions, REFERENCES)["distinct"] == 0.5
+
+
+def test_scores_print_nothing(capfd):
+    evaluate_captions(PREDICTIONS, REFERENCES)
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("predictions", "references", "message"),
+    [
+        ({}, {}, "at least one prediction"),
+        ({1: "a"}, {1: ["a"], 2: ["b"]}, "no prediction for photo 2"),
+        ({1: "a", 2: "b"}, {1: ["a"]}, "no reference for photo 2"),
+        ({1: "a"}, {2: ["b"]}, "photo 2 and no reference for photo 1"),
+        ({}, {k: ["a"] for k in range(9)}, "photo 0, 1, 2, 3, 4 and 4 more"),
+        ({1: "a"}, {1: []}, "at least one word.*photo 1"),
+        ({1: "a"}, {1: ["..."]}, "at least one word.*photo 1"),
+    ],
+)
+def test_photos_that_do_not_fit_are_named(predictions, references, message):
+    with pytest.raises(InputError, match=message):
+        score_captions(predictions, references)
+
+
+def test_one_string_is_no_sequence_of_references():
+    with pytest.raises(TypeError, match=r"sequence of captions.*photo 1"):
+        score_captions({1: "a dog"}, {1: "a dog"})
+
+
+# === Shuffled captions and truth ===
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+@pytest.mark.parametrize("seed", range(5))
+def test_shuffle_gives_every_photo_the_caption_of_another(count, seed):
+    predictions = {k: f"caption {k}" for k in range(count)}
+    shuffled = shuffle_predictions(predictions, seed)
+    assert shuffled.keys() == predictions.keys()
+    assert sorted(shuffled.values()) == sorted(predictions.values())
+    assert all(shuffled[k] != predictions[k] for k in predictions)
+
+
+def test_shuffle_depends_on_the_seed_alone():
+    predictions = {k: str(k) for k in range(20)}
+    backwards = dict(reversed(predictions.items()))
+    first = shuffle_predictions(predictions, 1)
+    assert shuffle_predictions(backwards, 1) == first
+    assert shuffle_predictions(predictions, 2) != first
+
+
+def test_single_photo_keeps_its_caption():
+    assert shuffle_predictions({5: "a dog"}, 0) == {5: "a dog"}
+    assert shuffle_predictions({}, 0) == {}
+
+
+def test_evaluation_adds_the_score_of_shuffled_captions():
+    metrics = evaluate_captions(PREDICTIONS, REFERENCES, seed=3)
+    shuffled = shuffle_predictions(PREDICTIONS, 3)
+    expected = score_captions(PREDICTIONS, REFERENCES)
+    expected["cider_d_shuffled"] = score_captions(shuffled, REFERENCES)[
+        "cider_d"
+    ]
+    assert metrics == expected
+    assert metrics["cider_d_shuffled"] < metrics["cider_d"] / 4
+
+
+def test_evaluation_with_a_rule_adds_truth_and_shuffled_truth():
+    truths = {1: "dog", 2: "cats", 3: "man", 4: "rocket"}
+    metrics = evaluate_captions(
+        PREDICTIONS, REFERENCES, is_true=lambda key, text: truths[key] in text
+    )
+    assert metrics["truth"] == 0.75
+    assert metrics["truth_shuffled"] == 0.0
+
+
+def test_share_true_gives_the_rule_photo_and_caption():
+    predictions = {1: "one", 2: "two", 3: "two", 4: "four"}
+    names = {1: "one", 2: "two", 3: "three", 4: "four"}
+    share = share_true(predictions, lambda key, text: names[key] == text)
+    assert share == 0.75
+    with pytest.raises(InputError, match="at least one prediction"):
+        share_true({}, lambda key, text: True)
+
+
+# === Files ===
+
+
+def test_results_file_is_in_coco_format(tmp_path):
+    path = tmp_path / "results.json"
+    write_coco_results(path, {np.int64(12): "a caf\u00e9", 3: ""})
+    assert json.loads(path.read_text("utf-8")) == [
+        {"image_id": 3, "caption": ""},
+        {"image_id": 12, "caption": "a caf\u00e9"},
+    ]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_metrics_file_is_sorted_and_rounded(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_metrics(
+        path, {"b": 2 / 3, "photos": 5000, "a": np.float32(0.5), "c": 1e-9}
+    )
+    assert path.read_text() == (
+        '{\n  "a": 0.5,\n  "b": 0.666667,\n  "c": 0.0,\n  "photos": 5000\n}\n'
+    )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_metrics_that_are_not_finite_are_not_written(tmp_path, value):
+    with pytest.raises(ValueError, match=r"finite.*cider_d="):
+        write_metrics(tmp_path / "metrics.json", {"cider_d": value})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluation_loads_neither_keras_nor_tensorflow():
+    code = (
+        "import sys, bmt_keras.evaluation\n"
+        "print({'keras', 'tensorflow'} & set(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "set()\n"
