@@ -2,11 +2,56 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bmt_keras.errors import InputError
+
+_RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
+    (
+        (
+            "image_height",
+            "image_width",
+            "num_layers",
+            "num_heads",
+            "embedding_dim",
+            "hidden_dim",
+            "intermediate_dim",
+            "fusion_blocks",
+            "fusion_heads",
+            "epochs",
+            "batch_size",
+            "passes",
+            "length_candidates",
+        ),
+        "at least 1",
+        lambda value: value >= 1,
+    ),
+    (
+        ("mask_rate", "text_dropout", "fusion_dropout", "warmup_share"),
+        "in [0, 1]",
+        lambda value: 0 <= value <= 1,
+    ),
+    (("label_smoothing",), "in [0, 1)", lambda value: 0 <= value < 1),
+    (
+        ("learning_rate", "adam_epsilon", "clipnorm"),
+        "positive",
+        lambda value: value > 0,
+    ),
+    (
+        ("length_loss_weight", "weight_decay"),
+        "not negative",
+        lambda value: value >= 0,
+    ),
+    (("seed",), "in [0, 2**32)", lambda value: 0 <= value < 2**32),
+    (
+        ("max_length",),
+        "at least 3, for a token beside [CLS] and [SEP]",
+        lambda value: value >= 3,
+    ),
+)
 
 
 def _setting(default: Any, text: str) -> Any:
@@ -23,9 +68,7 @@ class Settings:
     """
 
     # === Image side ===
-    image_model: str = _setting(
-        "SmallCNN", "SmallCNN, or the name of a model of keras.applications."
-    )
+    image_model: str = _setting("SmallCNN", "SmallCNN or InceptionV3.")
     image_layer: str = _setting(
         "", "Layer whose output is the image embedding; empty for the last."
     )
@@ -55,7 +98,6 @@ class Settings:
     max_length: int = _setting(
         24, "Longest sequence in tokens, [CLS] and [SEP] included."
     )
-
     max_positions: int = _setting(
         64, "Positions that ALBERT has embeddings for, at least max_length."
     )
@@ -92,36 +134,37 @@ class Settings:
     length_candidates: int = _setting(3, "Candidate lengths side by side.")
 
     def __post_init__(self) -> None:
-        """Checks the fields that only take certain values."""
+        """Checks the fields, each by itself and then those that must agree."""
         _check_choice("fusion", self.fusion, ("cross_attention", "concat"))
         _check_choice("schedule", self.schedule, ("constant", "cosine"))
-        for name in ("mask_rate", "text_dropout", "fusion_dropout"):
-            _check_range(name, getattr(self, name), 0.0, 1.0)
-        for name in (
-            "image_height",
-            "image_width",
-            "epochs",
-            "batch_size",
-            "passes",
-            "length_candidates",
-        ):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"`{name}` must be at least 1. Received: "
-                    f"{name}={getattr(self, name)}."
-                )
-        if self.max_length < 3:
-            raise InputError(
-                "`max_length` must leave room for one token beside [CLS] and "
-                f"[SEP], so be at least 3. Received: {self.max_length}."
-            )
-
+        for names, rule, holds in _RULES:
+            for name in names:
+                value = getattr(self, name)
+                if not holds(value):
+                    raise InputError(
+                        f"`{name}` must be {rule}. Received: {name}={value}."
+                    )
         if self.max_positions < self.max_length:
             raise InputError(
                 "`max_positions` must be at least `max_length`. Received: "
                 f"max_positions={self.max_positions}, "
                 f"max_length={self.max_length}."
             )
+        # A pretrained ALBERT has a width of its own.
+        if self.text_weights == "random":
+            self._check_heads()
+
+    def _check_heads(self) -> None:
+        names = ["num_heads"]
+        if self.fusion == "cross_attention":
+            names.append("fusion_heads")
+        for name in names:
+            if self.hidden_dim % getattr(self, name):
+                raise InputError(
+                    f"`{name}` must divide `hidden_dim`. Received: "
+                    f"{name}={getattr(self, name)}, "
+                    f"hidden_dim={self.hidden_dim}."
+                )
 
     def save(self, path: str | Path) -> None:
         """Writes the settings as JSON."""
@@ -133,12 +176,15 @@ class Settings:
         """Reads settings that `save` wrote.
 
         Raises:
-            InputError: The file is missing, no JSON, or has other fields.
+            InputError: The file is missing, no JSON, has other fields, or
+                holds a value out of range.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             return cls(**content)
-        except (OSError, json.JSONDecodeError, TypeError) as err:
+        except InputError as err:
+            raise InputError(f"{path}: {err}") from err
+        except (OSError, ValueError, TypeError) as err:
             raise InputError(
                 f"{path}: expected saved settings, found something else: {err}."
             ) from err
@@ -148,11 +194,4 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise InputError(
             f"`{name}` must be one of {', '.join(choices)}. Received: {value}."
-        )
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise InputError(
-            f"`{name}` must be in [{low}, {high}]. Received: {value}."
         )

@@ -54,14 +54,16 @@ class _PlainLines:
         self._console = Console(stderr=True)
         self._verb = verb
         self._start: dict[str, float] = {}
-        self._last = time.monotonic()
+        self._called = self._printed = time.monotonic()
 
     def __call__(self, lot: str, done: int, total: int) -> None:
         now = time.monotonic()
-        start = self._start.setdefault(lot, now)
-        if done < total and now - self._last < _SECONDS_BETWEEN_LINES:
+        # The first call comes when some items are done: the lot began before.
+        start = self._start.setdefault(lot, self._called)
+        self._called = now
+        if done < total and now - self._printed < _SECONDS_BETWEEN_LINES:
             return
-        self._last = now
+        self._printed = now
         rate = done / max(now - start, 1e-9)
         left = (total - done) / max(rate, 1e-9)
         self._console.print(

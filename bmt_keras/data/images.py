@@ -13,13 +13,23 @@ PREPROCESSING_VERSION = 1
 
 UNDECODABLE = "not a decodable image (JPEG, PNG, GIF, BMP or WebP expected)"
 
+# TensorFlow takes the palette's indices of such a BMP for levels of grey.
+_BMP_WITH_PALETTE = r"BM\C{26}\x08\x00\x00{4}\C*"
+# TensorFlow wants four channels of a WebP that has them, and is told of them
+# here: asked to find out by itself, it overruns its memory on an animation.
+_WEBP_WITH_ALPHA = (
+    r"RIFF\C{4}WEBP"
+    r"(VP8X\C{4}[\x10\x14\x18\x1c\x30\x34\x38\x3c]|VP8L\C{8}[\x10-\x1f])\C*"
+)
+
 
 def decode_rgb(image_bytes: tf.Tensor) -> tf.Tensor:
     """Decodes one photo.
 
     JPEG's inverse cosine transform is set to the accurate one, which OpenCV
     uses; TensorFlow's own default differs by several levels. An EXIF rotation
-    is ignored, as is an alpha channel; of an animation the first frame counts.
+    is ignored, as is an alpha channel; transparent pixels of a GIF are black.
+    Of an animated GIF the first frame counts, an animated WebP is refused.
 
     Args:
         image_bytes: string, (). JPEG, PNG, GIF, BMP or WebP.
@@ -30,14 +40,20 @@ def decode_rgb(image_bytes: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: The bytes are none of these formats.
     """
-    pixels = tf.cond(
-        tf.io.is_jpeg(image_bytes),
-        lambda: tf.io.decode_jpeg(
-            image_bytes, channels=3, dct_method="INTEGER_ACCURATE"
-        ),
-        lambda: tf.io.decode_image(
-            image_bytes, channels=3, expand_animations=False
-        ),
+    header = tf.strings.substr(image_bytes, 0, 64)
+    pixels = tf.case(
+        [
+            (tf.io.is_jpeg(image_bytes), lambda: _decode_jpeg(image_bytes)),
+            (
+                tf.strings.regex_full_match(header, _BMP_WITH_PALETTE),
+                lambda: _decode_palette(image_bytes),
+            ),
+            (
+                tf.strings.regex_full_match(header, _WEBP_WITH_ALPHA),
+                lambda: _decode_first_frame(image_bytes, channels=4)[..., :3],
+            ),
+        ],
+        default=lambda: _decode_first_frame(image_bytes, channels=3),
     )
     return tf.ensure_shape(pixels, (None, None, 3))
 
@@ -117,3 +133,30 @@ def read_pixels_or_error(
     )
     pixels = tf.ensure_shape(pixels, (None, height, width, 3))
     return pixels[:-1], errors[:-1]
+
+
+def _decode_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_jpeg(
+        image_bytes, channels=3, dct_method="INTEGER_ACCURATE"
+    )
+
+
+def _decode_first_frame(image_bytes: tf.Tensor, *, channels: int) -> tf.Tensor:
+    return tf.io.decode_image(
+        image_bytes, channels=channels, expand_animations=False
+    )
+
+
+def _decode_palette(bmp_bytes: tf.Tensor) -> tf.Tensor:
+    """Looks up the colours of a BMP with eight bits a pixel."""
+
+    def number_at(place: int) -> tf.Tensor:
+        number = tf.strings.substr(bmp_bytes, place, 4)
+        return tf.io.decode_raw(number, tf.int32)[0]
+
+    start, end = 14 + number_at(14), number_at(10)
+    colours = tf.strings.substr(bmp_bytes, start, end - start)
+    # Stored as blue, green, red and a spare byte.
+    palette = tf.reshape(tf.io.decode_raw(colours, tf.uint8), (-1, 4))
+    indices = tf.io.decode_bmp(bmp_bytes)[..., 0]
+    return tf.gather(palette[:, 2::-1], tf.cast(indices, tf.int32))

@@ -146,19 +146,23 @@ def _fingerprint(photos: Sequence[Photo]) -> str:
     digest = hashlib.sha256()
     for photo in photos:
         size = photo.path.stat().st_size if photo.path.is_file() else -1
-        digest.update(f"{photo.image_id}\t{photo.path.name}\t{size}\n".encode())
+        line = f"{photo.image_id}\t{photo.path.name}\t{size}\n"
+        digest.update(line.encode(errors="backslashreplace"))
     return digest.hexdigest()
 
 
 def _open(folder: Path, wanted: Mapping[str, Any]) -> PhotoFeatures:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        found, image_ids = manifest["settings"], manifest["image_ids"]
+        found, image_ids = dict(manifest["settings"]), manifest["image_ids"]
         array = np.load(folder / _ARRAY, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, KeyError, TypeError) as err:
+        rows = {int(id_): row for row, id_ in enumerate(image_ids)}
+        if len(rows) > len(array):
+            raise ValueError(f"{len(rows)} photos, {len(array)} rows")
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as err:
         raise InputError(
-            f"{folder}: expected features of photos, found a folder without a "
-            "sound manifest; delete it, or give another cache folder."
+            f"{folder}: expected features of photos, found none that are "
+            "sound; delete the folder, or give another cache folder."
         ) from err
     for key, value in wanted.items():
         if found.get(key) != value:
@@ -167,4 +171,4 @@ def _open(folder: Path, wanted: Mapping[str, Any]) -> PhotoFeatures:
                 f"`{key}` is {found.get(key)!r} there, expected {value!r}; "
                 "delete the folder, or give another cache folder."
             )
-    return PhotoFeatures(array, {id_: row for row, id_ in enumerate(image_ids)})
+    return PhotoFeatures(array, rows)

@@ -31,17 +31,18 @@ def decode_photos(
         their errors, empty where a photo is good.
     """
 
-    def read(paths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def read_files(indices: np.ndarray) -> np.ndarray:
+        files = [_read_file(photos[i].path) for i in indices]
+        return np.array(files, dtype=object)
+
+    def read(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        files = tf.numpy_function(read_files, [indices], tf.string)
         return read_pixels_or_error(
-            tf.ensure_shape(
-                tf.numpy_function(_read_files, [paths], tf.string), (None,)
-            ),
-            height,
-            width,
+            tf.ensure_shape(files, (None,)), height, width
         )
 
     dataset = (
-        tf.data.Dataset.from_tensor_slices([str(p.path) for p in photos])
+        tf.data.Dataset.range(len(photos))
         .batch(batch_size)
         .map(read, num_parallel_calls=2)
         .prefetch(2)
@@ -55,16 +56,12 @@ def decode_photos(
         yield batch, pixels, messages
 
 
-def _read_files(paths: np.ndarray) -> np.ndarray:
-    """Reads files; one that cannot be read counts as empty, so broken."""
-
-    def read(path: bytes) -> bytes:
-        try:
-            return Path(path.decode()).read_bytes()
-        except OSError:
-            return b""
-
-    return np.array([read(path) for path in paths], dtype=object)
+def _read_file(path: Path) -> bytes:
+    """A file that cannot be read, or even be named, is empty, so broken."""
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError):
+        return b""
 
 
 def report_unreadable(

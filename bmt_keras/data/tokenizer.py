@@ -20,12 +20,13 @@ def normalize_caption(text: str) -> str:
     """Normalises a text as ALBERT's tokenisation does before SentencePiece.
 
     Typographic quotes of two characters become one, accents are stripped,
-    letters lower-cased. SentencePiece models of ALBERT do none of it.
+    letters lower-cased, and any white space between words is one space.
+    SentencePiece models of ALBERT do none of it.
     """
     text = text.replace("``", '"').replace("''", '"')
     text = unicodedata.normalize("NFKD", text)
     text = "".join(c for c in text if not unicodedata.combining(c))
-    return text.lower()
+    return " ".join(text.lower().split())
 
 
 class CaptionTokenizer:
@@ -49,10 +50,9 @@ class CaptionTokenizer:
 
     def __init__(self, proto: bytes) -> None:
         """Loads the model."""
+        self._pieces = sentencepiece.SentencePieceProcessor()
         try:
-            self._pieces = sentencepiece.SentencePieceProcessor(
-                model_proto=proto
-            )
+            self._pieces.LoadFromSerializedProto(proto)
             size = self._pieces.get_piece_size()
         except (RuntimeError, ValueError) as err:
             raise InputError(
@@ -94,10 +94,16 @@ class CaptionTokenizer:
 
         For a small closed vocabulary: with pieces of words, parallel decoding
         can join the halves of two different words.
+
+        Raises:
+            InputError: The captions hold no word.
         """
+        texts = [text for text in map(normalize_caption, captions) if text]
+        if not texts:
+            raise InputError("Expected captions with words, found none.")
         model = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter([normalize_caption(c) for c in captions]),
+            sentence_iterator=iter(texts),
             model_writer=model,
             model_type="word",
             use_all_vocab=True,

@@ -218,6 +218,7 @@ class BimodalMaskedLM(keras.Model):
         self, data: Any, *, training: bool
     ) -> tuple[dict[str, Any], Any, Any]:
         batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        batch = {k: ops.convert_to_tensor(v) for k, v in batch.items()}
         masked = self.masking(
             batch["token_ids"],
             padding_mask=batch["padding_mask"],

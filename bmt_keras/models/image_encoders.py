@@ -1,6 +1,7 @@
 """Image encoders: pixels to an image embedding, preprocessing included."""
 
 import hashlib
+import warnings
 from pathlib import Path
 
 import keras
@@ -10,7 +11,7 @@ from bmt_keras.errors import InputError
 SMALL_CNN = "SmallCNN"
 
 
-def small_cnn(height: int, width: int, *, channels: int = 128) -> keras.Model:
+def small_cnn(height: int, width: int, *, channels: int = 96) -> keras.Model:
     """A small convolutional encoder, trained along with the captioner.
 
     Args:
@@ -64,6 +65,11 @@ def cut_application(
             "`image_model` must be SmallCNN or InceptionV3. Received: "
             f"image_model={name}."
         )
+    path = None if weights in ("imagenet", "random") else Path(weights)
+    if path is not None and not path.is_file():
+        raise InputError(
+            f"{path}: expected a file of image weights, found no such file."
+        )
     whole = _build_application(name, height, width, weights)
     tower = whole
     if layer:
@@ -74,8 +80,8 @@ def cut_application(
                 f"{', '.join(names[-3:])}. Received: image_layer={layer}."
             )
         tower = keras.Model(whole.input, whole.get_layer(layer).output)
-    if weights not in ("imagenet", "random"):
-        _load_weights(tower, whole, Path(weights))
+    if path is not None:
+        _load_weights(tower, whole, path)
     images = keras.Input((height, width, 3), name="images")
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images)
     encoder = keras.Model(images, tower(scaled), name="image_encoder")
@@ -116,14 +122,13 @@ def _build_application(
 
 def _load_weights(tower: keras.Model, whole: keras.Model, path: Path) -> None:
     """Loads a file made for the cut model, or else for the whole one."""
-    if not path.is_file():
-        raise InputError(
-            f"{path}: expected a file of image weights, found no such file."
-        )
     faults = []
     for model in (tower, whole):
         try:
-            model.load_weights(path)
+            with warnings.catch_warnings():
+                # What Keras stores twice is missing in older files.
+                warnings.filterwarnings("ignore", "Skipping nested container")
+                model.load_weights(path)
             return
         except (ValueError, OSError, KeyError) as err:
             faults.append(str(err).splitlines()[0])

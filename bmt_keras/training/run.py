@@ -170,6 +170,8 @@ def train_captioner(
         model.compile(
             optimizer=build_optimizer(settings, total_steps), jit_compile=False
         )
+        # Variables made within the first step would have it traced twice.
+        model.optimizer.build(model.trainable_variables)
     captioner = Captioner(
         model,
         tokenizer,

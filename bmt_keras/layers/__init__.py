@@ -1,0 +1,23 @@
+"""Keras layers that join image embeddings and a masked language model."""
+
+from bmt_keras.layers.bimodal_fusion import BimodalFusion
+from bmt_keras.layers.cross_attention_block import CrossAttentionBlock
+from bmt_keras.layers.cross_attention_fusion import CrossAttentionFusion
+from bmt_keras.layers.image_embedding_repeat import ImageEmbeddingRepeat
+from bmt_keras.layers.length_head import LengthHead
+from bmt_keras.layers.masked_token_head import MaskedTokenHead
+from bmt_keras.layers.masked_token_loss import MaskedTokenLoss
+from bmt_keras.layers.tanh_gelu import tanh_gelu
+from bmt_keras.layers.token_masking import TokenMasking
+
+__all__ = [
+    "BimodalFusion",
+    "CrossAttentionBlock",
+    "CrossAttentionFusion",
+    "ImageEmbeddingRepeat",
+    "LengthHead",
+    "MaskedTokenHead",
+    "MaskedTokenLoss",
+    "TokenMasking",
+    "tanh_gelu",
+]

@@ -1,0 +1,189 @@
+"""One block in which tokens attend to each other and to the image."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+# The mask a tensor carries has no public setter.
+from keras.src.backend import set_keras_mask
+
+from bmt_keras.layers.tanh_gelu import tanh_gelu
+
+
+@keras.saving.register_keras_serializable(package="bmt_keras")
+class CrossAttentionBlock(keras.layers.Layer):
+    """Adds self-attention, attention to the image and a feed-forward network.
+
+    Each of the three reads the layer-normalised states and is added to them
+    through `tanh(gate)`, a learned scalar that starts at zero: a fresh block
+    returns its states unchanged, and a pretrained model keeps what it knows
+    while the image finds its way in. Flamingo gates the cross-attention and
+    the feed-forward network likewise; the self-attention before them is added
+    here, as the states come from a finished text model rather than from
+    between its layers.
+
+    Args:
+        num_heads: int. Attention heads; divides `hidden_dim`.
+        intermediate_dim: int. Width inside the feed-forward network.
+        dropout: float in [0, 1). Share of each part's output that training
+            drops. Defaults to 0.0.
+        layer_norm_epsilon: float. Defaults to 1e-5.
+        **kwargs: The arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        token_states: float, (batch, length, hidden_dim).
+        image_cells: float, (batch, cells, hidden_dim).
+        padding_mask: int or bool, (batch, length), 1 at tokens, or None for
+            the mask that `token_states` carries. No token attends to padding.
+
+    Returns:
+        float, (batch, length, hidden_dim).
+
+    Raises:
+        ValueError: If an argument is out of its range or `num_heads` does not
+            divide `hidden_dim`.
+
+    Reference:
+        [Alayrac et al., 2022](https://arxiv.org/abs/2204.14198)
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        intermediate_dim: int,
+        *,
+        dropout: float = 0.0,
+        layer_norm_epsilon: float = 1e-5,
+        **kwargs: Any,
+    ) -> None:
+        """Checks and keeps the arguments; see the class."""
+        super().__init__(**kwargs)
+        if num_heads < 1 or intermediate_dim < 1:
+            raise ValueError(
+                "`num_heads` and `intermediate_dim` must be positive. "
+                f"Received: num_heads={num_heads}, "
+                f"intermediate_dim={intermediate_dim}."
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(
+                f"`dropout` must be in [0, 1). Received: dropout={dropout}."
+            )
+        self.num_heads = num_heads
+        self.intermediate_dim = intermediate_dim
+        self.dropout = dropout
+        self.layer_norm_epsilon = layer_norm_epsilon
+        self.supports_masking = True
+
+    def build(
+        self,
+        token_states_shape: tuple[int | None, ...],
+        image_cells_shape: tuple[int | None, ...],
+    ) -> None:
+        """Creates the three parts, their gates and normalisations."""
+        states_shape = tuple(token_states_shape)
+        cells_shape = tuple(image_cells_shape)
+        hidden_dim = states_shape[-1]
+        if hidden_dim is None or hidden_dim % self.num_heads:
+            raise ValueError(
+                "`num_heads` must divide `hidden_dim`. Received: num_heads="
+                f"{self.num_heads}, hidden_dim={hidden_dim}."
+            )
+        key_dim = hidden_dim // self.num_heads
+        self.self_attention = self._attention("self_attention", key_dim)
+        self.self_attention.build(states_shape, states_shape)
+        self.cross_attention = self._attention("cross_attention", key_dim)
+        self.cross_attention.build(states_shape, cells_shape)
+        self.expand = keras.layers.Dense(
+            self.intermediate_dim,
+            activation=tanh_gelu,
+            name="expand",
+            dtype=self.dtype_policy,
+        )
+        self.expand.build(states_shape)
+        self.contract = keras.layers.Dense(
+            hidden_dim, name="contract", dtype=self.dtype_policy
+        )
+        self.contract.build((*states_shape[:-1], self.intermediate_dim))
+        self.dropout_layer = keras.layers.Dropout(
+            self.dropout, name="dropout", dtype=self.dtype_policy
+        )
+        self._build_norms_and_gates(states_shape)
+
+    def call(
+        self,
+        token_states: keras.KerasTensor,
+        image_cells: keras.KerasTensor,
+        padding_mask: keras.KerasTensor | None = None,
+        token_states_mask: keras.KerasTensor | None = None,
+    ) -> keras.KerasTensor:
+        """Applies the three parts in turn; see the class."""
+        mask = token_states_mask if padding_mask is None else padding_mask
+        if mask is not None:
+            # (batch, 1, length): the same keys for every query
+            mask = ops.expand_dims(ops.cast(mask, "bool"), 1)
+        states = token_states
+
+        x = self._normalise(self.self_attention_norm, states)
+        x = self.self_attention(x, x, attention_mask=mask)
+        states = states + self._gated(self.self_attention_gate, x)
+
+        x = self._normalise(self.cross_attention_norm, states)
+        x = self.cross_attention(x, image_cells)
+        states = states + self._gated(self.cross_attention_gate, x)
+
+        x = self._normalise(self.feed_forward_norm, states)
+        x = self.contract(self.expand(x))
+        return states + self._gated(self.feed_forward_gate, x)
+
+    def compute_output_shape(
+        self,
+        token_states_shape: tuple[int | None, ...],
+        image_cells_shape: tuple[int | None, ...],
+    ) -> tuple[int | None, ...]:
+        """Returns (batch, length, hidden_dim)."""
+        return tuple(token_states_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "intermediate_dim": self.intermediate_dim,
+            "dropout": self.dropout,
+            "layer_norm_epsilon": self.layer_norm_epsilon,
+        }
+
+    def _attention(
+        self, name: str, key_dim: int
+    ) -> keras.layers.MultiHeadAttention:
+        return keras.layers.MultiHeadAttention(
+            self.num_heads, key_dim, name=name, dtype=self.dtype_policy
+        )
+
+    def _build_norms_and_gates(self, shape: tuple[int | None, ...]) -> None:
+        for part in ("self_attention", "cross_attention", "feed_forward"):
+            norm = keras.layers.LayerNormalization(
+                epsilon=self.layer_norm_epsilon,
+                name=f"{part}_norm",
+                dtype=self.dtype_policy,
+            )
+            norm.build(shape)
+            setattr(self, f"{part}_norm", norm)
+            gate = self.add_weight(
+                name=f"{part}_gate", shape=(), initializer="zeros"
+            )
+            setattr(self, f"{part}_gate", gate)
+
+    def _normalise(
+        self, norm: keras.layers.LayerNormalization, states: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        normalised = norm(states)
+        # Attention would join this mask with `padding_mask`, which replaces it.
+        set_keras_mask(normalised, None)
+        return normalised
+
+    def _gated(
+        self, gate: keras.Variable, output: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        return ops.tanh(gate) * self.dropout_layer(output)

@@ -1,0 +1,200 @@
+"""Token states that read an image through gated cross-attention."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from bmt_keras.layers.cross_attention_block import CrossAttentionBlock
+
+
+@keras.saving.register_keras_serializable(package="bmt_keras")
+class CrossAttentionFusion(keras.layers.Layer):
+    """Lets token states attend to each other and to the cells of an image.
+
+    The image embedding is normalised, projected to the width of the token
+    states and marked with a learned embedding of each cell's position. Then
+    come `num_blocks` of `CrossAttentionBlock`. At the start of training the
+    output equals the token states exactly.
+
+    Args:
+        num_blocks: int.
+        num_heads: int. Attention heads; divides `hidden_dim`.
+        intermediate_dim: int. Width inside the feed-forward networks.
+        dropout: float in [0, 1). Share of the output of each attention and
+            feed-forward network that training drops. Defaults to 0.0.
+        layer_norm_epsilon: float. Defaults to 1e-5.
+        **kwargs: The arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        token_states: float, (batch, length, hidden_dim). Its mask is the
+            output's.
+        image_embedding: float, (batch, height, width, channels), (batch,
+            cells, channels), or (batch, channels) for an image of one cell.
+            The number of cells must be known.
+        padding_mask: int or bool, (batch, length), 1 at tokens, or None for
+            the mask that `token_states` carries. The output at tokens depends
+            neither on what stands at padding nor on how much of it there is.
+
+    Returns:
+        float, (batch, length, hidden_dim).
+
+    Raises:
+        ValueError: If an argument is out of its range, `num_heads` does not
+            divide `hidden_dim`, or the number of cells or channels is unknown.
+
+    Example:
+        ```python
+        fusion = CrossAttentionFusion(2, 4, intermediate_dim=64)
+        token_states = np.ones((2, 7, 16))
+        image_embedding = np.ones((2, 4, 4, 8))
+        padding_mask = np.ones((2, 7))
+        fusion(token_states, image_embedding, padding_mask)  # (2, 7, 16)
+        # Many passes over one photo: project it once.
+        image_cells = fusion.project_image(image_embedding)
+        fusion.attend(token_states, image_cells, padding_mask)
+        ```
+    """
+
+    def __init__(
+        self,
+        num_blocks: int,
+        num_heads: int,
+        *,
+        intermediate_dim: int,
+        dropout: float = 0.0,
+        layer_norm_epsilon: float = 1e-5,
+        **kwargs: Any,
+    ) -> None:
+        """Checks and keeps the arguments; see the class."""
+        super().__init__(**kwargs)
+        if num_blocks < 1:
+            raise ValueError(
+                f"`num_blocks` must be positive. Received: {num_blocks=}."
+            )
+        self.num_blocks = num_blocks
+        self.num_heads = num_heads
+        self.intermediate_dim = intermediate_dim
+        self.dropout = dropout
+        self.layer_norm_epsilon = layer_norm_epsilon
+        self.supports_masking = True
+        self.blocks = [self._block(index) for index in range(num_blocks)]
+
+    def build(
+        self,
+        token_states_shape: tuple[int | None, ...],
+        image_embedding_shape: tuple[int | None, ...],
+    ) -> None:
+        """Creates the image's projection and builds the blocks."""
+        batch, *grid, channels = image_embedding_shape
+        sizes = [size for size in (*grid, channels) if size is not None]
+        if len(sizes) < len(grid) + 1 or len(grid) > 2:
+            raise ValueError(
+                "`image_embedding` must have the shape (batch, height, width, "
+                "channels), (batch, cells, channels) or (batch, channels), "
+                "known but for the batch. Received: image_embedding.shape="
+                f"{tuple(image_embedding_shape)}."
+            )
+        self.num_cells, self.channels = math.prod(sizes[:-1]), sizes[-1]
+        hidden_dim = token_states_shape[-1]
+        self.image_norm = keras.layers.LayerNormalization(
+            epsilon=self.layer_norm_epsilon,
+            name="image_norm",
+            dtype=self.dtype_policy,
+        )
+        self.image_norm.build((batch, self.num_cells, channels))
+        self.image_projection = keras.layers.Dense(
+            hidden_dim, name="image_projection", dtype=self.dtype_policy
+        )
+        self.image_projection.build((batch, self.num_cells, channels))
+        self.position_embedding = self.add_weight(
+            name="position_embedding",
+            shape=(self.num_cells, hidden_dim),
+            initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+        )
+        for block in self.blocks:
+            block.build(token_states_shape, (batch, self.num_cells, hidden_dim))
+
+    def call(
+        self,
+        token_states: keras.KerasTensor,
+        image_embedding: keras.KerasTensor,
+        padding_mask: keras.KerasTensor | None = None,
+    ) -> keras.KerasTensor:
+        """Projects the image, then runs the blocks; see the class."""
+        image_cells = self.project_image(image_embedding)
+        return self.attend(token_states, image_cells, padding_mask)
+
+    def project_image(
+        self, image_embedding: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        """Turns an image embedding into what the tokens attend to.
+
+        It depends on no token, so that decoding in many passes computes it
+        once a photo. The layer must be built.
+
+        Args:
+            image_embedding: float, as in the layer's call.
+
+        Returns:
+            float, (batch, cells, hidden_dim), where `hidden_dim` is the token
+            states'.
+        """
+        # The layer's call does these casts by itself; a direct one does not.
+        cells = ops.cast(image_embedding, self.compute_dtype)
+        positions = ops.cast(self.position_embedding, self.compute_dtype)
+        cells = ops.reshape(
+            cells, (ops.shape(cells)[0], self.num_cells, self.channels)
+        )
+        return self.image_projection(self.image_norm(cells)) + positions
+
+    def attend(
+        self,
+        token_states: keras.KerasTensor,
+        image_cells: keras.KerasTensor,
+        padding_mask: keras.KerasTensor | None = None,
+    ) -> keras.KerasTensor:
+        """Runs the blocks on an image that is already projected.
+
+        Args:
+            token_states: float, (batch, length, hidden_dim).
+            image_cells: float, (batch, cells, hidden_dim), from
+                `project_image`.
+            padding_mask: int or bool, (batch, length), or None.
+
+        Returns:
+            float, (batch, length, hidden_dim).
+        """
+        for block in self.blocks:
+            token_states = block(token_states, image_cells, padding_mask)
+        return token_states
+
+    def compute_output_shape(
+        self,
+        token_states_shape: tuple[int | None, ...],
+        image_embedding_shape: tuple[int | None, ...],
+    ) -> tuple[int | None, ...]:
+        """Returns (batch, length, hidden_dim)."""
+        return tuple(token_states_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_blocks": self.num_blocks,
+            "num_heads": self.num_heads,
+            "intermediate_dim": self.intermediate_dim,
+            "dropout": self.dropout,
+            "layer_norm_epsilon": self.layer_norm_epsilon,
+        }
+
+    def _block(self, index: int) -> CrossAttentionBlock:
+        return CrossAttentionBlock(
+            self.num_heads,
+            self.intermediate_dim,
+            dropout=self.dropout,
+            layer_norm_epsilon=self.layer_norm_epsilon,
+            name=f"block_{index}",
+            dtype=self.dtype_policy,
+        )

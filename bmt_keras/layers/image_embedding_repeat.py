@@ -1,0 +1,126 @@
+"""An image embedding repeated along the tokens of its caption."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+# The mask of the second argument has no public road to the output.
+from keras.src.backend import set_keras_mask
+
+
+@keras.saving.register_keras_serializable(package="bmt_keras")
+class ImageEmbeddingRepeat(keras.layers.Layer):
+    """Flattens an image embedding and repeats it along the tokens.
+
+    It makes the image a neighbour of every token, ready to be concatenated
+    with the token states. `BimodalFusion` computes the concatenation followed
+    by a dense layer without the copies.
+
+    Args:
+        length: int or None. The number of repeats where the call gives no
+            token states. Defaults to None.
+        **kwargs: The arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        image_embedding: float, (batch, ...).
+        token_states: float, (batch, length, hidden_dim) or None. Only its
+            length and its mask are read; it goes before the constructor's
+            `length`.
+
+    Returns:
+        float, (batch, length, image_dim), where `image_dim` is the product of
+        the image embedding's dimensions. Its mask is that of `token_states`.
+
+    Raises:
+        ValueError: If `length` is not positive, or if neither `token_states`
+            nor `length` is given.
+
+    Example:
+        ```python
+        image_embedding = np.ones((2, 4, 4, 8))
+        token_states = np.ones((2, 7, 16))
+        repeated = ImageEmbeddingRepeat()(image_embedding, token_states)
+        repeated.shape  # (2, 7, 128)
+        ImageEmbeddingRepeat(length=5)(image_embedding).shape  # (2, 5, 128)
+        ```
+    """
+
+    def __init__(self, length: int | None = None, **kwargs: Any) -> None:
+        """Checks and keeps the arguments; see the class."""
+        super().__init__(**kwargs)
+        if length is not None and length < 1:
+            raise ValueError(
+                f"`length` must be positive or None. Received: length={length}."
+            )
+        self.length = length
+
+    def call(
+        self,
+        image_embedding: keras.KerasTensor,
+        token_states: keras.KerasTensor | None = None,
+        token_states_mask: keras.KerasTensor | None = None,
+    ) -> keras.KerasTensor:
+        """Repeats the flattened image embedding; see the class."""
+        batch = ops.shape(image_embedding)[0]
+        if token_states is None:
+            length = self._own_length()
+        else:
+            length = ops.shape(token_states)[1]
+        image_dim = _product(image_embedding.shape[1:])
+        flat = ops.reshape(
+            ops.cast(image_embedding, self.compute_dtype),
+            (batch, 1, -1 if image_dim is None else image_dim),
+        )
+        # (batch, length, image_dim)
+        repeated = ops.broadcast_to(flat, (batch, length, ops.shape(flat)[2]))
+        if token_states_mask is not None:
+            set_keras_mask(repeated, token_states_mask)
+        return repeated
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+        """Returns None: `call` sets the mask, which is the token states'."""
+        return None
+
+    def compute_output_shape(
+        self,
+        image_embedding_shape: tuple[int | None, ...],
+        token_states_shape: tuple[int | None, ...] | None = None,
+    ) -> tuple[int | None, ...]:
+        """Returns (batch, length, image_dim)."""
+        if token_states_shape is None:
+            length: int | None = self._own_length()
+        else:
+            length = token_states_shape[1]
+        image_dim = _product(image_embedding_shape[1:])
+        return (image_embedding_shape[0], length, image_dim)
+
+    def compute_output_spec(
+        self,
+        image_embedding: keras.KerasTensor,
+        token_states: keras.KerasTensor | None = None,
+        token_states_mask: keras.KerasTensor | None = None,
+    ) -> keras.KerasTensor:
+        """Returns the output's shape and dtype, with the token states' mask."""
+        repeated = super().compute_output_spec(image_embedding, token_states)
+        if token_states_mask is not None:
+            set_keras_mask(repeated, token_states_mask)
+        return repeated
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "length": self.length}
+
+    def _own_length(self) -> int:
+        if self.length is None:
+            raise ValueError(
+                "`token_states` must be given in the call where the layer has "
+                "no `length`. Received: token_states=None, length=None."
+            )
+        return self.length
+
+
+def _product(dimensions: tuple[int | None, ...]) -> int | None:
+    known = [size for size in dimensions if size is not None]
+    return math.prod(known) if len(known) == len(dimensions) else None

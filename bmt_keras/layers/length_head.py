@@ -1,0 +1,119 @@
+"""A caption's number of tokens, predicted from its image."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from bmt_keras.layers.tanh_gelu import tanh_gelu
+
+
+@keras.saving.register_keras_serializable(package="bmt_keras")
+class LengthHead(keras.layers.Layer):
+    """Predicts how many tokens the caption of an image has.
+
+    Decoding in parallel fills a canvas of masks whose length must be chosen
+    first; here the image alone tells it. Each cell is normalised and passed
+    through a dense layer, the cells are averaged, and a second dense layer
+    gives a logit for every length from 0 to `max_length`.
+
+    Args:
+        max_length: int. The greatest number of tokens.
+        hidden_units: int. Width of the first dense layer.
+        dropout: float in [0, 1). Share of the averaged features that training
+            drops. Defaults to 0.0.
+        **kwargs: The arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        image_embedding: float, (batch, ..., channels).
+
+    Returns:
+        float32 whatever the dtype policy, (batch, max_length + 1), the logits.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        ```python
+        head = LengthHead(max_length=20, hidden_units=64)
+        head(np.ones((2, 4, 4, 8))).shape  # (2, 21)
+        ```
+
+    Reference:
+        [Ghazvininejad et al., 2019](https://arxiv.org/abs/1904.09324), which
+        predicts the length of a translation from its source.
+    """
+
+    def __init__(
+        self,
+        max_length: int,
+        hidden_units: int,
+        *,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        """Checks and keeps the arguments; see the class."""
+        super().__init__(**kwargs)
+        if max_length < 1 or hidden_units < 1:
+            raise ValueError(
+                "`max_length` and `hidden_units` must be positive. Received: "
+                f"max_length={max_length}, hidden_units={hidden_units}."
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(
+                f"`dropout` must be in [0, 1). Received: dropout={dropout}."
+            )
+        self.max_length = max_length
+        self.hidden_units = hidden_units
+        self.dropout = dropout
+
+    def build(self, image_embedding_shape: tuple[int | None, ...]) -> None:
+        """Creates the normalisation and the two dense layers."""
+        self.layer_norm = keras.layers.LayerNormalization(
+            name="layer_norm", dtype=self.dtype_policy
+        )
+        self.layer_norm.build(image_embedding_shape)
+        self.dense = keras.layers.Dense(
+            self.hidden_units,
+            activation=tanh_gelu,
+            name="dense",
+            dtype=self.dtype_policy,
+        )
+        self.dense.build(image_embedding_shape)
+        self.dropout_layer = keras.layers.Dropout(
+            self.dropout, name="dropout", dtype=self.dtype_policy
+        )
+        self.logits = keras.layers.Dense(
+            self.max_length + 1, name="logits", dtype=self.dtype_policy
+        )
+        self.logits.build((image_embedding_shape[0], self.hidden_units))
+
+    def call(self, image_embedding: keras.KerasTensor) -> keras.KerasTensor:
+        """Computes the logits; see the class."""
+        cells = self.dense(self.layer_norm(image_embedding))
+        between = tuple(range(1, len(cells.shape) - 1))
+        # (batch, hidden_units)
+        features = ops.mean(cells, axis=between) if between else cells
+        return ops.cast(self.logits(self.dropout_layer(features)), "float32")
+
+    def compute_output_shape(
+        self, image_embedding_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        """Returns (batch, max_length + 1)."""
+        return (image_embedding_shape[0], self.max_length + 1)
+
+    def compute_output_spec(
+        self, image_embedding: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        """Returns the shape of the logits in float32."""
+        shape = self.compute_output_shape(image_embedding.shape)
+        return keras.KerasTensor(shape, "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "max_length": self.max_length,
+            "hidden_units": self.hidden_units,
+            "dropout": self.dropout,
+        }

@@ -1,0 +1,194 @@
+"""The head that turns states into logits over the vocabulary."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+# The mask a tensor carries has no public setter.
+from keras.src.backend import set_keras_mask
+
+from bmt_keras.layers.tanh_gelu import tanh_gelu
+
+
+@keras.saving.register_keras_serializable(package="bmt_keras")
+class MaskedTokenHead(keras.layers.Layer):
+    """Predicts the token at each masked position.
+
+    It is the head that ALBERT was pretrained with: a dense layer, an
+    activation, a layer normalisation with ALBERT's epsilon, and the product
+    with the transposed token embedding, plus a bias for each token. The
+    embedding is shared with the layer that reads the tokens.
+
+    Args:
+        token_embedding: A `keras.layers.ReversibleEmbedding` (or KerasHub's),
+            of `vocabulary_size` rows.
+        hidden_units: int or None. Width of the dense layer, equal to the
+            embedding's, or None for states that are already projected to it,
+            as by `BimodalFusion`. Defaults to None.
+        activation: Activation function or its name. Defaults to `tanh_gelu`.
+        layer_norm_epsilon: float. Defaults to 1e-12, as in ALBERT's
+            checkpoints.
+        **kwargs: The arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        states: float, (batch, length, hidden_dim).
+        mask_positions: int, (batch, capacity), the positions to predict, or
+            None for all of them. Nothing is computed for the others.
+
+    Returns:
+        float32 whatever the dtype policy, (batch, capacity, vocabulary_size),
+        or (batch, length, vocabulary_size) with the mask of `states`.
+
+    Raises:
+        TypeError: If `token_embedding` is no `ReversibleEmbedding`.
+        ValueError: If the width of the dense layer, or without one of the
+            states, differs from the embedding's.
+
+    Example:
+        ```python
+        embedding = keras.layers.ReversibleEmbedding(100, 8)
+        head = MaskedTokenHead(embedding, hidden_units=8)
+        states = np.ones((2, 7, 16))
+        head(states, np.array([[1, 4], [2, 0]])).shape  # (2, 2, 100)
+        ```
+
+    Reference:
+        - [Lan et al., 2020](https://arxiv.org/abs/1909.11942)
+        - [Press and Wolf, 2016](https://arxiv.org/abs/1608.05859)
+    """
+
+    def __init__(
+        self,
+        token_embedding: keras.layers.ReversibleEmbedding,
+        hidden_units: int | None = None,
+        *,
+        activation: Any = tanh_gelu,
+        layer_norm_epsilon: float = 1e-12,
+        **kwargs: Any,
+    ) -> None:
+        """Checks and keeps the arguments; see the class."""
+        super().__init__(**kwargs)
+        if not isinstance(token_embedding, keras.layers.ReversibleEmbedding):
+            raise TypeError(
+                "`token_embedding` must be a `keras.layers."
+                f"ReversibleEmbedding`. Received: {token_embedding!r}."
+            )
+        self.token_embedding = token_embedding
+        self.hidden_units = hidden_units
+        self.activation = keras.activations.get(activation)
+        self.layer_norm_epsilon = layer_norm_epsilon
+        self.vocabulary_size = token_embedding.input_dim
+        if hidden_units is not None:
+            self._check_width("hidden_units", hidden_units)
+
+    def build(
+        self,
+        states_shape: tuple[int | None, ...],
+        mask_positions_shape: tuple[int | None, ...] | None = None,
+    ) -> None:
+        """Creates the dense layer, the normalisation and the bias."""
+        width = self.token_embedding.output_dim
+        if self.hidden_units is None:
+            self._check_width("states.shape[-1]", states_shape[-1])
+        else:
+            self.dense = keras.layers.Dense(
+                width, name="dense", dtype=self.dtype_policy
+            )
+            self.dense.build(states_shape)
+        self.layer_norm = keras.layers.LayerNormalization(
+            epsilon=self.layer_norm_epsilon,
+            name="layer_norm",
+            dtype=self.dtype_policy,
+        )
+        self.layer_norm.build((*states_shape[:-1], width))
+        if not self.token_embedding.built:
+            self.token_embedding.build()
+        # Autocast would round the bias to the compute dtype.
+        self.bias = self.add_weight(
+            name="bias",
+            shape=(self.vocabulary_size,),
+            initializer="zeros",
+            autocast=False,
+        )
+
+    def call(
+        self,
+        states: keras.KerasTensor,
+        mask_positions: keras.KerasTensor | None = None,
+        mask: keras.KerasTensor | None = None,
+    ) -> keras.KerasTensor:
+        """Computes the logits; see the class."""
+        x = states
+        if mask_positions is not None:
+            # (batch, capacity, hidden_dim)
+            x = ops.take_along_axis(
+                x, ops.expand_dims(mask_positions, -1), axis=1
+            )
+        if self.hidden_units is not None:
+            x = self.dense(x)
+        x = self.layer_norm(self.activation(x))
+        # The embedding supports no mask when called in reverse.
+        set_keras_mask(x, None)
+        logits = self.token_embedding(x, reverse=True)
+        logits = ops.cast(logits, "float32") + ops.cast(self.bias, "float32")
+        return self._with_mask(logits, mask_positions, mask)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+        """Returns None: `call` sets the mask where there are no positions."""
+        return None
+
+    def compute_output_shape(
+        self,
+        states_shape: tuple[int | None, ...],
+        mask_positions_shape: tuple[int | None, ...] | None = None,
+    ) -> tuple[int | None, ...]:
+        """Returns (batch, capacity or length, vocabulary_size)."""
+        shape = mask_positions_shape or states_shape[:-1]
+        return (*shape, self.vocabulary_size)
+
+    def compute_output_spec(
+        self,
+        states: keras.KerasTensor,
+        mask_positions: keras.KerasTensor | None = None,
+        mask: keras.KerasTensor | None = None,
+    ) -> keras.KerasTensor:
+        """Returns the shape of the logits in float32."""
+        positions_shape = getattr(mask_positions, "shape", None)
+        shape = self.compute_output_shape(states.shape, positions_shape)
+        logits = keras.KerasTensor(shape, "float32")
+        return self._with_mask(logits, mask_positions, mask)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, the embedding among them."""
+        return {
+            **super().get_config(),
+            "token_embedding": keras.layers.serialize(self.token_embedding),
+            "hidden_units": self.hidden_units,
+            "activation": keras.activations.serialize(self.activation),
+            "layer_norm_epsilon": self.layer_norm_epsilon,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "MaskedTokenHead":
+        """Creates the layer from what `get_config` returned."""
+        embedding = keras.layers.deserialize(config["token_embedding"])
+        return cls(**{**config, "token_embedding": embedding})
+
+    def _check_width(self, name: str, width: int | None) -> None:
+        expected = self.token_embedding.output_dim
+        if width != expected:
+            raise ValueError(
+                f"`{name}` must equal the width of `token_embedding`. "
+                f"Received: {name}={width}, output_dim={expected}."
+            )
+
+    def _with_mask(
+        self,
+        logits: keras.KerasTensor,
+        mask_positions: keras.KerasTensor | None,
+        mask: keras.KerasTensor | None,
+    ) -> keras.KerasTensor:
+        if mask_positions is None and mask is not None:
+            set_keras_mask(logits, mask)
+        return logits

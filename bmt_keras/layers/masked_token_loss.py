@@ -1,0 +1,124 @@
+"""The loss of a masked language model."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="bmt_keras")
+class MaskedTokenLoss(keras.layers.Layer):
+    """Computes the mean cross-entropy of the masked tokens, in nats a token.
+
+    It is computed in float32 whatever the dtype policy. A batch with no masked
+    token has the loss 0 and gradients of 0, where a plain mean has NaN.
+
+    Args:
+        label_smoothing: float in [0, 1). Share of the target's probability
+            that is spread evenly over the vocabulary. Defaults to 0.0.
+        add_loss: bool. Whether the loss is also added to the model's, so that
+            a functional model with this layer trains after
+            `compile(optimizer)` alone. Defaults to False.
+        **kwargs: The arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        logits: float, (batch, positions, vocabulary_size), of the masked
+            positions or of all positions.
+        labels: int, (batch, positions). Where the weight is 0 any value is
+            allowed.
+        sample_weight: float, (batch, positions), 0 where a position does not
+            count, or None for the mask that `logits` carry, else `labels`;
+            without one every position counts.
+
+    Returns:
+        float32, (), at least 0.
+
+    Raises:
+        ValueError: If `label_smoothing` is out of its range.
+
+    Example:
+        ```python
+        loss = MaskedTokenLoss()
+        logits = np.zeros((1, 2, 4))
+        labels = np.array([[3, 0]])
+        loss(logits, labels, np.array([[1.0, 0.0]]))  # log(4) = 1.386
+        ```
+    """
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        add_loss: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Checks and keeps the arguments; see the class."""
+        # Without autocast float32 logits are not rounded to float16 first.
+        super().__init__(autocast=False, **kwargs)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                "`label_smoothing` must be in [0, 1). Received: "
+                f"label_smoothing={label_smoothing}."
+            )
+        self.label_smoothing = label_smoothing
+        # `Layer.add_loss` is a method already.
+        self._adds_loss = add_loss
+
+    def call(
+        self,
+        logits: keras.KerasTensor,
+        labels: keras.KerasTensor,
+        sample_weight: keras.KerasTensor | None = None,
+        logits_mask: keras.KerasTensor | None = None,
+        labels_mask: keras.KerasTensor | None = None,
+    ) -> keras.KerasTensor:
+        """Averages the cross-entropy over the weights; see the class."""
+        if sample_weight is None:
+            sample_weight = labels_mask if logits_mask is None else logits_mask
+        if sample_weight is None:
+            sample_weight = ops.ones_like(labels)
+        weight = ops.cast(sample_weight, "float32")
+        labels = ops.where(weight > 0, labels, 0)
+        cross_entropy = self._cross_entropy(ops.cast(logits, "float32"), labels)
+        loss = ops.divide_no_nan(
+            ops.sum(cross_entropy * weight), ops.sum(weight)
+        )
+        if self._adds_loss:
+            self.add_loss(loss)
+        return loss
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+        """Returns None: the loss has no positions."""
+        return None
+
+    def compute_output_shape(
+        self,
+        logits_shape: tuple[int | None, ...],
+        labels_shape: tuple[int | None, ...],
+    ) -> tuple[int | None, ...]:
+        """Returns ()."""
+        return ()
+
+    def compute_output_spec(
+        self, *args: Any, **kwargs: Any
+    ) -> keras.KerasTensor:
+        """Returns the spec of a float32 scalar."""
+        return keras.KerasTensor((), "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "label_smoothing": self.label_smoothing,
+            "add_loss": self._adds_loss,
+        }
+
+    def _cross_entropy(self, logits: Any, labels: Any) -> Any:
+        # (batch, positions)
+        hard = ops.sparse_categorical_crossentropy(
+            labels, logits, from_logits=True
+        )
+        if self.label_smoothing == 0:
+            return hard
+        # The mean over the vocabulary of -log p, with no one-hot labels.
+        even = ops.logsumexp(logits, axis=-1) - ops.mean(logits, axis=-1)
+        return (1 - self.label_smoothing) * hard + self.label_smoothing * even

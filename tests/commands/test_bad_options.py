@@ -1,0 +1,163 @@
+"""Options that cannot be used: one line, code 2 and nothing written."""
+
+import keras
+import pytest
+
+from bmt_keras.settings import Settings
+
+# InceptionV3 takes no photo below 75 pixels.
+INCEPTION = [
+    *("--preset", "small", "--image-layer", "mixed0"),
+    *("--image-height", 75, "--image-width", 75),
+]
+
+# === Settings ===
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--preset", "huge"], "`preset` must be one of sample, notebook"),
+        (["--epochs", 0], "`epochs` must be at least 1."),
+        (["--seed", -1], "`seed` must be in [0, 2**32)."),
+        (["--fusion", "sum"], "`fusion` must be one of cross_attention, "),
+        (["--fusion-heads", 5], "`fusion_heads` must divide `hidden_dim`."),
+    ],
+)
+def test_bad_setting_is_told(refuse, reading, write_captions, options, message):
+    assert message in refuse(*reading, *write_captions(), *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--image-model", "VGG99"], "`image_model` must be SmallCNN or Incep"),
+        (
+            ["--no-train-image-model"],
+            "SmallCNN has no pretrained weights",
+        ),
+        (
+            [*INCEPTION, "--image-height", 74, "--image-weights", "random"],
+            "InceptionV3 cannot be built for photos of 74x75: ",
+        ),
+        (
+            [*INCEPTION, "--image-layer", "no", "--image-weights", "random"],
+            "`image_layer` must name a layer of InceptionV3, such as ",
+        ),
+        (
+            [*INCEPTION, "--image-weights", "gone.weights.h5"],
+            "gone.weights.h5: expected a file of image weights, found no such",
+        ),
+    ],
+)
+def test_bad_image_model_is_told(
+    refuse, prepare, write_captions, options, message
+):
+    assert message in refuse(*prepare, *write_captions(), *options)
+
+
+@pytest.mark.slow
+def test_weights_of_another_model_are_told(
+    refuse, prepare, write_captions, tmp_path
+):
+    path = tmp_path / "other.weights.h5"
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    other.save_weights(path)
+    line = refuse(
+        *prepare, *write_captions(), *INCEPTION, "--image-weights", path
+    )
+    assert f"{path}: expected weights of inception_v3 cut at mixed0" in line
+
+
+def test_file_of_no_weights_is_told(refuse, prepare, write_captions, tmp_path):
+    path = tmp_path / "junk.weights.h5"
+    path.write_bytes(b"junk")
+    line = refuse(
+        *prepare, *write_captions(), *INCEPTION, "--image-weights", path
+    )
+    assert f"{path}: expected weights of inception_v3 cut at mixed0" in line
+
+
+def test_missing_vocabulary_is_told(bmt, write_captions, tmp_path):
+    gone = tmp_path / "gone.model"
+    result = bmt(
+        *("train", "--out", tmp_path / "run", *write_captions()),
+        *("--vocabulary", gone),
+    )
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"bmt: {gone}: expected a SentencePiece model")
+    assert result.err.count("\n") == 1
+
+
+def test_folder_of_a_run_with_other_settings_is_refused(
+    refuse, write_captions, tmp_path
+):
+    run = tmp_path / "run"
+    run.mkdir()
+    Settings(epochs=3).save(run / "settings.json")
+    line = refuse("train", "--out", run, *write_captions())
+    assert f"{run}: the folder holds a run with other settings: " in line
+    assert "`epochs` is 3 there, expected 10" in line
+
+
+# === Captioners and served models ===
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("caption", "photo.jpg", "--captioner"),
+        ("export", "--out", "models", "--captioner"),
+    ],
+)
+def test_folder_without_a_captioner_is_told(refuse, tmp_path, arguments):
+    line = refuse(*arguments, tmp_path)
+    assert f"{tmp_path}: expected a captioner's folder with model.keras" in line
+
+
+def test_evaluation_without_a_captioner_is_told(
+    refuse, write_captions, tmp_path
+):
+    line = refuse(
+        *("evaluate", *write_captions(), "--out", tmp_path / "scores"),
+        *("--captioner", tmp_path / "gone"),
+    )
+    assert f"{tmp_path / 'gone'}: expected a captioner's folder" in line
+
+
+def test_file_that_is_no_model_is_told(refuse, tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"junk")
+    line = refuse("caption", "photo.jpg", "--captioner", tmp_path)
+    assert f"{tmp_path / 'model.keras'}: expected a saved Keras model" in line
+
+
+def test_missing_models_folder_is_told(refuse, tmp_path):
+    gone = tmp_path / "gone"
+    assert str(gone) in refuse("serve", "--models", gone, "--port", 0)
+
+
+def test_folder_with_other_files_is_no_place_for_the_sample(refuse, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    line = refuse("sample", "--out", tmp_path, "--train", 2, "--val", 1)
+    assert f"{tmp_path} exists and is not a sample data set." in line
+
+
+# === The command line itself ===
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--colour", "red"], "No such option: --colour"),
+        (["paint"], "No such command 'paint'"),
+        (["train"], "Missing option '--captions'"),
+        (["train", "--epochs", "ten"], "Invalid value for '--epochs'"),
+        (["sample", "--train", "0"], "Invalid value for '--train'"),
+        (["caption"], "Missing argument"),
+    ],
+)
+def test_bad_usage_is_told(bmt, arguments, message):
+    result = bmt(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+    assert "Traceback" not in result.err

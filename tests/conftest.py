@@ -1,0 +1,101 @@
+"""A tiny captioner and a tiny sample that many tests share."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import dataclasses
+
+import keras
+import pytest
+
+from bmt_keras.captioner import Captioner
+from bmt_keras.data.coco import read_coco_captions
+from bmt_keras.data.tokenizer import CaptionTokenizer
+from bmt_keras.models import build_image_encoder, build_masked_lm
+from bmt_keras.sample import write_sample
+from bmt_keras.settings import Settings
+
+TINY = Settings(
+    image_height=16,
+    image_width=16,
+    num_layers=1,
+    num_heads=2,
+    embedding_dim=8,
+    hidden_dim=16,
+    intermediate_dim=16,
+    max_length=18,
+    max_positions=18,
+    fusion_blocks=1,
+    fusion_heads=2,
+    batch_size=8,
+    epochs=2,
+    passes=3,
+    length_candidates=2,
+)
+
+
+def make_captioner(settings, tokenizer, encoder=None):
+    keras.utils.set_random_seed(0)
+    encoder = encoder or build_image_encoder(settings)
+    model = build_masked_lm(settings, tokenizer, image_encoder=encoder)
+    return Captioner(
+        model,
+        tokenizer,
+        settings=settings,
+        image_encoder=encoder,
+        length_counts=[0, 0, 1, 5, 3] + [0] * 12,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_settings():
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_sample(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "sample"
+    write_sample(folder, num_train=24, num_val=8, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_photos(tiny_sample):
+    return tuple(
+        read_coco_captions(
+            tiny_sample / f"captions_{side}.json", tiny_sample / "images" / side
+        )
+        for side in ("train", "val")
+    )
+
+
+@pytest.fixture(scope="session")
+def tokenizer(sample_photos):
+    train, _ = sample_photos
+    return CaptionTokenizer.from_captions(
+        caption for photo in train for caption in photo.captions
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_captioner(tokenizer):
+    return make_captioner(TINY, tokenizer)
+
+
+@pytest.fixture(scope="session")
+def notebook_like_captioner(tokenizer):
+    """Concatenation, no length head, frozen text side."""
+    settings = dataclasses.replace(
+        TINY, fusion="concat", predict_length=False, mask_rate=0.15
+    )
+    return make_captioner(settings, tokenizer)
+
+
+@pytest.fixture(scope="session")
+def frozen_tower_captioner(tokenizer):
+    """Takes the embeddings of an image model that is not trained along."""
+    encoder = build_image_encoder(TINY)
+    encoder.trainable = False
+    settings = dataclasses.replace(TINY, train_image_model=False)
+    return make_captioner(settings, tokenizer, encoder)

@@ -1,0 +1,207 @@
+import json
+
+import pytest
+
+from bmt_keras.data.coco import Photo, read_coco_captions, split_photos
+from bmt_keras.errors import InputError
+
+
+def image(image_id, **changes):
+    return {"id": image_id, "file_name": f"{image_id}.jpg", **changes}
+
+
+def annotation(annotation_id, image_id, caption="a cat", **changes):
+    return {
+        "id": annotation_id,
+        "image_id": image_id,
+        "caption": caption,
+        **changes,
+    }
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read_content(images, annotations, **options):
+        path = tmp_path / "captions.json"
+        content = {"images": images, "annotations": annotations}
+        path.write_text(json.dumps(content), encoding="utf-8")
+        return read_coco_captions(path, tmp_path, **options)
+
+    return read_content
+
+
+@pytest.fixture
+def read_text(tmp_path):
+    def read_bytes(content):
+        path = tmp_path / "captions.json"
+        path.write_bytes(content)
+        return read_coco_captions(path, tmp_path)
+
+    return read_bytes
+
+
+# === Reading ===
+
+
+def test_every_photo_has_all_its_captions_in_the_files_order(read, tmp_path):
+    photos = read(
+        [image(7), image(3, file_name="val/three.png")],
+        [
+            annotation(1, 3, "one"),
+            annotation(2, 7, "two"),
+            annotation(3, 3, "  größer\n"),
+        ],
+    )
+    assert photos == [
+        Photo(7, tmp_path / "7.jpg", ("two",)),
+        Photo(3, tmp_path / "val" / "three.png", ("one", "größer")),
+    ]
+
+
+def test_fields_beside_the_needed_ones_are_ignored(read):
+    photos = read(
+        [image(1, height=480, license=3)], [annotation(1, 1, area=2.5)]
+    )
+    assert photos[0].captions == ("a cat",)
+
+
+def test_photos_without_a_caption_are_left_out_and_told(read, caplog):
+    photos = read([image(1), image(2), image(3)], [annotation(1, 2)])
+    assert [photo.image_id for photo in photos] == [2]
+    assert "2 photos have no caption and are left out" in caplog.text
+
+
+def test_limit_keeps_the_first_photos_that_have_captions(read):
+    photos = read(
+        [image(1), image(2), image(3), image(4)],
+        [annotation(n, n) for n in (2, 3, 4)],
+        limit=2,
+    )
+    assert [photo.image_id for photo in photos] == [2, 3]
+
+
+def test_read_photos_need_not_exist_yet(read):
+    assert not read([image(1)], [annotation(1, 1)])[0].path.exists()
+
+
+# === Refusals ===
+
+
+def test_missing_captions_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.json: expected a captions"):
+        read_coco_captions(tmp_path / "gone.json", tmp_path)
+
+
+def test_missing_photo_folder_is_named(tmp_path):
+    (tmp_path / "captions.json").write_text("{}")
+    with pytest.raises(InputError, match=r"no_photos: expected a folder"):
+        read_coco_captions(tmp_path / "captions.json", tmp_path / "no_photos")
+
+
+def test_folder_in_place_of_the_captions_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"the file cannot be read"):
+        read_coco_captions(tmp_path, tmp_path)
+
+
+def test_json_fault_is_told_with_its_line_and_column(read_text):
+    with pytest.raises(
+        InputError, match=r"captions\.json: .* line 2, column 3: Expecting"
+    ):
+        read_text(b'{"images":\n  oops}')
+
+
+def test_bytes_that_are_no_text_are_refused(read_text):
+    with pytest.raises(InputError, match=r"captions\.json: .* cannot be read"):
+        read_text(b"\xff\xd8\xff\xe0 a photo")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[]", r"a list `images`, found a JSON list"),
+        (b"3", r"a list `images`, found a JSON int"),
+        (b"{}", r"a list `images`, found none"),
+        (b'{"images": {}}', r"a list `images`, found a dict there"),
+        (b'{"images": []}', r"a list `annotations`, found none"),
+        (
+            b'{"images": [], "annotations": "x"}',
+            r"a list `annotations`, found a str there",
+        ),
+    ],
+)
+def test_other_structure_is_told(read_text, content, message):
+    with pytest.raises(InputError, match=r"captions\.json: .*" + message):
+        read_text(content)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("1.jpg", r"images\[1\]: .* `id` of type int, found None"),
+        ({"file_name": "2.jpg"}, r"images\[1\]: .* `id` of type int"),
+        (image("2"), r"images\[1\]: .* `id` of type int, found '2'"),
+        (image(2.0), r"images\[1\]: .* `id` of type int, found 2\.0"),
+        (image(True), r"images\[1\]: .* `id` of type int, found True"),
+        ({"id": 2}, r"images\[1\]: .* `file_name` of type str, found None"),
+        (image(2, file_name=5), r"images\[1\]: .* `file_name` .* found 5"),
+        (image(1), r"images\[1\]: the image id 1 is a duplicate"),
+    ],
+)
+def test_bad_image_entry_is_told_by_row_and_field(read, entry, message):
+    with pytest.raises(InputError, match=r"captions\.json: " + message):
+        read([image(1), entry], [annotation(1, 1)])
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (None, r"annotations\[1\]: .* `id` of type int, found None"),
+        ({"id": 2}, r"annotations\[1\]: .* `image_id` of type int"),
+        (annotation("2", 1), r"annotations\[1\]: .* `id` .* found '2'"),
+        (annotation(2, "1"), r"annotations\[1\]: .* `image_id` .* found '1'"),
+        (annotation(2, 1, None), r"annotations\[1\]: .* `caption` .* None"),
+        (annotation(2, 1, ["a"]), r"annotations\[1\]: .* `caption` .* \['a'\]"),
+        (annotation(1, 1), r"annotations\[1\]: the annotation id 1 is a dup"),
+        (annotation(2, 9), r"annotations\[1\]: .* `image_id` listed .* 9"),
+        (annotation(2, 1, " \n"), r"annotations\[1\]: .* empty .* \(image 1\)"),
+    ],
+)
+def test_bad_annotation_is_told_by_row_and_field(read, entry, message):
+    with pytest.raises(InputError, match=r"captions\.json: " + message):
+        read([image(1)], [annotation(1, 1), entry])
+
+
+def test_file_without_captions_is_refused(read):
+    with pytest.raises(InputError, match=r"captions in `annotations`, found"):
+        read([image(1)], [])
+
+
+# === Splitting ===
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return [Photo(n, tmp_path / f"{n}.jpg", (f"c{n}",)) for n in range(20)]
+
+
+def test_split_puts_every_photo_on_one_side_in_the_given_order(photos):
+    train, val = split_photos(photos, 0.25, seed=3)
+    assert (len(train), len(val)) == (15, 5)
+    assert sorted(train + val, key=photos.index) == photos
+    assert train == sorted(train, key=photos.index)
+    assert val == sorted(val, key=photos.index)
+
+
+def test_split_depends_on_its_seed_alone(photos):
+    assert split_photos(photos, 0.5, seed=1) == split_photos(
+        photos, 0.5, seed=1
+    )
+    assert split_photos(photos, 0.5, seed=1) != split_photos(
+        photos, 0.5, seed=2
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.98, 1.0])
+def test_split_that_leaves_a_side_empty_is_refused(photos, share):
+    with pytest.raises(InputError, match=r"`val_share` must .* of 20 photos"):
+        split_photos(photos, share, seed=0)

@@ -1,0 +1,216 @@
+import io
+import os
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from bmt_keras.data.images import (
+    UNDECODABLE,
+    decode_rgb,
+    read_pixels,
+    read_pixels_or_error,
+    resize_pixels,
+)
+
+HEIGHT, WIDTH = 48, 64
+
+
+def draw(channels, *, seed=0, height=67, width=101):
+    """Smooth colours with a little noise."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(0, 255, (5, 7, channels)).astype(np.float32)
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    smooth = smooth.reshape(height, width, channels)
+    noisy = smooth + rng.normal(0, 6, smooth.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def encode(picture, kind, **options):
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def rotated_by_exif():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    return exif
+
+
+COLOUR = Image.fromarray(draw(3))
+OTHER = Image.fromarray(draw(3, seed=1))
+GREY = COLOUR.convert("L")
+ALPHA = Image.fromarray(draw(4))
+PALETTE = COLOUR.quantize(16)
+
+PHOTOS = {
+    "jpeg": encode(COLOUR, "JPEG", quality=90),
+    "jpeg_full_chroma": encode(COLOUR, "JPEG", subsampling=0),
+    "jpeg_coarse": encode(COLOUR, "JPEG", quality=30, subsampling=2),
+    "jpeg_progressive": encode(COLOUR, "JPEG", progressive=True),
+    "jpeg_grey": encode(GREY, "JPEG"),
+    "jpeg_cmyk": encode(COLOUR.convert("CMYK"), "JPEG"),
+    "jpeg_exif_rotation": encode(COLOUR, "JPEG", exif=rotated_by_exif()),
+    "png": encode(COLOUR, "PNG"),
+    "png_grey": encode(GREY, "PNG"),
+    "png_grey_alpha": encode(ALPHA.convert("LA"), "PNG"),
+    "png_palette": encode(PALETTE, "PNG"),
+    "png_palette_transparent": encode(PALETTE, "PNG", transparency=3),
+    "png_alpha": encode(ALPHA, "PNG"),
+    "gif": encode(PALETTE, "GIF"),
+    "gif_animated": encode(
+        PALETTE, "GIF", save_all=True, append_images=[OTHER.quantize(16)]
+    ),
+    "bmp": encode(COLOUR, "BMP"),
+    "bmp_grey": encode(GREY, "BMP"),
+    "bmp_palette": encode(PALETTE, "BMP"),
+    "bmp_small_palette": encode(COLOUR.quantize(7), "BMP"),
+    "bmp_alpha": encode(ALPHA, "BMP"),
+    "webp": encode(COLOUR, "WEBP"),
+    "webp_lossless": encode(COLOUR, "WEBP", lossless=True),
+    "webp_alpha": encode(ALPHA, "WEBP"),
+    "webp_lossless_alpha": encode(ALPHA, "WEBP", lossless=True),
+}
+BROKEN = {
+    "nothing": b"",
+    "text": b"no photo",
+    "jpeg_cut": PHOTOS["jpeg"][:1500],
+    "png_cut": PHOTOS["png"][:1500],
+    "bmp_cut_in_palette": PHOTOS["bmp_palette"][:60],
+    "bmp_wild_offset": PHOTOS["bmp_palette"][:10] + b"\xff" * 100,
+    "webp_cut": PHOTOS["webp_alpha"][:300],
+    "webp_animated": encode(
+        COLOUR, "WEBP", save_all=True, append_images=[OTHER], lossless=True
+    ),
+    "tiff": encode(COLOUR, "TIFF"),
+}
+
+
+def read_with_opencv(encoded, path, *, height=HEIGHT, width=WIDTH):
+    path.write_bytes(encoded)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.cvtColor(cv2.imread(str(path), flags), cv2.COLOR_BGR2RGB)
+    return cv2.resize(pixels, (width, height))
+
+
+def largest_difference(found, expected):
+    return np.abs(np.asarray(found, int) - np.asarray(expected, int)).max()
+
+
+# === One photo ===
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_pixels_are_opencvs_within_one_level(name, tmp_path):
+    expected = read_with_opencv(PHOTOS[name], tmp_path / "photo")
+    pixels = read_pixels(tf.constant(PHOTOS[name]), HEIGHT, WIDTH)
+    assert pixels.dtype == tf.uint8
+    assert expected.std() > 20  # a picture, not a black field
+    assert largest_difference(pixels, expected) <= 1
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(1, 1), (129, 128), (299, 299), (67, 101)]
+)
+def test_every_size_is_opencvs_within_one_level(height, width, tmp_path):
+    expected = read_with_opencv(
+        PHOTOS["jpeg"], tmp_path / "photo", height=height, width=width
+    )
+    pixels = read_pixels(tf.constant(PHOTOS["jpeg"]), height, width)
+    assert largest_difference(pixels, expected) <= 1
+
+
+def test_decoded_jpeg_is_opencvs_to_the_last_bit(tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(PHOTOS["jpeg"])
+    expected = cv2.imread(str(path))[..., ::-1]
+    np.testing.assert_array_equal(decode_rgb(PHOTOS["jpeg"]), expected)
+
+
+def test_exif_rotation_is_ignored():
+    assert decode_rgb(PHOTOS["jpeg_exif_rotation"]).shape == (67, 101, 3)
+
+
+def test_resizing_to_the_same_size_changes_nothing():
+    pixels = draw(3)
+    np.testing.assert_array_equal(resize_pixels(pixels, 67, 101), pixels)
+
+
+def test_resizing_rounds_instead_of_cutting_off():
+    pixels = tf.constant([[[[10] * 3, [13] * 3]]], tf.uint8)
+    # The one new pixel lies halfway: 11.5, which rounds to 12.
+    np.testing.assert_array_equal(resize_pixels(pixels, 1, 1), [[[[12] * 3]]])
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_photo_raises(name):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode_rgb(BROKEN[name])
+
+
+# === A batch ===
+
+
+@pytest.fixture(scope="module")
+def read_batch():
+    return tf.function(
+        lambda image_bytes: read_pixels_or_error(image_bytes, HEIGHT, WIDTH),
+        input_signature=[tf.TensorSpec((None,), tf.string)],
+    )
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_row_leaves_the_others_whole(read_batch, name):
+    good = [PHOTOS["jpeg"], PHOTOS["bmp_palette"], PHOTOS["webp_alpha"]]
+    expected, _ = read_batch(tf.constant(good))
+    rows = [good[0], BROKEN[name], good[1], good[2]]
+    pixels, errors = read_batch(tf.constant(rows))
+    np.testing.assert_array_equal(pixels.numpy()[[0, 2, 3]], expected)
+    assert not pixels.numpy()[1].any()
+    message = f"{UNDECODABLE}; received {len(BROKEN[name])} bytes."
+    assert errors.numpy().tolist() == [b"", message.encode(), b"", b""]
+
+
+def test_rows_of_a_batch_are_those_of_single_photos(read_batch):
+    names = list(PHOTOS)
+    pixels, errors = read_batch(tf.constant([PHOTOS[n] for n in names]))
+    assert not any(errors.numpy())
+    for name, row in zip(names, pixels, strict=True):
+        single = read_pixels(tf.constant(PHOTOS[name]), HEIGHT, WIDTH)
+        np.testing.assert_array_equal(row, single, err_msg=name)
+
+
+def test_empty_batch_gives_empty_tensors(read_batch):
+    pixels, errors = read_batch(tf.constant([], tf.string))
+    assert (pixels.shape, pixels.dtype) == ((0, HEIGHT, WIDTH, 3), tf.uint8)
+    assert (errors.shape, errors.dtype) == ((0,), tf.string)
+
+
+def test_saved_model_reads_alike_in_a_session(read_batch, tmp_path):
+    rows = [PHOTOS["jpeg"], BROKEN["jpeg_cut"], PHOTOS["webp_alpha"]]
+    rows.append(PHOTOS["bmp_palette"])
+    expected, messages = read_batch(tf.constant(rows))
+
+    module = tf.Module()
+    module.read = tf.function(
+        lambda image_bytes: dict(
+            zip(("pixels", "error"), read_batch(image_bytes), strict=True)
+        ),
+        input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")],
+    )
+    folder = os.fspath(tmp_path / "model")
+    tf.saved_model.save(module, folder, signatures={"read": module.read})
+
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], folder)
+        signature = loaded.signature_def["read"]
+        fetches = {k: v.name for k, v in signature.outputs.items()}
+        feed = signature.inputs["image_bytes"].name
+        found = session.run(fetches, {feed: rows})
+        nothing = session.run(fetches, {feed: []})
+    np.testing.assert_array_equal(found["pixels"], expected)
+    assert found["error"].tolist() == messages.numpy().tolist()
+    assert nothing["pixels"].shape == (0, HEIGHT, WIDTH, 3)

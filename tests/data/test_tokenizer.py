@@ -1,0 +1,226 @@
+import io
+
+import numpy as np
+import pytest
+import sentencepiece
+import tensorflow as tf
+
+from bmt_keras.data.tokenizer import (
+    SPECIAL_TOKENS,
+    CaptionTokenizer,
+    normalize_caption,
+)
+from bmt_keras.errors import InputError
+
+PAD, UNKNOWN, CLS, SEP, MASK = range(5)
+WORDS = ["▁a", "▁above", "▁blue", "▁cafe", "▁red", "▁square"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    captions = ["A red square above a", "a red café", "a blue square"]
+    return CaptionTokenizer.from_captions(captions)
+
+
+@pytest.fixture(scope="module")
+def pieces_tokenizer():
+    """Pieces of words, as ALBERT's own model has."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a red square", "a blue circle"] * 5),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=19,
+        pad_id=0,
+        unk_id=1,
+        bos_id=-1,
+        eos_id=-1,
+        pad_piece="<pad>",
+        unk_piece="<unk>",
+        control_symbols=["[CLS]", "[SEP]", "[MASK]"],
+        minloglevel=2,
+    )
+    return CaptionTokenizer(model.getvalue())
+
+
+def tokens_of(tokenizer, ids):
+    return [tokenizer.vocabulary[i] for i in ids]
+
+
+# === Vocabulary ===
+
+
+def test_vocabulary_is_the_special_tokens_and_every_word(tokenizer):
+    assert tuple(tokenizer.vocabulary[:5]) == SPECIAL_TOKENS
+    assert sorted(tokenizer.vocabulary[5:]) == WORDS
+    assert tokenizer.vocabulary_size == 5 + len(WORDS)
+
+
+def test_special_ids_are_alberts(tokenizer):
+    assert tokenizer.special_token_ids == [0, 1, 2, 3, 4]
+    assert (tokenizer.pad_id, tokenizer.unknown_id) == (PAD, UNKNOWN)
+    assert (tokenizer.cls_id, tokenizer.sep_id) == (CLS, SEP)
+    assert tokenizer.mask_id == MASK
+
+
+def test_same_captions_give_the_same_model(tokenizer):
+    captions = ["A red square above a", "a red café", "a blue square"]
+    assert CaptionTokenizer.from_captions(captions).proto == tokenizer.proto
+
+
+@pytest.mark.parametrize("captions", [[], ["", " \n"], ["\u0301"]])
+def test_captions_without_a_word_are_refused(captions):
+    with pytest.raises(InputError, match="captions with words, found none"):
+        CaptionTokenizer.from_captions(captions)
+
+
+# === Normalisation ===
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A Red Square", "a red square"),
+        ("``quoted''", '"quoted"'),
+        ("Café Ångström", "cafe angstrom"),
+        ("ﬁne ①", "fine 1"),
+        (" a\tred \n square\u2028there\u3000now ", "a red square there now"),
+        ("", ""),
+    ],
+)
+def test_caption_is_normalised(text, expected):
+    assert normalize_caption(text) == expected
+
+
+def test_captions_that_normalise_alike_have_the_same_ids(tokenizer):
+    plain, odd = tokenizer.encode(["a red cafe", "  A\nRED\tcafé "])
+    assert plain == odd
+    assert UNKNOWN not in plain
+
+
+# === Encoding ===
+
+
+def test_words_lie_between_cls_and_sep(tokenizer):
+    (ids,) = tokenizer.encode(["A blue square"])
+    assert (ids[0], ids[-1]) == (CLS, SEP)
+    assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "▁blue", "▁square"]
+
+
+def test_word_that_no_caption_had_is_unknown(tokenizer):
+    (ids,) = tokenizer.encode(["a zebra"])
+    assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "<unk>"]
+
+
+@pytest.mark.parametrize("text", ["a [MASK] square", "a[MASK]square"])
+def test_mask_in_a_text_is_the_mask_token(tokenizer, text):
+    (ids,) = tokenizer.encode([text])
+    assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "[MASK]", "▁square"]
+
+
+def test_other_special_tokens_in_a_text_are_only_words(tokenizer):
+    (ids,) = tokenizer.encode(["[SEP] <pad> a [mask]"])
+    assert not {PAD, MASK, CLS, SEP} & set(ids[1:-1])
+    assert tokenizer.decode(ids) == "a"
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\u0301"])
+def test_text_without_words_has_the_two_ends_alone(tokenizer, text):
+    assert tokenizer.encode([text]) == [[CLS, SEP]]
+
+
+def test_cut_caption_keeps_its_ends_and_first_words(tokenizer):
+    (ids,) = tokenizer.encode(["a red square above a"], max_length=4)
+    assert (ids[0], ids[-1]) == (CLS, SEP)
+    assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "▁red"]
+
+
+def test_caption_of_just_the_length_is_not_cut(tokenizer):
+    whole = tokenizer.encode(["a red square"])
+    assert tokenizer.encode(["a red square"], max_length=5) == whole
+
+
+def test_no_captions_give_no_ids(tokenizer):
+    assert tokenizer.encode([]) == []
+
+
+# === Decoding ===
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "pieces_tokenizer"])
+@pytest.mark.parametrize("text", ["a red square", "a", "a blue red a blue"])
+def test_decoded_text_is_the_encoded_one(request, name, text):
+    tokenizer = request.getfixturevalue(name)
+    (ids,) = tokenizer.encode([text])
+    assert tokenizer.decode(ids) == text
+
+
+def test_special_tokens_leave_nothing_behind(tokenizer):
+    (ids,) = tokenizer.encode(["a [MASK] zebra red"])
+    assert tokenizer.decode([*ids, PAD, PAD]) == "a red"
+    assert tokenizer.decode(range(5)) == ""
+    assert tokenizer.decode([]) == ""
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "pieces_tokenizer"])
+def test_decoding_in_the_graph_is_the_same(request, name):
+    tokenizer = request.getfixturevalue(name)
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, tokenizer.vocabulary_size, (40, 9), np.int32)
+    ids[0] = PAD
+    decode = tf.function(tokenizer.decode_tensor)
+    found = [text.decode() for text in decode(tf.constant(ids)).numpy()]
+    assert found == [tokenizer.decode(row) for row in ids]
+    assert found[0] == ""
+    assert len(set(found)) > 30
+
+
+def test_decoding_an_empty_batch_gives_an_empty_one(tokenizer):
+    assert tokenizer.decode_tensor(tf.zeros((0, 4), tf.int32)).shape == (0,)
+
+
+# === Files ===
+
+
+def test_saved_model_reads_back(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "spiece.model")
+    again = CaptionTokenizer.from_file(str(tmp_path / "spiece.model"))
+    assert again.vocabulary == tokenizer.vocabulary
+    assert again.encode(["a red café"]) == tokenizer.encode(["a red café"])
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.model: .* no such file"):
+        CaptionTokenizer.from_file(tmp_path / "gone.model")
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"\x00" * 100])
+def test_file_of_something_else_is_named(tmp_path, capfd, content):
+    path = tmp_path / "spiece.model"
+    path.write_bytes(content)
+    with pytest.raises(
+        InputError, match=rf"spiece\.model: .* found {len(content)} bytes"
+    ):
+        CaptionTokenizer.from_file(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_cut_model_is_refused(tokenizer):
+    with pytest.raises(InputError, match="Expected a SentencePiece model"):
+        CaptionTokenizer(tokenizer.proto[: len(tokenizer.proto) // 2])
+
+
+def test_model_without_special_tokens_is_refused(tmp_path):
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a red square"]),
+        model_writer=model,
+        model_type="word",
+        use_all_vocab=True,
+        control_symbols=["[CLS]", "[SEP]"],
+        minloglevel=2,
+    )
+    with pytest.raises(
+        InputError, match=r"lacks the special tokens \['<pad>', '\[MASK\]'\]"
+    ):
+        CaptionTokenizer(model.getvalue())

@@ -1,0 +1,102 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bmt_keras.layers import BimodalFusion, ImageEmbeddingRepeat
+
+
+def draw(*shape):
+    rng = np.random.default_rng(sum(shape))
+    return tf.constant(rng.normal(size=shape), "float32")
+
+
+def value_and_gradients(call, variables, states, image):
+    with tf.GradientTape() as tape:
+        tape.watch([states, image])
+        fused = call(states, image)
+        # Another weight for every number, so that no error cancels out.
+        loss = tf.reduce_sum(
+            fused
+            * tf.reshape(tf.linspace(-1.0, 2.0, tf.size(fused)), fused.shape)
+        )
+    sources = [*(variable.value for variable in variables), states, image]
+    return fused, tape.gradient(loss, sources)
+
+
+@pytest.mark.parametrize("grid", [(3,), (2, 3), (2, 2, 3)])
+@pytest.mark.parametrize("activation", [None, "tanh"])
+def test_it_equals_a_dense_layer_over_the_concatenation(grid, activation):
+    states, image = draw(2, 4, 5), draw(2, *grid)
+    fusion = BimodalFusion(7, activation, bias_initializer="random_normal")
+    dense = keras.layers.Dense(7, activation)
+
+    def concat_and_project(states, image):
+        repeated = ImageEmbeddingRepeat()(image, states)
+        return dense(keras.layers.Concatenate()([states, repeated]))
+
+    fusion(states, image)
+    concat_and_project(states, image)
+    dense.set_weights(fusion.get_weights())
+    actual = value_and_gradients(fusion, fusion.weights, states, image)
+    expected = value_and_gradients(
+        concat_and_project, dense.weights, states, image
+    )
+    np.testing.assert_allclose(actual[0], expected[0], atol=1e-5)
+    assert len(actual[1]) == 4
+    for one, other in zip(actual[1], expected[1], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_first_rows_of_the_kernel_belong_to_the_token_states():
+    fusion = BimodalFusion(1)
+    states = np.float32([[[1, 2], [3, 4]]])
+    image = np.float32([[10]])
+    fusion(states, image)
+    fusion.set_weights([np.float32([[1], [100], [1000]]), np.float32([0.5])])
+    # 1 * 1 + 100 * 2 + 1000 * 10 + 0.5, and 3 + 400 + 10000 + 0.5
+    expected = [[[10201.5], [10403.5]]]
+    np.testing.assert_allclose(fusion(states, image), expected)
+
+
+def test_weights_are_one_kernel_and_one_bias():
+    fusion = BimodalFusion(7)
+    fusion.build((None, None, 5), (None, 2, 2, 3))
+    assert [w.shape for w in fusion.trainable_weights] == [(17, 7), (7,)]
+
+
+def test_image_is_never_copied_along_the_tokens():
+    fusion = BimodalFusion(2)
+    traced = tf.function(fusion).get_concrete_function(
+        tf.TensorSpec((3, 50, 4)), tf.TensorSpec((3, 600))
+    )
+    sizes = [
+        output.shape.num_elements() or 0
+        for operation in traced.graph.get_operations()
+        for output in operation.outputs
+    ]
+    # The image of the batch and the kernel are the greatest tensors.
+    assert max(sizes) == 3 * 600
+
+
+def test_output_carries_the_mask_of_the_token_states():
+    token_ids = np.array([[3, 4, 0], [5, 0, 0]])
+    states = keras.layers.Embedding(6, 5, mask_zero=True)(token_ids)
+    fused = BimodalFusion(7)(states, draw(2, 3))
+    np.testing.assert_array_equal(fused._keras_mask, token_ids != 0)
+
+
+def test_units_must_be_positive():
+    with pytest.raises(ValueError, match="`units` must be positive"):
+        BimodalFusion(0)
+
+
+def test_token_states_must_have_three_dimensions():
+    with pytest.raises(ValueError, match=r"`token_states` must.*\(2, 5\)"):
+        BimodalFusion(7)(draw(2, 5), draw(2, 3))
+
+
+def test_sizes_of_the_kernel_must_be_known():
+    states = keras.Input((None, 5))
+    with pytest.raises(ValueError, match=r"known.*\(None, None, 3\)"):
+        BimodalFusion(7)(states, keras.Input((None, 3)))

@@ -1,0 +1,125 @@
+import keras
+import numpy as np
+import pytest
+
+from bmt_keras.layers import CrossAttentionBlock
+
+RNG = np.random.default_rng(8)
+STATES = RNG.normal(size=(2, 5, 4)).astype("float32")
+CELLS = RNG.normal(size=(2, 3, 4)).astype("float32")
+PADDING_MASK = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+GATES = ("self_attention_gate", "cross_attention_gate", "feed_forward_gate")
+
+
+def make_block(*, seed=0, **kwargs):
+    """Builds a block of one head whose gates and weights are all drawn."""
+    block = CrossAttentionBlock(1, 6, **kwargs)
+    block.build(STATES.shape, CELLS.shape)
+    rng = np.random.default_rng(seed)
+    for variable in block.trainable_variables:
+        variable.assign(rng.normal(0, 0.5, variable.shape))
+    return block
+
+
+def normalise(x, norm):
+    x = x - x.mean(-1, keepdims=True)
+    x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5)
+    return x * norm.gamma.numpy() + norm.beta.numpy()
+
+
+def project(x, dense):
+    kernel = dense.kernel.numpy().reshape(4, 4)
+    return x @ kernel + dense.bias.numpy().reshape(4)
+
+
+def attend(queries, keys, attention, mask):
+    scores = project(queries, attention.query_dense)
+    scores = scores @ project(keys, attention.key_dense).swapaxes(1, 2)
+    scores = np.exp(scores / 2) * mask  # the square root of the width 4
+    scores = scores / scores.sum(-1, keepdims=True)
+    context = scores @ project(keys, attention.value_dense)
+    return project(context, attention.output_dense)
+
+
+def feed_forward(x, block):
+    x = x @ block.expand.kernel.numpy() + block.expand.bias.numpy()
+    x = x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    return x @ block.contract.kernel.numpy() + block.contract.bias.numpy()
+
+
+def test_output_is_that_of_the_formula():
+    block, x = make_block(), STATES
+    gates = [np.tanh(getattr(block, name).numpy()) for name in GATES]
+    normal = normalise(x, block.self_attention_norm)
+    mask = PADDING_MASK[:, None, :]
+    x = x + gates[0] * attend(normal, normal, block.self_attention, mask)
+    normal = normalise(x, block.cross_attention_norm)
+    x = x + gates[1] * attend(normal, CELLS, block.cross_attention, 1)
+    x = x + gates[2] * feed_forward(
+        normalise(x, block.feed_forward_norm), block
+    )
+    np.testing.assert_allclose(block(STATES, CELLS, PADDING_MASK), x, atol=1e-4)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_each_gate_opens_its_own_part(gate):
+    block = make_block()
+    for name in GATES:
+        getattr(block, name).assign(0.0)
+    np.testing.assert_array_equal(block(STATES, CELLS), STATES)
+    getattr(block, gate).assign(0.5)
+    assert np.abs(block(STATES, CELLS) - STATES).max() > 0.01
+
+
+def test_mask_of_the_states_serves_without_a_padding_mask():
+    block = make_block()
+    states = keras.layers.Masking()(STATES * PADDING_MASK[..., None])
+    fused = block(states, CELLS)
+    np.testing.assert_allclose(
+        fused, block(np.array(states), CELLS, PADDING_MASK), atol=1e-6
+    )
+    np.testing.assert_array_equal(fused._keras_mask, PADDING_MASK == 1)
+
+
+def test_padding_mask_replaces_the_mask_of_the_states():
+    block = make_block()
+    states = keras.layers.Masking()(STATES * PADDING_MASK[..., None])
+    all_tokens = np.ones_like(PADDING_MASK)
+    np.testing.assert_allclose(
+        block(states, CELLS, all_tokens),
+        block(np.array(states), CELLS, all_tokens),
+        atol=1e-6,
+    )
+
+
+def test_caption_of_padding_alone_stays_finite():
+    fused = make_block()(STATES, CELLS, np.zeros_like(PADDING_MASK))
+    assert np.isfinite(fused).all()
+
+
+def test_dropout_acts_in_training_alone():
+    block = make_block(dropout=0.5)
+    kept = block(STATES, CELLS)
+    np.testing.assert_array_equal(block(STATES, CELLS, training=False), kept)
+    assert np.any(block(STATES, CELLS, training=True) != kept)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_heads": 0, "intermediate_dim": 6}, "num_heads=0"),
+        ({"num_heads": 2, "intermediate_dim": 0}, "intermediate_dim=0"),
+        (
+            {"num_heads": 2, "intermediate_dim": 6, "dropout": -0.1},
+            "dropout=-0.1",
+        ),
+    ],
+)
+def test_arguments_must_be_in_range(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        CrossAttentionBlock(**arguments)
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match="num_heads=3, hidden_dim=4"):
+        CrossAttentionBlock(3, 6)(STATES, CELLS)

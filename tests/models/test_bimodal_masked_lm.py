@@ -1,0 +1,189 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from bmt_keras.layers import CrossAttentionFusion, TokenMasking
+from bmt_keras.models import BimodalMaskedLM, build_albert
+from bmt_keras.models.image_encoders import small_cnn
+
+VOCABULARY, LENGTH, WIDTH = 20, 7, 16
+SPECIAL = [0, 1, 2, 3, 4]
+
+
+def make_model(*, encoder=False, length_head=True):
+    keras.utils.set_random_seed(1)
+    return BimodalMaskedLM(
+        build_albert(
+            vocabulary_size=VOCABULARY,
+            num_layers=2,
+            num_heads=2,
+            embedding_dim=8,
+            hidden_dim=WIDTH,
+            intermediate_dim=16,
+            max_length=12,
+        ),
+        CrossAttentionFusion(1, 2, intermediate_dim=16),
+        masking=TokenMasking(4, SPECIAL, seed=3),
+        image_encoder=small_cnn(16, 16, channels=8) if encoder else None,
+        image_embedding_shape=None if encoder else (2, 2, 6),
+        max_caption_length=10 if length_head else None,
+    )
+
+
+def make_batch(*, encoder=False, rows=4):
+    rng = np.random.default_rng(0)
+    token_ids = rng.integers(5, VOCABULARY, (rows, LENGTH)).astype("int32")
+    token_ids[:, 0], token_ids[:, -1] = 2, 3
+    image = rng.normal(size=(rows, 2, 2, 6)).astype("float32")
+    pixels = rng.uniform(0, 255, (rows, 16, 16, 3)).astype("float32")
+    batch = {
+        "token_ids": token_ids,
+        "padding_mask": np.ones((rows, LENGTH), "int32"),
+    }
+    if encoder:
+        return {**batch, "images": pixels}
+    return {**batch, "image_embedding": image}
+
+
+def compiled(model, rate=1e-2, *, eager=True):
+    """Eager unless a test takes many steps: tracing takes seconds."""
+    model.compile(
+        optimizer=keras.optimizers.Adam(rate),
+        jit_compile=False,
+        run_eagerly=eager,
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def test_logits_are_given_at_the_asked_positions_only():
+    model, batch = make_model(), make_batch()
+    positions = np.tile(np.array([[2, 5]], "int32"), (4, 1))
+    outputs = model({**batch, "mask_positions": positions})
+    everywhere = model.token_logits(
+        *(
+            ops.convert_to_tensor(batch[name])
+            for name in ("token_ids", "padding_mask", "image_embedding")
+        )
+    )
+    assert outputs["logits"].shape == (4, 2, VOCABULARY)
+    np.testing.assert_allclose(
+        outputs["logits"],
+        ops.convert_to_numpy(everywhere)[:, [2, 5]],
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("encoder", [False, True])
+def test_fit_learns_a_batch_by_heart(encoder):
+    model = compiled(make_model(encoder=encoder), eager=False)
+    batch = make_batch(encoder=encoder)
+    first = model.evaluate(batch, verbose=0, return_dict=True)
+    model.fit(batch, epochs=60, verbose=0)
+    last = model.evaluate(batch, verbose=0, return_dict=True)
+    assert last["loss"] < 0.7 * first["loss"]
+    assert last["masked_accuracy"] > first["masked_accuracy"]
+
+
+def test_evaluation_masks_the_same_tokens_every_time():
+    model, batch = compiled(make_model()), make_batch()
+    first, second = (
+        model.evaluate(batch, verbose=0, return_dict=True) for _ in range(2)
+    )
+    assert first == second
+
+
+def test_a_batch_of_padding_alone_changes_nothing_and_is_no_nan():
+    model = compiled(make_model(length_head=False))
+    batch = make_batch()
+    batch["token_ids"][:] = 0
+    batch["padding_mask"][:] = 0
+    before = [
+        ops.convert_to_numpy(weight) for weight in model.trainable_weights
+    ]
+    logs = model.train_on_batch(batch, return_dict=True)
+    assert logs["loss"] == 0.0
+    for old, new in zip(before, model.trainable_weights, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_padding_changes_neither_logits_nor_length():
+    model, batch = make_model(), make_batch()
+    positions = np.tile(np.array([[1, 3]], "int32"), (4, 1))
+    wider = {
+        name: np.pad(batch[name], ((0, 0), (0, 4)))
+        for name in ("token_ids", "padding_mask")
+    }
+    short = model({**batch, "mask_positions": positions})
+    long = model({**batch, **wider, "mask_positions": positions})
+    for name in ("logits", "length_logits"):
+        np.testing.assert_allclose(short[name], long[name], atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", [False, True])
+def test_saved_model_reloads_and_goes_on_training(tmp_path, encoder):
+    model = compiled(make_model(encoder=encoder))
+    batch = make_batch(encoder=encoder)
+    model.fit(batch, epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    inputs = {**batch, "mask_positions": np.ones((4, 1), "int32")}
+    np.testing.assert_allclose(
+        model(inputs)["logits"], again(inputs)["logits"], atol=1e-6
+    )
+    assert isinstance(again, BimodalMaskedLM)
+    assert int(again.optimizer.iterations) == 2
+    for one in (model, again):
+        one.fit(batch, epochs=2, verbose=0, shuffle=False)
+    # The mask's seed is saved too: both draw the same masks.
+    np.testing.assert_allclose(
+        model(inputs)["logits"], again(inputs)["logits"], atol=1e-5
+    )
+
+
+def test_scaled_loss_trains_in_mixed_float16():
+    with_policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = make_model()
+    finally:
+        keras.config.set_dtype_policy(with_policy)
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.Adam(1e-3), initial_scale=64.0
+    )
+    model.compile(optimizer=optimizer, jit_compile=False, run_eagerly=True)
+    before = ops.convert_to_numpy(model.head.bias)
+    logs = model.train_on_batch(make_batch(), return_dict=True)
+    assert np.isfinite(logs["loss"])
+    # Unscaled, Adam's first step is its learning rate at most.
+    assert (
+        0
+        < np.abs(ops.convert_to_numpy(model.head.bias) - before).max()
+        <= 1.01e-3
+    )
+
+
+def test_head_is_tied_to_the_token_embedding():
+    model, batch = make_model(), make_batch()
+    inputs = {**batch, "mask_positions": np.ones((4, 1), "int32")}
+    before = ops.convert_to_numpy(model(inputs)["logits"])
+    table = model.text_encoder.token_embedding.embeddings
+    changed = ops.convert_to_numpy(table).copy()
+    changed[11] += 1.0  # token 11 is not among the inputs' positions below
+    batch["token_ids"][batch["token_ids"] == 11] = 12
+    inputs = {**batch, "mask_positions": np.ones((4, 1), "int32")}
+    before = ops.convert_to_numpy(model(inputs)["logits"])
+    table.assign(changed)
+    after = ops.convert_to_numpy(model(inputs)["logits"])
+    assert np.abs(after - before)[..., 11].min() > 0
+    np.testing.assert_allclose(after[..., :11], before[..., :11], atol=1e-6)
+
+
+def test_image_must_come_from_one_side():
+    with pytest.raises(ValueError, match="either `image_encoder` or"):
+        BimodalMaskedLM(
+            make_model().text_encoder,
+            CrossAttentionFusion(1, 2, intermediate_dim=16),
+            masking=TokenMasking(4, SPECIAL),
+        )

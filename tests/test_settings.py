@@ -1,0 +1,189 @@
+import dataclasses
+import json
+import math
+
+import pytest
+
+from bmt_keras.errors import InputError
+from bmt_keras.presets import PRESETS, resolve_settings
+from bmt_keras.settings import Settings
+
+# === On disk ===
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_saved_settings_read_back(preset, tmp_path):
+    path = tmp_path / "settings.json"
+    PRESETS[preset].save(path)
+    assert Settings.load(str(path)) == PRESETS[preset]
+    assert set(json.loads(path.read_text())) == {
+        field.name for field in dataclasses.fields(Settings)
+    }
+
+
+def test_fields_that_a_file_lacks_have_their_default(tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text('{"epochs": 3}')
+    assert Settings.load(path) == Settings(epochs=3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"3",
+        b'{"colour": "red"}',
+        b'{"epochs": "three"}',
+        b'{"epochs": null}',
+    ],
+)
+def test_file_of_something_else_is_named(tmp_path, content):
+    path = tmp_path / "settings.json"
+    path.write_bytes(content)
+    with pytest.raises(
+        InputError, match=r"settings\.json: expected saved settings, found"
+    ):
+        Settings.load(path)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.json: expected saved"):
+        Settings.load(tmp_path / "gone.json")
+
+
+def test_saved_value_out_of_range_is_told_with_the_file(tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text('{"epochs": 0}')
+    with pytest.raises(InputError, match=r"settings\.json: `epochs` must be"):
+        Settings.load(path)
+
+
+# === Ranges ===
+
+COUNTS = (
+    "image_height",
+    "image_width",
+    "num_layers",
+    "num_heads",
+    "embedding_dim",
+    "hidden_dim",
+    "intermediate_dim",
+    "fusion_blocks",
+    "fusion_heads",
+    "epochs",
+    "batch_size",
+    "passes",
+    "length_candidates",
+)
+SHARES = ("mask_rate", "text_dropout", "fusion_dropout", "warmup_share")
+OUT_OF_RANGE = [
+    *((name, value) for name in COUNTS for value in (0, -1)),
+    *((name, value) for name in SHARES for value in (-0.1, 1.1, math.nan)),
+    *(("label_smoothing", value) for value in (-0.1, 1.0)),
+    *(
+        (name, value)
+        for name in ("learning_rate", "adam_epsilon", "clipnorm")
+        for value in (0.0, -1.0, math.nan)
+    ),
+    *((name, -0.1) for name in ("length_loss_weight", "weight_decay")),
+    *(("seed", value) for value in (-1, 2**32)),
+    *(("max_length", value) for value in (2, 0, -1)),
+    ("fusion", "sum"),
+    ("schedule", "linear"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), OUT_OF_RANGE)
+def test_value_out_of_range_is_told(name, value):
+    with pytest.raises(
+        InputError, match=rf"`{name}` must be .*Received: (\w+=)?{value}\."
+    ):
+        Settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mask_rate": 1.0, "text_dropout": 1.0, "warmup_share": 1.0},
+        {"label_smoothing": 0.0, "weight_decay": 0.0, "seed": 0},
+        {"seed": 2**32 - 1},
+        {"max_length": 3, "max_positions": 3},
+        {"num_layers": 1, "num_heads": 1, "fusion_heads": 1, "passes": 1},
+    ],
+)
+def test_ends_of_the_ranges_are_inside(changes):
+    settings = Settings(**changes)
+    assert {k: getattr(settings, k) for k in changes} == changes
+
+
+def test_positions_must_hold_the_longest_sequence():
+    with pytest.raises(
+        InputError,
+        match=r"`max_positions` must be .* max_positions=63, max_length=64",
+    ):
+        Settings(max_length=64, max_positions=63)
+
+
+@pytest.mark.parametrize("name", ["num_heads", "fusion_heads"])
+def test_heads_must_divide_the_width(name):
+    with pytest.raises(
+        InputError,
+        match=rf"`{name}` must divide `hidden_dim`.* {name}=5, hidden_dim=128",
+    ):
+        Settings(**{name: 5})
+
+
+def test_width_of_a_pretrained_model_is_its_own():
+    Settings(text_weights="albert_large", fusion_heads=5, num_heads=5)
+
+
+def test_heads_of_a_fusion_without_heads_are_not_looked_at():
+    Settings(fusion="concat", fusion_heads=5)
+
+
+# === Presets ===
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_preset_without_overrides_is_itself(preset):
+    assert resolve_settings(preset, {}) == PRESETS[preset]
+
+
+def test_preset_sample_is_the_default():
+    assert PRESETS["sample"] == Settings()
+
+
+def test_override_replaces_its_field_alone():
+    settings = resolve_settings("coco", {"epochs": 3, "fusion": "concat"})
+    assert settings == dataclasses.replace(
+        PRESETS["coco"], epochs=3, fusion="concat"
+    )
+
+
+def test_override_of_none_keeps_the_presets_value():
+    every = {field.name: None for field in dataclasses.fields(Settings)}
+    assert resolve_settings("notebook", every) == PRESETS["notebook"]
+
+
+def test_override_of_zero_or_false_counts():
+    settings = resolve_settings(
+        "coco", {"weight_decay": 0.0, "predict_length": False, "seed": 0}
+    )
+    assert settings.weight_decay == 0.0
+    assert settings.predict_length is False
+
+
+def test_override_out_of_range_is_refused():
+    with pytest.raises(InputError, match="`epochs` must be at least 1"):
+        resolve_settings("sample", {"epochs": 0})
+
+
+def test_unknown_preset_is_told_with_those_there_are():
+    with pytest.raises(
+        InputError,
+        match=r"one of sample, notebook, coco, small\. Received: huge\.",
+    ):
+        resolve_settings("huge", {})
