@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from bmt_keras import contract
 from bmt_keras.captioner import Captioner
+from bmt_keras.data.images import pad_empty_batch
 
 
 class CaptionerSignatures:
@@ -67,10 +68,12 @@ class CaptionerSignatures:
         }
 
     def _caption(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        embedded = self._embed(image_bytes)
+        # Convolutions do not run on no photo at all.
+        rows = pad_empty_batch(image_bytes)
+        embedded = self._embed_rows(rows)
         written = self._caption_embedding(embedded[contract.IMAGE_EMBEDDING])
         good = tf.equal(embedded[contract.ERROR], "")
-        rows = {
+        outputs = {
             name: tf.where(
                 good if value.shape.rank == 1 else good[:, None],
                 value,
@@ -78,13 +81,17 @@ class CaptionerSignatures:
             )
             for name, value in written.items()
         }
-        return {**rows, contract.ERROR: embedded[contract.ERROR]}
+        outputs[contract.ERROR] = embedded[contract.ERROR]
+        return _keep_rows(outputs, image_bytes)
 
     def _embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        captioner = self._captioner
-        pixels, errors = captioner.read_pixels(image_bytes)
+        rows = pad_empty_batch(image_bytes)
+        return _keep_rows(self._embed_rows(rows), image_bytes)
+
+    def _embed_rows(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        pixels, errors = self._captioner.read_pixels(image_bytes)
         return {
-            contract.IMAGE_EMBEDDING: captioner.embed_pixels(pixels),
+            contract.IMAGE_EMBEDDING: self._captioner.embed_pixels(pixels),
             contract.ERROR: errors,
         }
 
@@ -111,3 +118,10 @@ class CaptionerSignatures:
             token_ids, padding_mask, image_embedding
         )
         return {contract.LOGITS: tf.cast(logits, tf.float32)}
+
+
+def _keep_rows(
+    outputs: dict[str, tf.Tensor], image_bytes: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    count = tf.size(image_bytes)
+    return {name: value[:count] for name, value in outputs.items()}

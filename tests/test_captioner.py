@@ -81,7 +81,7 @@ def test_broken_photo_is_named(tiny_captioner, tmp_path):
 
 
 def test_float_array_is_refused(tiny_captioner):
-    with pytest.raises(InputError, match="uint8 .*found float64"):
+    with pytest.raises(InputError, match=r"uint8 .*found float64"):
         tiny_captioner.caption([np.zeros((4, 4, 3))])
 
 

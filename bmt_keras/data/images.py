@@ -123,16 +123,29 @@ def read_pixels_or_error(
             .take(1)
         )
 
-    # A spare row keeps an empty batch from being an empty data set.
-    rows = tf.concat([image_bytes, [""]], axis=0)
+    rows = pad_empty_batch(image_bytes)
     pixels, errors = (
         tf.data.Dataset.from_tensor_slices(rows)
         .interleave(read, cycle_length=4, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(tf.size(rows, out_type=tf.int64))
         .get_single_element()
     )
+    count = tf.size(image_bytes)
     pixels = tf.ensure_shape(pixels, (None, height, width, 3))
-    return pixels[:-1], errors[:-1]
+    return pixels[:count], errors[:count]
+
+
+def pad_empty_batch(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Gives an empty batch one empty row, which some ops cannot do without.
+
+    Args:
+        image_bytes: string, (batch,).
+
+    Returns:
+        string, (max(batch, 1),).
+    """
+    missing = tf.cast(tf.equal(tf.size(image_bytes), 0), tf.int32)
+    return tf.concat([image_bytes, tf.fill([missing], "")], axis=0)
 
 
 def _decode_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,192 @@
+import csv
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from bmt_keras import training
+from bmt_keras.captioner import Captioner
+from bmt_keras.errors import InputError
+from bmt_keras.models import build_image_encoder
+from bmt_keras.training.checkpoints import load_last
+
+
+def run(photos, settings, folder, **options):
+    train, val = photos
+    encoder = build_image_encoder(settings)
+    data = training.prepare_data(
+        train,
+        val,
+        training.feature_source(settings, encoder),
+        cache=folder / "cache",
+    )
+    return training.train_captioner(
+        data,
+        settings,
+        tokenizer=training.make_tokenizer(settings, train),
+        image_encoder=encoder,
+        out=folder,
+        verbose=0,
+        **options,
+    )
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends a run in the middle of an epoch, as a kill would."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Makes the next run stop at a step."""
+    from bmt_keras.training import run as module
+
+    logs = module._logs
+
+    def arm(step):
+        monkeypatch.setattr(
+            module,
+            "_logs",
+            lambda *args: [Stop(step), *logs(*args)] if step else logs(*args),
+        )
+
+    return arm
+
+
+def test_run_leaves_captioner_logs_and_checkpoints(
+    sample_photos, tiny_settings, tmp_path
+):
+    captioner = run(sample_photos, tiny_settings, tmp_path, checkpoint_steps=5)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        "cache",
+        "captioner",
+        "checkpoints",
+        "history.csv",
+        "settings.json",
+        "tensorboard",
+    }
+    checkpoints = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+    assert "best.keras" in checkpoints
+    assert len([name for name in checkpoints if name.startswith("step-")]) == 3
+    with (tmp_path / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert {"loss", "masked_accuracy", "val_loss", "learning_rate"} <= set(
+        rows[0]
+    )
+    events = list((tmp_path / "tensorboard").rglob("events.*"))
+    assert {path.parent.name for path in events} >= {"train", "captions"}
+    photos = [photo.path for photo in sample_photos[1]]
+    again = Captioner.load(tmp_path / "captioner")
+    assert again.caption(photos) == captioner.caption(photos)
+
+
+def test_stopped_run_goes_on_to_the_same_step(
+    sample_photos, tiny_settings, tmp_path, stop_at
+):
+    stop_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        run(sample_photos, tiny_settings, tmp_path, checkpoint_steps=3)
+    assert int(load_last(tmp_path / "checkpoints").optimizer.iterations) == 6
+    stop_at(None)
+    captioner = run(sample_photos, tiny_settings, tmp_path, checkpoint_steps=3)
+    steps = int(captioner.model.optimizer.iterations)
+    untouched = run(sample_photos, tiny_settings, tmp_path / "whole")
+    assert steps == int(untouched.model.optimizer.iterations)
+    for one, other in zip(
+        captioner.model.trainable_weights,
+        untouched.model.trainable_weights,
+        strict=True,
+    ):
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(one),
+            keras.ops.convert_to_numpy(other),
+            atol=2e-3,
+        )
+
+
+def test_finished_run_is_not_trained_further(
+    sample_photos, tiny_settings, tmp_path
+):
+    settings = dataclasses.replace(tiny_settings, epochs=1)
+    first = run(sample_photos, settings, tmp_path)
+    second = run(sample_photos, settings, tmp_path)
+    assert int(first.model.optimizer.iterations) == int(
+        second.model.optimizer.iterations
+    )
+
+
+def test_folder_of_another_run_is_refused(tiny_settings, tmp_path):
+    training.claim_run_folder(tmp_path, tiny_settings)
+    other = dataclasses.replace(tiny_settings, learning_rate=0.5)
+    with pytest.raises(InputError, match=r"`learning_rate` is 0\.001 there"):
+        training.claim_run_folder(tmp_path, other)
+
+
+def test_broken_last_checkpoint_is_passed(
+    sample_photos, tiny_settings, tmp_path, caplog
+):
+    run(sample_photos, dataclasses.replace(tiny_settings, epochs=1), tmp_path)
+    folder = tmp_path / "checkpoints"
+    (folder / "step-00099999.keras").write_bytes(b"half a file")
+    model = load_last(folder)
+    assert 0 < int(model.optimizer.iterations) < 99999
+    assert "step-00099999.keras cannot be loaded" in caplog.text
+
+
+def test_killed_command_goes_on_to_the_same_number_of_steps(
+    tiny_sample, tiny_settings, tmp_path
+):
+    """The real thing: SIGKILL in mid-epoch, then the same command again."""
+    out = tmp_path / "run"
+    fields = dataclasses.asdict(tiny_settings)
+    small = ("hidden_dim", "embedding_dim", "intermediate_dim", "num_heads")
+    command = [
+        sys.executable,
+        "-c",
+        "from bmt_keras.commands import main; main()",
+        "train",
+        f"--captions={tiny_sample / 'captions_train.json'}",
+        f"--images={tiny_sample / 'images' / 'train'}",
+        "--val-share=0.25",
+        f"--out={out}",
+        "--epochs=4",
+        "--batch-size=4",
+        "--checkpoint-steps=2",
+        "--keep-checkpoints=1000",
+        *(f"--{name.replace('_', '-')}={fields[name]}" for name in small),
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not list((out / "checkpoints").glob("step-*.keras")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (out / "captioner").exists()
+    subprocess.run(command, check=True, capture_output=True)
+    model = load_last(out / "checkpoints")
+    steps = int(model.optimizer.iterations)
+    with (out / "history.csv").open() as file:
+        epochs = [row["epoch"] for row in csv.DictReader(file)]
+    assert epochs == ["0", "1", "2", "3"]
+    assert steps % 4 == 0
+    assert (out / "captioner" / "model.keras").is_file()
+    assert (out / "metrics.json").is_file()
