@@ -233,7 +233,8 @@ class Captioner:
         return captions
 
     def _caption_chunk(self, chunk: Sequence[np.ndarray]) -> list[Caption]:
-        return self._to_captions(self._write_pixels(tf.constant(np.stack(chunk))))
+        pixels = tf.constant(np.stack(chunk))
+        return self._to_captions(self._write_pixels(pixels))
 
     def _to_pixels(self, image: Image, place: int) -> np.ndarray:
         height, width, _ = self._pixels

@@ -63,9 +63,7 @@ def _example_inputs(captioner: Captioner) -> dict[str, np.ndarray]:
     }
 
 
-def _call(
-    function: Any, feeds: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
+def _call(function: Any, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     specs, _ = function.structured_input_signature
     arguments = [tf.constant(feeds[spec.name]) for spec in specs]
     outputs = function(*arguments)

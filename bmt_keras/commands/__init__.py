@@ -44,10 +44,13 @@ def main() -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         app()
-    except InputError as err:
+    except (InputError, OSError) as err:
         _end(str(err), BAD_INPUT)
-    except KeyboardInterrupt:
-        _end("Interrupted; the same command goes on.", INTERRUPTED)
+    except SystemExit as err:
+        # Typer has already turned Ctrl-C into this code.
+        if err.code == INTERRUPTED:
+            _end("Interrupted; the same command goes on.", INTERRUPTED)
+        raise
     except Exception as err:
         # Known only once a serving command has been loaded.
         errors = sys.modules.get("bmt_keras.serving.errors")
@@ -57,5 +60,5 @@ def main() -> None:
 
 
 def _end(message: str, code: int) -> None:
-    print(f"bmt: {message}", file=sys.stderr)
+    print(f"bmt: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)

@@ -59,7 +59,7 @@ def train(
     from bmt_keras.models import build_image_encoder
     from bmt_keras.plots import plot_history
 
-    training.claim_run_folder(out, settings)
+    training.check_run_folder(out, settings)
     tokenizer = training.make_tokenizer(settings, photos)
     keras.utils.set_random_seed(settings.seed)
     image_encoder = build_image_encoder(settings)

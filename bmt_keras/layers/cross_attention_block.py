@@ -10,17 +10,21 @@ from keras.src.backend import set_keras_mask
 
 from bmt_keras.layers.tanh_gelu import tanh_gelu
 
+# Adam moves any weight by about its rate a step: without a factor a lone gate
+# would need hundreds of steps to open. A departure from Flamingo's gates.
+_GATE_FACTOR = 8.0
+
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
 class CrossAttentionBlock(keras.layers.Layer):
     """Adds self-attention, attention to the image and a feed-forward network.
 
     Each of the three reads the layer-normalised states and is added to them
-    through `tanh(gate)`, a learned scalar that starts at zero: a fresh block
-    returns its states unchanged, and a pretrained model keeps what it knows
-    while the image finds its way in. Flamingo gates the cross-attention and
-    the feed-forward network likewise; the self-attention before them is added
-    here, as the states come from a finished text model rather than from
+    through `tanh(8 * gate)`, a learned scalar that starts at zero: a fresh
+    block returns its states unchanged, and a pretrained model keeps what it
+    knows while the image finds its way in. Flamingo gates the cross-attention
+    and the feed-forward network likewise; the self-attention before them is
+    added here, as the states come from a finished text model rather than from
     between its layers.
 
     Args:
@@ -186,4 +190,4 @@ class CrossAttentionBlock(keras.layers.Layer):
     def _gated(
         self, gate: keras.Variable, output: keras.KerasTensor
     ) -> keras.KerasTensor:
-        return ops.tanh(gate) * self.dropout_layer(output)
+        return ops.tanh(_GATE_FACTOR * gate) * self.dropout_layer(output)

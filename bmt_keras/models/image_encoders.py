@@ -11,7 +11,7 @@ from bmt_keras.errors import InputError
 SMALL_CNN = "SmallCNN"
 
 
-def small_cnn(height: int, width: int, *, channels: int = 96) -> keras.Model:
+def small_cnn(height: int, width: int, *, channels: int = 128) -> keras.Model:
     """A small convolutional encoder, trained along with the captioner.
 
     Args:
@@ -21,11 +21,12 @@ def small_cnn(height: int, width: int, *, channels: int = 96) -> keras.Model:
 
     Returns:
         A model from pixels in [0, 255], float, (batch, height, width, 3), to
-        embeddings, float, (batch, ceil(height / 8), ceil(width / 8), channels).
+        embeddings, float, (batch, ceil(height / 16), ceil(width / 16),
+        channels).
     """
     images = keras.Input((height, width, 3), name="images")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images)
-    for width_share, stride in ((4, 2), (2, 2), (1, 2), (1, 1)):
+    for width_share, stride in ((4, 2), (2, 2), (1, 2), (1, 2)):
         x = keras.layers.Conv2D(
             channels // width_share,
             3,

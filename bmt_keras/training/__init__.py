@@ -2,7 +2,7 @@
 
 from bmt_keras.training.run import (
     TrainingData,
-    claim_run_folder,
+    check_run_folder,
     feature_source,
     make_tokenizer,
     prepare_data,
@@ -11,7 +11,7 @@ from bmt_keras.training.run import (
 
 __all__ = [
     "TrainingData",
-    "claim_run_folder",
+    "check_run_folder",
     "feature_source",
     "make_tokenizer",
     "prepare_data",

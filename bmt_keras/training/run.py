@@ -27,6 +27,7 @@ from bmt_keras.training.checkpoints import Checkpoints, load_last
 from bmt_keras.training.optimizer import build_optimizer
 
 _LOGGER = logging.getLogger(__name__)
+_SETTINGS = "settings.json"
 _WATCHED = 6  # captions shown in TensorBoard each epoch
 
 
@@ -154,7 +155,9 @@ def train_captioner(
     Raises:
         InputError: `out` is the folder of a run with other settings.
     """
-    claim_run_folder(out, settings)
+    check_run_folder(out, settings)
+    out.mkdir(parents=True, exist_ok=True)
+    settings.save(out / _SETTINGS)
     train = _batches(data.train, data.train_features, settings, tokenizer)
     val = _batches(
         data.val, data.val_features, settings, tokenizer, shuffle=False
@@ -192,8 +195,8 @@ def train_captioner(
     return captioner
 
 
-def claim_run_folder(out: Path, settings: Settings) -> None:
-    """Makes the folder of a run, or checks that it is the same run's.
+def check_run_folder(out: Path, settings: Settings) -> None:
+    """Checks that a folder is free, or the same run's.
 
     Args:
         out: The folder.
@@ -202,19 +205,17 @@ def claim_run_folder(out: Path, settings: Settings) -> None:
     Raises:
         InputError: The folder is a run's with other settings.
     """
-    path = out / "settings.json"
-    if path.exists():
-        found = dataclasses.asdict(Settings.load(path))
-        for name, value in dataclasses.asdict(settings).items():
-            if found[name] != value:
-                raise InputError(
-                    f"{out}: the folder holds a run with other settings: "
-                    f"`{name}` is {found[name]!r} there, expected {value!r}; "
-                    "give another --out, or delete the folder."
-                )
+    path = out / _SETTINGS
+    if not path.exists():
         return
-    out.mkdir(parents=True, exist_ok=True)
-    settings.save(path)
+    found = dataclasses.asdict(Settings.load(path))
+    for name, value in dataclasses.asdict(settings).items():
+        if found[name] != value:
+            raise InputError(
+                f"{out}: the folder holds a run with other settings: "
+                f"`{name}` is {found[name]!r} there, expected {value!r}; "
+                "give another --out, or delete the folder."
+            )
 
 
 def _fit(

@@ -49,7 +49,7 @@ def feed_forward(x, block):
 
 def test_output_is_that_of_the_formula():
     block, x = make_block(), STATES
-    gates = [np.tanh(getattr(block, name).numpy()) for name in GATES]
+    gates = [np.tanh(8 * getattr(block, name).numpy()) for name in GATES]
     normal = normalise(x, block.self_attention_norm)
     mask = PADDING_MASK[:, None, :]
     x = x + gates[0] * attend(normal, normal, block.self_attention, mask)
