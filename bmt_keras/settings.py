@@ -117,7 +117,7 @@ class Settings:
     )
     label_smoothing: float = _setting(0.0, "Label smoothing of the loss.")
     length_loss_weight: float = _setting(0.1, "Weight of the length's loss.")
-    epochs: int = _setting(10, "Passes over the training captions.")
+    epochs: int = _setting(4, "Passes over the training captions.")
     batch_size: int = _setting(64, "Captions in a batch.")
     learning_rate: float = _setting(1e-3, "Adam's (peak) learning rate.")
     schedule: str = _setting("cosine", "'constant' or 'cosine'.")
