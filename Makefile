@@ -51,7 +51,7 @@ caption: install  ## Ask the server for a caption: make caption IMAGE=photo.jpg
 	@$(BIN)/bmt request $(IMAGE) --server $(SERVER)
 
 test: install  ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: install  ## Check style
 	$(BIN)/ruff check .

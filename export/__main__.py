@@ -2,7 +2,8 @@
 
 import typer
 
+from bmt_keras.commands import run
 from bmt_keras.commands.export import export
 
 if __name__ == "__main__":
-    typer.run(export)
+    run(lambda: typer.run(export))

@@ -84,18 +84,15 @@ def tiny_captioner(tokenizer):
 
 
 @pytest.fixture(scope="session")
-def notebook_like_captioner(tokenizer):
-    """Concatenation, no length head, frozen text side."""
-    settings = dataclasses.replace(
-        TINY, fusion="concat", predict_length=False, mask_rate=0.15
-    )
-    return make_captioner(settings, tokenizer)
-
-
-@pytest.fixture(scope="session")
 def frozen_tower_captioner(tokenizer):
-    """Takes the embeddings of an image model that is not trained along."""
+    """As the notebook: frozen image tower, concatenation, no length head."""
     encoder = build_image_encoder(TINY)
     encoder.trainable = False
-    settings = dataclasses.replace(TINY, train_image_model=False)
+    settings = dataclasses.replace(
+        TINY,
+        train_image_model=False,
+        fusion="concat",
+        predict_length=False,
+        mask_rate=0.15,
+    )
     return make_captioner(settings, tokenizer, encoder)

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (
+for each in (
     sample,
     prepare,
     train,
@@ -34,16 +35,25 @@ for command in (
     serve,
     request,
 ):
-    app.command()(command)
+    app.command()(each)
 
 
 def main() -> None:
-    """Runs `bmt`; bad input ends in one sentence and exit code 2."""
+    """Runs `bmt`."""
+    run(app)
+
+
+def run(command: Callable[[], object]) -> None:
+    """Runs a command; bad input ends in one sentence and exit code 2.
+
+    Args:
+        command: A typer application, or what calls one.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        app()
+        command()
     except (InputError, OSError) as err:
         _end(str(err), BAD_INPUT)
     except SystemExit as err:

@@ -1,12 +1,15 @@
 """`bmt caption`: captions of photos, without a server."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bmt_keras.commands.pictures import draw_photos
 from bmt_keras.commands.quiet import load_tensorflow
 
+_WORD_START = "\u2581"  # SentencePiece's sign for a space
 _CAPTIONER = Path("runs/sample/captioner")
 
 
@@ -34,25 +37,13 @@ def caption(
             line += "\t" + _describe_scores(each.tokens, each.token_scores)
         typer.echo(line)
     if grid is not None:
-        _draw(grid, images, [each.text for each in written])
+        draw_photos(grid, images, [each.text for each in written])
 
 
 def _describe_scores(
     tokens: tuple[str, ...], token_scores: tuple[float, ...]
 ) -> str:
-    import math
-
     return " ".join(
-        f"{token.lstrip(chr(0x2581))}={math.exp(score):.2f}"
+        f"{token.lstrip(_WORD_START)}={math.exp(score):.2f}"
         for token, score in zip(tokens, token_scores, strict=True)
     )
-
-
-def _draw(path: Path, images: list[Path], texts: list[str]) -> None:
-    import tensorflow as tf
-
-    from bmt_keras.data.images import decode_rgb
-    from bmt_keras.plots import draw_caption_grid
-
-    pixels = [decode_rgb(tf.io.read_file(str(p))).numpy() for p in images]
-    draw_caption_grid(pixels, texts, path, columns=3)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bmt_keras.commands import inputs
+from bmt_keras.commands.pictures import draw_photos
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.data.coco import Photo, read_coco_captions
@@ -67,7 +68,12 @@ def write_evaluation(
     metrics["num_photos"] = len(good)
     evaluation.write_coco_results(out / "predictions.json", captions)
     evaluation.write_metrics(out / "metrics.json", metrics)
-    _draw_grid(out / "grid.png", good[:_PICTURES], captions)
+    shown = good[:_PICTURES]
+    draw_photos(
+        out / "grid.png",
+        [photo.path for photo in shown],
+        [captions[photo.image_id] for photo in shown],
+    )
     _print_metrics(metrics)
 
 
@@ -110,21 +116,6 @@ def _truth_rule(
             f"{missing[0]} ({len(missing)} are missing)."
         )
     return lambda image_id, text: caption_is_true(text, scenes[image_id])
-
-
-def _draw_grid(
-    path: Path, photos: Sequence[Photo], captions: Mapping[int, str]
-) -> None:
-    import tensorflow as tf
-
-    from bmt_keras.data.images import decode_rgb
-    from bmt_keras.plots import draw_caption_grid
-
-    draw_caption_grid(
-        [decode_rgb(tf.io.read_file(str(p.path))).numpy() for p in photos],
-        [captions[photo.image_id] for photo in photos],
-        path,
-    )
 
 
 def _print_metrics(metrics: Mapping[str, float]) -> None:

@@ -10,9 +10,7 @@ from bmt_keras.errors import InputError
 from bmt_keras.export import export_captioner
 
 
-@pytest.fixture(
-    scope="module", params=["tiny", "notebook_like", "frozen_tower"]
-)
+@pytest.fixture(scope="module", params=["tiny", "frozen_tower"])
 def captioner(request):
     return request.getfixturevalue(f"{request.param}_captioner")
 
@@ -178,7 +176,12 @@ def test_python_loads_it_too(captioner, version, photos):
     ]
 
 
-def test_versions_count_up_and_are_never_overwritten(tiny_captioner, tmp_path):
+def test_versions_count_up_and_are_never_overwritten(
+    tiny_captioner, tmp_path, monkeypatch
+):
+    from bmt_keras.export import saved_model
+
+    monkeypatch.setattr(saved_model, "check_signatures", lambda *args: None)
     base = tmp_path / "bmt"
     (base / "notes").mkdir(parents=True)
     assert export_captioner(tiny_captioner, base, version=7).name == "7"
