@@ -15,9 +15,7 @@ _PHOTOS_A_REQUEST = 16
 def request(
     images: Annotated[
         list[Path],
-        typer.Argument(
-            exists=True, dir_okay=False, readable=True, help="Photo files."
-        ),
+        typer.Argument(help="Photo files."),
     ],
     server: Annotated[
         str, typer.Option(help="Address of the server, host:port.")
