@@ -48,7 +48,7 @@ serve: install  ## Serve the latest exported version on port 8500
 
 caption: install  ## Ask the server for a caption: make caption IMAGE=photo.jpg
 	@test -n "$(IMAGE)" || { echo "make caption: IMAGE=photo.jpg is missing" >&2; exit 2; }
-	@$(BIN)/bmt request $(IMAGE) --server $(SERVER)
+	@$(BIN)/bmt request $(IMAGE) --server $(SERVER) --wait 30
 
 test: install  ## Run all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile

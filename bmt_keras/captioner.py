@@ -4,17 +4,15 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from bmt_keras.atomic import write_folder_atomically
-from bmt_keras.data.images import read_pixels_or_error, resize_pixels
+from bmt_keras.caption_graph import CaptionGraph
+from bmt_keras.data.images import resize_pixels
 from bmt_keras.data.tokenizer import CaptionTokenizer
-from bmt_keras.decoding import SpecialTokens, mask_predict
 from bmt_keras.errors import InputError
 from bmt_keras.models import BimodalMaskedLM
 from bmt_keras.settings import Settings
@@ -71,116 +69,29 @@ class Captioner:
         image_encoder: keras.Model | None = None,
         length_counts: Sequence[int] | None = None,
     ) -> None:
-        """Assembles the captioner."""
-        encoder = model.image_encoder or image_encoder
-        if encoder is None:
-            raise ValueError(
-                "`image_encoder` must be given for a model that takes image "
-                "embeddings. Received: image_encoder=None."
-            )
-        if model.length_head is None and length_counts is None:
-            raise ValueError(
-                "`length_counts` must be given for a model without a length "
-                "head. Received: length_counts=None."
-            )
+        self.graph = CaptionGraph(
+            model,
+            tokenizer,
+            settings=settings,
+            image_encoder=image_encoder,
+            length_counts=length_counts,
+        )
         self.model = model
         self.tokenizer = tokenizer
         self.settings = settings
-        self.image_encoder: keras.Model = encoder
-        self.length_counts = length_counts
+        self.image_encoder = self.graph.image_encoder
+        pixels = tf.TensorSpec((None, *self.graph.pixels_shape), tf.uint8)
+        embedding = tf.TensorSpec(
+            (None, *self.graph.embedding_shape), tf.float32
+        )
         self._write_pixels = tf.function(
-            lambda pixels: self.write_captions(self.embed_pixels(pixels)),
-            input_signature=[tf.TensorSpec((None, *self._pixels), tf.uint8)],
+            lambda pixels: self.graph.write_captions(
+                self.graph.embed_pixels(pixels)
+            ),
+            input_signature=[pixels],
         )
         self._write_embedding = tf.function(
-            self.write_captions,
-            input_signature=[
-                tf.TensorSpec((None, *self.embedding_shape), tf.float32)
-            ],
-        )
-
-    @property
-    def _pixels(self) -> tuple[int, int, int]:
-        return self.settings.image_height, self.settings.image_width, 3
-
-    @property
-    def embedding_shape(self) -> tuple[int, ...]:
-        """Shape of a photo's embedding, without batch."""
-        return self.model.image_embedding_shape
-
-    # === In the graph: shared with the export ===
-
-    def read_pixels(self, image_bytes: tf.Tensor) -> tuple[Any, Any]:
-        """Decodes and resizes photos as training did.
-
-        Args:
-            image_bytes: string, (batch,).
-
-        Returns:
-            uint8 pixels, (batch, height, width, 3), and errors, string,
-            (batch,), empty where the photo is good.
-        """
-        height, width, _ = self._pixels
-        return read_pixels_or_error(image_bytes, height, width)
-
-    def embed_pixels(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Encodes photos.
-
-        Args:
-            pixels: uint8, (batch, height, width, 3).
-
-        Returns:
-            float32, (batch, *embedding_shape).
-        """
-        images = tf.cast(pixels, tf.float32)
-        embedding = self.image_encoder(images, training=False)
-        return tf.cast(embedding, tf.float32)
-
-    def write_captions(self, image_embedding: tf.Tensor) -> dict[str, Any]:
-        """Writes captions from image embeddings, in the graph.
-
-        Args:
-            image_embedding: float32, (batch, *embedding_shape).
-
-        Returns:
-            The dictionary of `mask_predict` and `caption`, string, (batch,).
-        """
-        candidates = min(
-            self.settings.length_candidates, self.settings.max_length - 2
-        )
-        repeated = tf.repeat(image_embedding, candidates, axis=0)
-        written = mask_predict(
-            lambda token_ids, padding_mask: self.model.token_logits(
-                token_ids, padding_mask, repeated
-            ),
-            self._length_log_probs(image_embedding),
-            special=self._special_tokens(),
-            vocabulary_size=self.tokenizer.vocabulary_size,
-            passes=self.settings.passes,
-            length_candidates=candidates,
-        )
-        caption = self.tokenizer.decode_tensor(written["token_ids"])
-        return {"caption": caption, **written}
-
-    def _special_tokens(self) -> SpecialTokens:
-        tokenizer = self.tokenizer
-        return SpecialTokens(
-            tokenizer.pad_id,
-            tokenizer.cls_id,
-            tokenizer.sep_id,
-            tokenizer.mask_id,
-            banned=tuple(tokenizer.special_token_ids),
-        )
-
-    def _length_log_probs(self, image_embedding: tf.Tensor) -> Any:
-        if self.model.length_head is not None:
-            logits = self.model.length_head(image_embedding, training=False)
-            return ops.log_softmax(ops.cast(logits, "float32"))
-        counts = np.asarray(self.length_counts, np.float32) + 1e-3
-        prior = tf.constant(np.log(counts / counts.sum()))
-        shape = (tf.shape(image_embedding)[0], prior.shape[0])
-        return tf.ensure_shape(
-            tf.broadcast_to(prior, shape), (None, prior.shape[0])
+            self.graph.write_captions, input_signature=[embedding]
         )
 
     # === On photos ===
@@ -237,7 +148,7 @@ class Captioner:
         return self._to_captions(self._write_pixels(pixels))
 
     def _to_pixels(self, image: Image, place: int) -> np.ndarray:
-        height, width, _ = self._pixels
+        height, width, _ = self.graph.pixels_shape
         if isinstance(image, np.ndarray):
             if (
                 image.ndim != 3
@@ -258,7 +169,7 @@ class Captioner:
                 raise InputError(
                     f"{name}: expected a photo, found no file that can be read."
                 ) from err
-        pixels, errors = self.read_pixels(tf.constant([image]))
+        pixels, errors = self.graph.read_pixels(tf.constant([image]))
         if error := errors.numpy()[0].decode():
             raise InputError(f"{name}: {error}")
         return np.asarray(pixels[0])
@@ -311,8 +222,8 @@ class Captioner:
                 self.image_encoder.save(partial / _ENCODER)
             self.tokenizer.save(partial / _VOCABULARY)
             self.settings.save(partial / _SETTINGS)
-            if self.length_counts is not None:
-                counts = [int(count) for count in self.length_counts]
+            if self.graph.length_counts is not None:
+                counts = [int(count) for count in self.graph.length_counts]
                 (partial / _LENGTHS).write_text(json.dumps(counts))
 
     @classmethod

@@ -51,7 +51,7 @@ def check_signatures(
 def _example_inputs(captioner: Captioner) -> dict[str, np.ndarray]:
     length = captioner.settings.max_length
     token_ids = np.full((2, length), captioner.tokenizer.mask_id, np.int32)
-    shape = (2, *captioner.embedding_shape)
+    shape = (2, *captioner.graph.embedding_shape)
     noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     return {
         contract.IMAGE_BYTES: np.array(

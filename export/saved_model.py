@@ -51,7 +51,7 @@ def export_captioner(
             f"{base / str(version)}: the version exists already; give another "
             "--version, or none for the next one."
         )
-    signatures = CaptionerSignatures(captioner)
+    signatures = CaptionerSignatures(captioner.graph)
     with write_folder_atomically(base / str(version)) as partial:
         functions = signatures.trace()
         tf.saved_model.save(

@@ -1,11 +1,11 @@
-"""What the SavedModel can be asked: the signatures over a captioner."""
+"""What the SavedModel can be asked: the signatures over a caption graph."""
 
 from typing import Any
 
 import tensorflow as tf
 
 from bmt_keras import contract
-from bmt_keras.captioner import Captioner
+from bmt_keras.caption_graph import CaptionGraph
 from bmt_keras.data.images import pad_empty_batch
 
 
@@ -13,12 +13,11 @@ class CaptionerSignatures:
     """The graphs of a captioner's signatures.
 
     Args:
-        captioner: The captioner to serve.
+        graph: The captioner's graph.
     """
 
-    def __init__(self, captioner: Captioner) -> None:
-        """Keeps the captioner."""
-        self._captioner = captioner
+    def __init__(self, graph: CaptionGraph) -> None:
+        self._graph = graph
 
     def weights(self) -> tf.Module:
         """A module that holds every weight once, and nothing else.
@@ -26,10 +25,10 @@ class CaptionerSignatures:
         A Keras model that is tracked beside its functions stores its weights
         twice, and does not load in a C++ session.
         """
-        captioner = self._captioner
-        models = [captioner.model]
-        if captioner.model.image_encoder is None:
-            models.append(captioner.image_encoder)
+        graph = self._graph
+        models = [graph.model]
+        if graph.model.image_encoder is None:
+            models.append(graph.image_encoder)
         module = tf.Module(name="captioner")
         module.weights = [w.value for model in models for w in model.weights]
         return module
@@ -45,7 +44,7 @@ class CaptionerSignatures:
             (None,), tf.string, name=contract.IMAGE_BYTES
         )
         embedding = tf.TensorSpec(
-            (None, *self._captioner.embedding_shape),
+            (None, *self._graph.embedding_shape),
             tf.float32,
             name=contract.IMAGE_EMBEDDING,
         )
@@ -89,16 +88,16 @@ class CaptionerSignatures:
         return _keep_rows(self._embed_rows(rows), image_bytes)
 
     def _embed_rows(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        pixels, errors = self._captioner.read_pixels(image_bytes)
+        pixels, errors = self._graph.read_pixels(image_bytes)
         return {
-            contract.IMAGE_EMBEDDING: self._captioner.embed_pixels(pixels),
+            contract.IMAGE_EMBEDDING: self._graph.embed_pixels(pixels),
             contract.ERROR: errors,
         }
 
     def _caption_embedding(
         self, image_embedding: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        written = self._captioner.write_captions(image_embedding)
+        written = self._graph.write_captions(image_embedding)
         names = (
             contract.CAPTION,
             contract.SCORE,
@@ -114,7 +113,7 @@ class CaptionerSignatures:
         padding_mask: tf.Tensor,
         image_embedding: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        logits = self._captioner.model.token_logits(
+        logits = self._graph.model.token_logits(
             token_ids, padding_mask, image_embedding
         )
         return {contract.LOGITS: tf.cast(logits, tf.float32)}

@@ -116,6 +116,28 @@ class CaptionClient:
             raise ServingError(self._explain(error)) from error
         return _read_results(self._read_outputs(response))
 
+    def wait_until_reachable(self, seconds: float) -> None:
+        """Waits for a server that is still starting.
+
+        A server opens its port once its model is loaded.
+
+        Args:
+            seconds: float. How long to wait at most.
+
+        Raises:
+            ServingError: If no server can be reached in that time.
+        """
+        ready = grpc.channel_ready_future(self._channel)
+        try:
+            ready.result(timeout=seconds)
+        except grpc.FutureTimeoutError as error:
+            ready.cancel()
+            raise ServingError(
+                f"No server answers at {self.target} after {seconds:g} s; "
+                "start one with `bmt serve`, or give the address of a running "
+                "one."
+            ) from error
+
     def close(self) -> None:
         """Closes the connection."""
         self._channel.close()

@@ -50,7 +50,7 @@ def test_caption_tells_tokens_and_their_scores(tiny_captioner, paths):
 
 def test_features_and_photos_give_the_same_captions(tiny_captioner, paths):
     encoded = tf.constant([path.read_bytes() for path in paths])
-    pixels, _ = tiny_captioner.read_pixels(encoded)
+    pixels, _ = tiny_captioner.graph.read_pixels(encoded)
     texts = [c.text for c in tiny_captioner.caption_features(pixels.numpy())]
     assert texts == [c.text for c in tiny_captioner.caption(paths)]
 

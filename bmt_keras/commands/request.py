@@ -26,6 +26,10 @@ def request(
     timeout: Annotated[
         float, typer.Option(min=0.001, help="Seconds a request may take.")
     ] = 30.0,
+    wait: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds to wait for a starting server."),
+    ] = 0.0,
 ) -> None:
     """Ask a running server for the captions of photos."""
     # Imported late: TensorFlow takes seconds, and --help needs none of it.
@@ -34,6 +38,8 @@ def request(
 
     failed = False
     with CaptionClient(server, model_name=name, timeout_s=timeout) as client:
+        if wait:
+            client.wait_until_reachable(wait)
         for start in range(0, len(images), _PHOTOS_A_REQUEST):
             batch = images[start : start + _PHOTOS_A_REQUEST]
             results = client.caption(batch)

@@ -1,13 +1,12 @@
 """From batches to a trained captioner."""
 
-from bmt_keras.training.run import (
+from bmt_keras.training.data import (
     TrainingData,
-    check_run_folder,
     feature_source,
     make_tokenizer,
     prepare_data,
-    train_captioner,
 )
+from bmt_keras.training.run import check_run_folder, train_captioner
 
 __all__ = [
     "TrainingData",

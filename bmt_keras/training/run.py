@@ -2,8 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -12,117 +11,19 @@ import numpy as np
 from bmt_keras.captioner import Captioner
 from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.data.coco import Photo
-from bmt_keras.data.photo_features import (
-    FeatureSource,
-    PhotoFeatures,
-    prepare_features,
-)
+from bmt_keras.data.photo_features import PhotoFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 from bmt_keras.models import BimodalMaskedLM, build_masked_lm
-from bmt_keras.models.image_encoders import fingerprint_weights
 from bmt_keras.settings import Settings
 from bmt_keras.training.callbacks import CaptionLog, LearningRateLog
 from bmt_keras.training.checkpoints import Checkpoints, load_last
+from bmt_keras.training.data import TrainingData
 from bmt_keras.training.optimizer import build_optimizer
 
 _LOGGER = logging.getLogger(__name__)
 _SETTINGS = "settings.json"
 _WATCHED = 6  # captions shown in TensorBoard each epoch
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Photos with captions on both sides, and their features."""
-
-    train: Sequence[Photo]
-    val: Sequence[Photo]
-    train_features: PhotoFeatures
-    val_features: PhotoFeatures
-
-
-def feature_source(
-    settings: Settings, image_encoder: keras.Model
-) -> FeatureSource:
-    """How the photos' features are made: pixels, or a frozen model's output.
-
-    Args:
-        settings: The image side is read.
-        image_encoder: Encodes the pixels if it is frozen.
-
-    Returns:
-        The recipe, which also names all that a cache depends on.
-    """
-    size = (settings.image_height, settings.image_width)
-    if settings.train_image_model:
-        return FeatureSource(*size)
-    return FeatureSource(
-        *size,
-        encode=lambda pixels: np.asarray(
-            image_encoder.predict_on_batch(pixels.astype(np.float32))
-        ),
-        encoder_settings={
-            "image_model": settings.image_model,
-            "image_layer": settings.image_layer,
-            "weights": fingerprint_weights(image_encoder),
-        },
-    )
-
-
-def prepare_data(
-    train: Sequence[Photo],
-    val: Sequence[Photo],
-    source: FeatureSource,
-    *,
-    cache: Path,
-    skip_bad: bool = False,
-    on_progress: Callable[[str, int, int], None] | None = None,
-) -> TrainingData:
-    """Computes or opens the features of both sides.
-
-    Args:
-        train: Training photos.
-        val: Validation photos.
-        source: How features are made.
-        cache: Folder of the features, one subfolder a side.
-        skip_bad: Leave out photos that cannot be read.
-        on_progress: Called with the side, photos done and photos in all.
-
-    Returns:
-        The data.
-
-    Raises:
-        InputError: Photos cannot be read, or the cache is another one's.
-    """
-    features = {}
-    for side, photos in (("train", train), ("val", val)):
-        features[side] = prepare_features(
-            photos,
-            source,
-            folder=cache / side,
-            skip_bad=skip_bad,
-            on_progress=_for_side(on_progress, side),
-        )
-    return TrainingData(train, val, features["train"], features["val"])
-
-
-def make_tokenizer(
-    settings: Settings, photos: Sequence[Photo]
-) -> CaptionTokenizer:
-    """Reads the vocabulary, or makes one of the captions' words.
-
-    Args:
-        settings: The vocabulary is read.
-        photos: Training photos.
-
-    Returns:
-        The tokenizer.
-    """
-    if settings.vocabulary:
-        return CaptionTokenizer.from_file(settings.vocabulary)
-    return CaptionTokenizer.from_captions(
-        caption for photo in photos for caption in photo.captions
-    )
 
 
 def train_captioner(
@@ -292,11 +193,3 @@ def _logs(
             ],
         ),
     ]
-
-
-def _for_side(
-    on_progress: Callable[[str, int, int], None] | None, side: str
-) -> Callable[[int, int], None] | None:
-    if on_progress is None:
-        return None
-    return lambda done, total: on_progress(side, done, total)

@@ -63,6 +63,22 @@ def test_unreachable_server_is_named():
         client.caption([b"photo"])
 
 
+def test_waiting_ends_when_the_server_is_there(captioner_server):
+    with CaptionClient(f"127.0.0.1:{captioner_server.port}") as client:
+        client.wait_until_reachable(30.0)
+        assert client.caption([b"123"])[0].caption == "a photo of 3 bytes"
+
+
+def test_waiting_in_vain_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with (
+        CaptionClient(f"127.0.0.1:{port}") as client,
+        pytest.raises(ServingError, match=rf"at 127.0.0.1:{port} after 0.2 s"),
+    ):
+        client.wait_until_reachable(0.2)
+
+
 def test_silent_server_runs_into_the_timeout():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         target = f"127.0.0.1:{listener.getsockname()[1]}"
