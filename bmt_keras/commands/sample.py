@@ -12,7 +12,7 @@ def sample(
     ),
     train: Annotated[
         int, typer.Option(min=1, help="Number of training pictures.")
-    ] = 6000,
+    ] = 5000,
     val: Annotated[
         int, typer.Option(min=1, help="Number of validation pictures.")
     ] = 300,
