@@ -9,7 +9,6 @@ import typer
 from bmt_keras.commands.pictures import draw_photos
 from bmt_keras.commands.quiet import load_tensorflow
 
-_WORD_START = "\u2581"  # SentencePiece's sign for a space
 _CAPTIONER = Path("runs/sample/captioner")
 
 
@@ -43,7 +42,9 @@ def caption(
 def _describe_scores(
     tokens: tuple[str, ...], token_scores: tuple[float, ...]
 ) -> str:
+    from bmt_keras.data.tokenizer import WORD_START
+
     return " ".join(
-        f"{token.lstrip(_WORD_START)}={math.exp(score):.2f}"
+        f"{token.lstrip(WORD_START)}={math.exp(score):.2f}"
         for token, score in zip(tokens, token_scores, strict=True)
     )
