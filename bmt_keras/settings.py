@@ -25,6 +25,8 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
             "batch_size",
             "passes",
             "length_candidates",
+            "checkpoint_epochs",
+            "keep_checkpoints",
         ),
         "at least 1",
         lambda value: value >= 1,
@@ -41,7 +43,15 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
         lambda value: value > 0,
     ),
     (
-        ("length_loss_weight", "weight_decay"),
+        (
+            "length_loss_weight",
+            "weight_decay",
+            "captions_per_photo",
+            "bucket_width",
+            "shuffle_buffer",
+            "steps_per_epoch",
+            "checkpoint_steps",
+        ),
         "not negative",
         lambda value: value >= 0,
     ),
@@ -54,9 +64,15 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
 )
 
 
-def _setting(default: Any, text: str) -> Any:
-    """A dataclass field that carries its own help text."""
-    return dataclasses.field(default=default, metadata={"help": text})
+def _setting(default: Any, text: str, *, may_change: bool = False) -> Any:
+    """A dataclass field that carries its own help text.
+
+    A field that may change does not shape what a run has learnt so far, so
+    that a run goes on with another value.
+    """
+    return dataclasses.field(
+        default=default, metadata={"help": text, "may_change": may_change}
+    )
 
 
 @dataclass(frozen=True)
@@ -68,7 +84,9 @@ class Settings:
     """
 
     # === Image side ===
-    image_model: str = _setting("SmallCNN", "SmallCNN or InceptionV3.")
+    image_model: str = _setting(
+        "SmallCNN", "SmallCNN, or a model of keras.applications."
+    )
     image_layer: str = _setting(
         "", "Layer whose output is the image embedding; empty for the last."
     )
@@ -83,10 +101,17 @@ class Settings:
 
     # === Text side ===
     vocabulary: str = _setting(
-        "", "SentencePiece model; empty makes a vocabulary of whole words."
+        "",
+        "SentencePiece model; empty takes that of --text-weights, or makes a "
+        "vocabulary of whole words.",
     )
     text_weights: str = _setting(
-        "random", "Preset or folder of a pretrained ALBERT, or 'random'."
+        "random",
+        "Folder of a pretrained ALBERT, 'hf://organisation/name', a KerasHub "
+        "preset, or 'random'.",
+    )
+    pretrained_head: bool = _setting(
+        False, "Start from the masked-LM head of --text-weights, too."
     )
     train_text_model: bool = _setting(True, "Train ALBERT along.")
     num_layers: int = _setting(2, "ALBERT's layers.")
@@ -111,14 +136,30 @@ class Settings:
         True, "Predict a caption's length from its photo."
     )
 
+    # === Batches ===
+    captions_per_photo: int = _setting(
+        0, "Train on the first N captions of each photo; 0 for all."
+    )
+    batch_size: int = _setting(64, "Captions in a batch.")
+    bucket_width: int = _setting(
+        4,
+        "Batches hold captions of like length, in steps of so many tokens; 0 "
+        "mixes lengths and pads to a batch's longest.",
+    )
+    shuffle_buffer: int = _setting(
+        0, "Draw captions from a buffer of so many; 0 shuffles all of them."
+    )
+
     # === Training ===
     mask_rate: float = _setting(
         0.0, "Share of masked tokens; 0 draws it from U(0,1] for each caption."
     )
     label_smoothing: float = _setting(0.0, "Label smoothing of the loss.")
     length_loss_weight: float = _setting(0.1, "Weight of the length's loss.")
-    epochs: int = _setting(4, "Passes over the training captions.")
-    batch_size: int = _setting(64, "Captions in a batch.")
+    epochs: int = _setting(4, "Epochs.")
+    steps_per_epoch: int = _setting(
+        0, "Batches in an epoch; 0 for all training captions once."
+    )
     learning_rate: float = _setting(1e-3, "Adam's (peak) learning rate.")
     schedule: str = _setting("cosine", "'constant' or 'cosine'.")
     warmup_share: float = _setting(
@@ -129,9 +170,26 @@ class Settings:
     clipnorm: float = _setting(1.0, "Largest norm of a variable's gradient.")
     seed: int = _setting(0, "Seed of weights, order and masks.")
 
+    # === Checkpoints ===
+    checkpoint_steps: int = _setting(
+        200,
+        "Steps between checkpoints within an epoch; 0 for none.",
+        may_change=True,
+    )
+    checkpoint_epochs: int = _setting(
+        1, "Epochs between checkpoints at an epoch's end.", may_change=True
+    )
+    keep_checkpoints: int = _setting(
+        3, "Checkpoints kept, besides the best.", may_change=True
+    )
+
     # === Decoding ===
-    passes: int = _setting(6, "Parallel passes that write a caption.")
-    length_candidates: int = _setting(3, "Candidate lengths side by side.")
+    passes: int = _setting(
+        6, "Parallel passes that write a caption.", may_change=True
+    )
+    length_candidates: int = _setting(
+        3, "Candidate lengths side by side.", may_change=True
+    )
 
     def __post_init__(self) -> None:
         """Checks the fields, each by itself and then those that must agree."""

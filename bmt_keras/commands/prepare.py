@@ -1,5 +1,7 @@
 """`bmt prepare`: decode or embed photos once, ahead of training."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +10,8 @@ import typer
 from bmt_keras.commands import inputs
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
-from bmt_keras.commands.settings_options import with_settings
+from bmt_keras.commands.settings_options import to_arguments, with_settings
+from bmt_keras.errors import InputError
 
 
 @with_settings
@@ -61,3 +64,28 @@ def prepare(
         f"{cache}: {len(data.train_features.rows)} training and "
         f"{len(data.val_features.rows)} validation photos"
     )
+
+
+def prepare_in_own_process(cache: Path, **options: Any) -> None:
+    """Runs `bmt prepare` in a process whose end frees the image model's memory.
+
+    Args:
+        cache: Folder of the cache; nothing is run where both sides are there.
+        **options: The command's other options.
+
+    Raises:
+        InputError: The process was killed.
+        SystemExit: It failed, and has said why.
+    """
+    if all((cache / side).is_dir() for side in ("train", "val")):
+        return
+    command = [sys.executable, "-m", "bmt_keras.commands", "prepare"]
+    arguments = to_arguments({"cache": cache, **options})
+    code = subprocess.run([*command, *arguments]).returncode
+    if code < 0:
+        raise InputError(
+            f"The process that embeds the photos was ended by signal {-code}; "
+            "the same command starts it again."
+        )
+    if code > 0:
+        raise SystemExit(code)

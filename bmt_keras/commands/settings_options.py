@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -65,3 +65,22 @@ def _option(field: "dataclasses.Field[Any]") -> Any:
             rich_help_panel="Settings (default: the preset's)",
         ),
     ]
+
+
+def to_arguments(values: Mapping[str, Any]) -> list[str]:
+    """Writes option values as they are typed on a command line.
+
+    Args:
+        values: Values by name; None leaves an option out.
+
+    Returns:
+        The arguments.
+    """
+    arguments = []
+    for name, value in values.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            arguments.append(f"--{'' if value else 'no-'}{option}")
+        elif value is not None:
+            arguments.append(f"--{option}={value}")
+    return arguments

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bmt_keras.commands import inputs
+from bmt_keras.commands.prepare import prepare_in_own_process
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.commands.settings_options import with_settings
@@ -28,12 +29,6 @@ def train(
         Path | None,
         typer.Option(help="Folder of the photos' cache; by default in --out."),
     ] = None,
-    checkpoint_steps: Annotated[
-        int, typer.Option(min=1, help="Steps between checkpoints.")
-    ] = 200,
-    keep_checkpoints: Annotated[
-        int, typer.Option(min=1, help="Checkpoints kept, besides the best.")
-    ] = 3,
     skip_bad: inputs.SkipBad = False,
     *,
     overrides: dict[str, Any],
@@ -59,8 +54,22 @@ def train(
     from bmt_keras.models import build_image_encoder
     from bmt_keras.plots import plot_history
 
+    cache = cache or out / "cache"
     training.check_run_folder(out, settings)
     tokenizer = training.make_tokenizer(settings, photos)
+    if not settings.train_image_model:
+        prepare_in_own_process(
+            cache,
+            captions=captions,
+            images=images,
+            preset=preset,
+            val_captions=val_captions,
+            val_images=val_images,
+            val_share=val_share,
+            limit=limit,
+            skip_bad=skip_bad or None,
+            **overrides,
+        )
     keras.utils.set_random_seed(settings.seed)
     image_encoder = build_image_encoder(settings)
     with show_progress("Reading photos") as on_progress:
@@ -68,7 +77,7 @@ def train(
             photos,
             val_photos,
             training.feature_source(settings, image_encoder),
-            cache=cache or out / "cache",
+            cache=cache,
             skip_bad=skip_bad,
             on_progress=on_progress,
         )
@@ -78,8 +87,7 @@ def train(
         tokenizer=tokenizer,
         image_encoder=image_encoder,
         out=out,
-        checkpoint_steps=checkpoint_steps,
-        keep_checkpoints=keep_checkpoints,
+        callbacks=[training.ModelSummary()],
         verbose=1 if sys.stdout.isatty() else 2,
     )
     plot_history(out / "history.csv", out / "curves.png")

@@ -1,4 +1,4 @@
-"""Batches of captions with their photos' features, bucketed by length."""
+"""Batches of captions with their photos' features."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,9 +14,10 @@ class CaptionBatches:
     """Endless seeded batches of (photo, caption) pairs.
 
     Captions of like length share a batch, padded to the bucket's bound, so
-    that little is padded and few shapes occur. The order of a step depends on
-    the seed and the step alone: a run that resumes at a step sees what it
-    would have seen.
+    that little is padded and few shapes occur; without buckets, captions of
+    all lengths share a batch, padded to its longest. The order of a step
+    depends on the seed and the step alone: a run that resumes at a step sees
+    what it would have seen.
 
     Args:
         photos: Photos with captions; those without features are left out.
@@ -26,7 +27,11 @@ class CaptionBatches:
             `"image_embedding"`.
         batch_size: Captions in a batch; a bucket's last batch may hold fewer.
         max_length: Longest sequence in tokens, `[CLS]` and `[SEP]` included.
-        bucket_width: Buckets end at multiples of so many tokens.
+        bucket_width: Buckets end at multiples of so many tokens; 0 for none.
+        captions_per_photo: Keep the first so many captions of a photo; 0 for
+            all.
+        shuffle_buffer: Draw each caption from a buffer of so many, as
+            `tf.data.Dataset.shuffle` does; 0 for all of them.
         shuffle: False keeps one order for all epochs (validation).
         seed: Seed of the order.
     """
@@ -41,6 +46,8 @@ class CaptionBatches:
         batch_size: int,
         max_length: int,
         bucket_width: int = 4,
+        captions_per_photo: int = 0,
+        shuffle_buffer: int = 0,
         shuffle: bool = True,
         seed: int = 0,
     ) -> None:
@@ -49,7 +56,7 @@ class CaptionBatches:
             (features.rows[photo.image_id], caption)
             for photo in photos
             if photo.image_id in features.rows
-            for caption in photo.captions
+            for caption in photo.captions[: captions_per_photo or None]
         ]
         self._features = features.array
         self._rows = np.array([row for row, _ in pairs])
@@ -60,13 +67,19 @@ class CaptionBatches:
         self._image_input = image_input
         self._batch_size = batch_size
         self._shuffle = shuffle
+        self._shuffle_buffer = shuffle_buffer
         self._seed = seed
         lengths = np.array([len(ids) for ids in self._token_ids])
-        bounds = -(-lengths // bucket_width) * bucket_width
+        bounds = -(-lengths // max(bucket_width, 1)) * max(bucket_width, 1)
         self._bounds = np.minimum(bounds, max_length)
+        self._buckets = [np.arange(len(lengths))]
+        if bucket_width:
+            self._buckets = [
+                np.flatnonzero(self._bounds == bound)
+                for bound in np.unique(self._bounds)
+            ]
         self.steps_per_epoch = sum(
-            -(-int(count) // batch_size)
-            for count in np.unique(self._bounds, return_counts=True)[1]
+            -(-len(bucket) // batch_size) for bucket in self._buckets
         )
 
     def __len__(self) -> int:
@@ -90,10 +103,12 @@ class CaptionBatches:
         number = epoch if self._shuffle else 0
         rng = np.random.default_rng([self._seed, number])
         batches = []
-        for bound in np.unique(self._bounds):
-            members = rng.permutation(np.flatnonzero(self._bounds == bound))
+        for bucket in self._buckets:
+            members = _shuffle(bucket, self._shuffle_buffer, rng)
             starts = range(0, len(members), self._batch_size)
             batches += [members[s : s + self._batch_size] for s in starts]
+        if len(self._buckets) == 1:
+            return batches
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def dataset(self, start_step: int = 0) -> tf.data.Dataset:
@@ -126,7 +141,7 @@ class CaptionBatches:
             epoch, skip = epoch + 1, 0
 
     def _gather(self, members: np.ndarray) -> dict[str, np.ndarray]:
-        shape = (len(members), int(self._bounds[members[0]]))
+        shape = (len(members), int(self._bounds[members].max()))
         token_ids = np.full(shape, self._pad_id, np.int32)
         padding_mask = np.zeros(shape, np.int32)
         for row, member in enumerate(members):
@@ -142,3 +157,18 @@ class CaptionBatches:
     def _to_float(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         image = tf.cast(batch[self._image_input], tf.float32)
         return {**batch, self._image_input: image}
+
+
+def _shuffle(
+    members: np.ndarray, buffer_size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Shuffles, each time drawing from the next `buffer_size` left over."""
+    if not 0 < buffer_size < len(members):
+        return rng.permutation(members)
+    buffer = list(members[:buffer_size])
+    shuffled = []
+    for member in members[buffer_size:]:
+        place = rng.integers(buffer_size)
+        shuffled.append(buffer[place])
+        buffer[place] = member
+    return np.array([*shuffled, *rng.permutation(buffer)])

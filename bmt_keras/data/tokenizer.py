@@ -2,31 +2,32 @@
 
 import io
 import re
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 import tensorflow as tf
 
+from bmt_keras.data.tokenizer_graph import (
+    TokenizerGraph,
+    as_tensor,
+    match_any,
+    normalize,
+    parse_model,
+)
+from bmt_keras.data.tokenizer_json import check_config, to_sentencepiece
 from bmt_keras.errors import InputError
 
 PAD, UNKNOWN, CLS, SEP, MASK = "<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"
 SPECIAL_TOKENS = (PAD, UNKNOWN, CLS, SEP, MASK)
 WORD_START = "\u2581"  # SentencePiece's sign for a space
-
-
-def normalize_caption(text: str) -> str:
-    """Normalises a text as ALBERT's tokenisation does before SentencePiece.
-
-    Typographic quotes of two characters become one, accents are stripped,
-    letters lower-cased, and any white space between words is one space.
-    SentencePiece models of ALBERT do none of it.
-    """
-    text = text.replace("``", '"').replace("''", '"')
-    text = unicodedata.normalize("NFKD", text)
-    text = "".join(c for c in text if not unicodedata.combining(c))
-    return " ".join(text.lower().split())
+_HYPHEN = "-"
+# A hyphen that is a token of its own joins the words at its sides.
+_JOIN = "\x01"
+_JOINED = f"{_JOIN}{WORD_START}?"
 
 
 class CaptionTokenizer:
@@ -34,10 +35,15 @@ class CaptionTokenizer:
 
     Wraps a SentencePiece model with ALBERT's special tokens `<pad>`, `<unk>`,
     `[CLS]`, `[SEP]` and `[MASK]`: ALBERT's own, or one of whole words made by
-    `CaptionTokenizer.from_captions`.
+    `CaptionTokenizer.from_captions`. The ids are those of transformers'
+    `AlbertTokenizer`; a special token that stands in a text is that token.
 
     Args:
         proto: The serialised SentencePiece model.
+
+    Attributes:
+        graph: The `tf.Module` that holds the model's resource. What exports
+            `encode_tensor` must hold it as an attribute.
 
     Raises:
         InputError: The bytes are no SentencePiece model, or a special token is
@@ -50,17 +56,9 @@ class CaptionTokenizer:
 
     def __init__(self, proto: bytes) -> None:
         """Loads the model."""
-        self._pieces = sentencepiece.SentencePieceProcessor()
-        try:
-            self._pieces.LoadFromSerializedProto(proto)
-            size = self._pieces.get_piece_size()
-        except (RuntimeError, ValueError) as err:
-            raise InputError(
-                f"Expected a SentencePiece model, found {len(proto)} bytes "
-                "that are none."
-            ) from err
+        model = parse_model(proto)
         self.proto = proto
-        self.vocabulary = [self._pieces.id_to_piece(i) for i in range(size)]
+        self.vocabulary = [piece.piece for piece in model.pieces]
         missing = [t for t in SPECIAL_TOKENS if t not in self.vocabulary[:100]]
         if missing:
             raise InputError(
@@ -68,11 +66,19 @@ class CaptionTokenizer:
                 f"expected all of {list(SPECIAL_TOKENS)}, as ALBERT's "
                 "spiece.model has them."
             )
-        ids = [self._pieces.piece_to_id(token) for token in SPECIAL_TOKENS]
+        ids = [self.vocabulary.index(token) for token in SPECIAL_TOKENS]
         self.special_token_ids = ids
         self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = (
             ids
         )
+        self.graph = TokenizerGraph(model, SPECIAL_TOKENS)
+        self._traced: dict[int | None, Any] = {}
+        self._texts = [
+            piece + _JOIN if piece == _HYPHEN else piece
+            for piece in self.vocabulary
+        ]
+        for i in ids:
+            self._texts[i] = ""
 
     @classmethod
     def from_file(cls, path: str | Path) -> "CaptionTokenizer":
@@ -83,10 +89,37 @@ class CaptionTokenizer:
                 f"{path}: expected a SentencePiece model (spiece.model), found "
                 "no such file."
             )
-        try:
+        with _naming(path):
             return cls(path.read_bytes())
-        except InputError as err:
-            raise InputError(f"{path}: {err}") from err
+
+    @classmethod
+    def from_checkpoint(cls, folder: str | Path) -> "CaptionTokenizer":
+        """Reads the tokenizer of an ALBERT folder in Hugging Face's layout.
+
+        `tokenizer.json` goes before `spiece.model`, as in transformers.
+
+        Raises:
+            InputError: Neither file is there, or it asks for what this class
+                does not do.
+        """
+        folder = Path(folder)
+        config, json = (
+            folder / "tokenizer_config.json",
+            folder / "tokenizer.json",
+        )
+        if config.is_file():
+            with _naming(config):
+                check_config(config.read_bytes())
+        if json.is_file():
+            with _naming(json):
+                return cls(to_sentencepiece(json.read_bytes()))
+        if (folder / "spiece.model").is_file():
+            return cls.from_file(folder / "spiece.model")
+        found = sorted(path.name for path in folder.glob("*")) or "nothing"
+        raise InputError(
+            f"{folder}: expected a tokenizer (tokenizer.json or spiece.model), "
+            f"found {found}."
+        )
 
     @classmethod
     def from_captions(cls, captions: Iterable[str]) -> "CaptionTokenizer":
@@ -98,7 +131,10 @@ class CaptionTokenizer:
         Raises:
             InputError: The captions hold no word.
         """
-        texts = [text for text in map(normalize_caption, captions) if text]
+        plain = tf.strings.regex_replace(
+            as_tensor(captions), match_any(SPECIAL_TOKENS), " "
+        )
+        texts = [text.decode() for text in normalize(plain).numpy() if text]
         if not texts:
             raise InputError("Expected captions with words, found none.")
         model = io.BytesIO()
@@ -134,24 +170,50 @@ class CaptionTokenizer:
         """Encodes captions as `[CLS] … [SEP]`.
 
         Args:
-            captions: Texts; `[MASK]` in a text is the mask token.
+            captions: Texts.
             max_length: Longest result, `[CLS]` and `[SEP]` included; longer
                 captions lose their last tokens.
 
         Returns:
             A list of token ids for each caption.
         """
-        keep = None if max_length is None else max_length - 2
-        return [
-            [self.cls_id, *self._encode_text(caption)[:keep], self.sep_id]
-            for caption in captions
-        ]
+        if max_length not in self._traced:
+            self._traced[max_length] = tf.function(
+                partial(self.encode_tensor, max_length=max_length),
+                input_signature=[tf.TensorSpec((None,), tf.string)],
+            )
+        return self._traced[max_length](as_tensor(captions)).to_list()
+
+    def encode_tensor(
+        self, texts: tf.Tensor, *, max_length: int | None = None
+    ) -> tf.RaggedTensor:
+        """Does what `encode` does in TensorFlow's own ops.
+
+        Args:
+            texts: string, (batch,), UTF-8.
+            max_length: Longest row, `[CLS]` and `[SEP]` included; longer texts
+                lose their last tokens. At least 2.
+
+        Returns:
+            int32, (batch, None).
+        """
+        if max_length is not None and max_length < 2:
+            raise ValueError(
+                "`max_length` must be at least 2, for [CLS] and [SEP]. "
+                f"Received: max_length={max_length}."
+            )
+        token_ids = self.graph(texts)
+        if max_length is not None:
+            token_ids = token_ids[:, : max_length - 2]
+        column = tf.ones_like(texts, tf.int32)[:, None]
+        return tf.concat(
+            [self.cls_id * column, token_ids, self.sep_id * column], axis=1
+        )
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """Joins tokens to a text; special tokens leave nothing behind."""
-        special = set(self.special_token_ids)
-        pieces = [self.vocabulary[i] for i in token_ids if i not in special]
-        return "".join(pieces).replace(WORD_START, " ").strip()
+        joined = "".join(self._texts[i] for i in token_ids)
+        return re.sub(_JOINED, "", joined).replace(WORD_START, " ").strip()
 
     def decode_tensor(self, token_ids: tf.Tensor) -> tf.Tensor:
         """Does what `decode` does in TensorFlow's own ops, for an export.
@@ -162,22 +224,17 @@ class CaptionTokenizer:
         Returns:
             string, (batch,).
         """
-        texts = [
-            "" if i in self.special_token_ids else piece
-            for i, piece in enumerate(self.vocabulary)
-        ]
-        joined = tf.strings.reduce_join(
-            tf.gather(tf.constant(texts), token_ids), axis=-1
-        )
+        texts = tf.gather(tf.constant(self._texts), token_ids)
+        joined = tf.strings.reduce_join(texts, axis=-1)
+        joined = tf.strings.regex_replace(joined, _JOINED, "")
         return tf.strings.strip(
             tf.strings.regex_replace(joined, WORD_START, " ")
         )
 
-    def _encode_text(self, text: str) -> list[int]:
-        ids: list[int] = []
-        for part in re.split(r"(\[MASK\])", text):
-            if part == MASK:
-                ids.append(self.mask_id)
-            elif part.strip():
-                ids.extend(self._pieces.encode(normalize_caption(part)))
-        return ids
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError as err:
+        raise InputError(f"{path}: {err}") from err

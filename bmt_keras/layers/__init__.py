@@ -1,5 +1,8 @@
 """Keras layers that join image embeddings and a masked language model."""
 
+from bmt_keras.layers.application_preprocessing import (
+    ApplicationPreprocessing,
+)
 from bmt_keras.layers.bimodal_fusion import BimodalFusion
 from bmt_keras.layers.cross_attention_block import CrossAttentionBlock
 from bmt_keras.layers.cross_attention_fusion import CrossAttentionFusion
@@ -11,6 +14,7 @@ from bmt_keras.layers.tanh_gelu import tanh_gelu
 from bmt_keras.layers.token_masking import TokenMasking
 
 __all__ = [
+    "ApplicationPreprocessing",
     "BimodalFusion",
     "CrossAttentionBlock",
     "CrossAttentionFusion",

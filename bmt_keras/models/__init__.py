@@ -1,16 +1,24 @@
 """Models assembled from the layers."""
 
+from bmt_keras.models.albert_checkpoint import AlbertCheckpoint
 from bmt_keras.models.bimodal_masked_lm import BimodalMaskedLM
 from bmt_keras.models.build import build_image_encoder, build_masked_lm
 from bmt_keras.models.image_encoders import cut_application, small_cnn
+from bmt_keras.models.pretrained_head import (
+    MaskedLMHeadWeights,
+    load_pretrained_head,
+)
 from bmt_keras.models.text_encoders import build_albert, load_albert
 
 __all__ = [
+    "AlbertCheckpoint",
     "BimodalMaskedLM",
+    "MaskedLMHeadWeights",
     "build_albert",
     "build_image_encoder",
     "build_masked_lm",
     "cut_application",
     "load_albert",
+    "load_pretrained_head",
     "small_cnn",
 ]

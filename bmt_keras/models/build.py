@@ -9,12 +9,14 @@ from bmt_keras.layers import (
     CrossAttentionFusion,
     TokenMasking,
 )
+from bmt_keras.models.albert_checkpoint import AlbertCheckpoint
 from bmt_keras.models.bimodal_masked_lm import BimodalMaskedLM
 from bmt_keras.models.image_encoders import (
     SMALL_CNN,
     cut_application,
     small_cnn,
 )
+from bmt_keras.models.pretrained_head import load_pretrained_head
 from bmt_keras.models.text_encoders import build_albert, load_albert
 from bmt_keras.settings import Settings
 
@@ -66,11 +68,16 @@ def build_masked_lm(
 
     Returns:
         The model, not compiled.
+
+    Raises:
+        InputError: The pretrained ALBERT cannot be loaded, has no head where
+            one is asked for, or does not fit the vocabulary or the length.
     """
-    text_encoder = _build_text_encoder(settings, tokenizer)
+    checkpoint = _load_checkpoint(settings, tokenizer)
+    text_encoder = checkpoint.encoder
     text_encoder.trainable = settings.train_text_model
     inside = settings.train_image_model
-    return BimodalMaskedLM(
+    model = BimodalMaskedLM(
         text_encoder,
         _build_fusion(settings, text_encoder),
         masking=TokenMasking(
@@ -91,13 +98,17 @@ def build_masked_lm(
         length_loss_weight=settings.length_loss_weight,
         name="bimodal_masked_lm",
     )
+    if checkpoint.head is not None:
+        load_pretrained_head(model, checkpoint.head)
+    return model
 
 
-def _build_text_encoder(
+def _load_checkpoint(
     settings: Settings, tokenizer: CaptionTokenizer
-) -> keras.Model:
+) -> AlbertCheckpoint:
+    """Gives ALBERT, with a head if and only if the model is to take it."""
     if settings.text_weights == "random":
-        return build_albert(
+        encoder = build_albert(
             vocabulary_size=tokenizer.vocabulary_size,
             num_layers=settings.num_layers,
             num_heads=settings.num_heads,
@@ -107,22 +118,51 @@ def _build_text_encoder(
             max_length=settings.max_positions,
             dropout=settings.text_dropout,
         )
-    encoder = load_albert(settings.text_weights)
+        return AlbertCheckpoint(encoder, None)
+    checkpoint = load_albert(
+        settings.text_weights, dropout=settings.text_dropout
+    )
+    _check_fit(settings, tokenizer, checkpoint)
+    if settings.pretrained_head:
+        return checkpoint
+    return AlbertCheckpoint(checkpoint.encoder, None)
+
+
+def _check_fit(
+    settings: Settings,
+    tokenizer: CaptionTokenizer,
+    checkpoint: AlbertCheckpoint,
+) -> None:
+    name = f"The pretrained ALBERT {settings.text_weights!r}"
+    encoder = checkpoint.encoder
     if encoder.vocabulary_size != tokenizer.vocabulary_size:
         raise InputError(
-            f"The pretrained ALBERT {settings.text_weights!r} has "
-            f"{encoder.vocabulary_size} tokens, the vocabulary has "
+            f"{name} has {encoder.vocabulary_size} tokens, the vocabulary has "
             f"{tokenizer.vocabulary_size}; give its own spiece.model by "
             "--vocabulary."
         )
-    return encoder
+    if encoder.max_sequence_length < settings.max_length:
+        raise InputError(
+            f"{name} has {encoder.max_sequence_length} positions, fewer than "
+            f"`max_length`. Received: max_length={settings.max_length}."
+        )
+    if settings.pretrained_head and checkpoint.head is None:
+        raise InputError(
+            f"{name} has no masked-LM head (`predictions.*`); give a "
+            "checkpoint that has one, or --no-pretrained-head."
+        )
 
 
 def _build_fusion(
     settings: Settings, text_encoder: keras.Model
 ) -> BimodalFusion | CrossAttentionFusion:
     if settings.fusion == "concat":
-        return BimodalFusion(text_encoder.embedding_dim, name="fusion")
+        # As ALBERT's own layers, among them its head, are initialised.
+        return BimodalFusion(
+            text_encoder.embedding_dim,
+            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+            name="fusion",
+        )
     return CrossAttentionFusion(
         settings.fusion_blocks,
         settings.fusion_heads,

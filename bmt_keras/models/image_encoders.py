@@ -1,14 +1,29 @@
 """Image encoders: pixels to an image embedding, preprocessing included."""
 
+import contextlib
+import difflib
 import hashlib
 import warnings
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
+import h5py
 import keras
 
 from bmt_keras.errors import InputError
+from bmt_keras.layers.application_preprocessing import (
+    PREPROCESSING,
+    ApplicationPreprocessing,
+)
 
 SMALL_CNN = "SmallCNN"
+
+# Where Keras keeps a model's weights: in a .keras file, and inside of a file
+# of weights, where an optimizer may stand beside them.
+_ARCHIVED_WEIGHTS = "model.weights.h5"
+_LAYERS = ("layers/", "_layer_checkpoint_dependencies/", "model_weights/")
 
 
 def small_cnn(height: int, width: int, *, channels: int = 128) -> keras.Model:
@@ -44,48 +59,48 @@ def cut_application(
 ) -> keras.Model:
     """An encoder of `keras.applications`, cut at a layer.
 
+    The classifier is left out, the model's own preprocessing put before it.
+
     Args:
         name: Name of the model, such as `InceptionV3`.
         layer: Name of the layer whose output is the embedding; empty for the
-            last one before the classifier.
+            last one before the classifier. Names that Keras numbers by itself
+            (`conv2d_7`) count from the model's first such layer (`conv2d`),
+            whatever was built before.
         height: Height of the photos in pixels.
         width: Width of the photos in pixels.
-        weights: A file of weights for the cut model or for the whole one,
-            `"imagenet"` (downloaded by Keras), or `"random"`.
+        weights: `"imagenet"` (downloaded by Keras), `"random"`, or a file:
+            weights of this encoder, of the cut model, of the model without
+            its classifier or of the whole model, as Keras writes them now
+            (`.weights.h5`, `.keras`) or wrote and publishes them (`.h5`).
 
     Returns:
         A frozen model from pixels in [0, 255], float, (batch, height, width,
-        3), to embeddings, float, (batch, rows, columns, channels).
+        3), to embeddings, float, (batch, rows, columns, channels), or (batch,
+        features) where the layer pools.
 
     Raises:
-        InputError: There is no such model or layer, or the weights are missing
-            or belong to another model.
+        InputError: There is no such model or layer, the photos' size does not
+            suit the model, or the weights are missing or belong to another
+            model.
     """
-    if name != "InceptionV3":
-        raise InputError(
-            "`image_model` must be SmallCNN or InceptionV3. Received: "
-            f"image_model={name}."
-        )
+    _check_application(name)
     path = None if weights in ("imagenet", "random") else Path(weights)
     if path is not None and not path.is_file():
         raise InputError(
             f"{path}: expected a file of image weights, found no such file."
         )
-    whole = _build_application(name, height, width, weights)
-    tower = whole
+    trunk = _build_trunk(name, height, width, imagenet=weights == "imagenet")
+    tower = trunk
     if layer:
-        names = [each.name for each in whole.layers]
-        if layer not in names:
-            raise InputError(
-                f"`image_layer` must name a layer of {name}, such as "
-                f"{', '.join(names[-3:])}. Received: image_layer={layer}."
-            )
-        tower = keras.Model(whole.input, whole.get_layer(layer).output)
-    if path is not None:
-        _load_weights(tower, whole, path)
+        tower = keras.Model(trunk.input, _find_layer(name, trunk, layer).output)
     images = keras.Input((height, width, 3), name="images")
-    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images)
-    encoder = keras.Model(images, tower(scaled), name="image_encoder")
+    preprocessing = ApplicationPreprocessing(name, name="preprocessing")
+    encoder = keras.Model(
+        images, tower(preprocessing(images)), name="image_encoder"
+    )
+    if path is not None:
+        _load_weights(name, path, cut=(tower, encoder), trunk=trunk)
     encoder.trainable = False
     return encoder
 
@@ -98,22 +113,35 @@ def fingerprint_weights(model: keras.Model) -> str:
     return digest.hexdigest()[:16]
 
 
-def _build_application(
-    name: str, height: int, width: int, weights: str
-) -> keras.Model:
-    build = getattr(keras.applications, name)
-    try:
-        return build(
-            include_top=False,
-            weights="imagenet" if weights == "imagenet" else None,
-            input_shape=(height, width, 3),
+def _check_application(name: str) -> None:
+    if name not in PREPROCESSING:
+        near = difflib.get_close_matches(name, PREPROCESSING, cutoff=0.0)
+        raise InputError(
+            f"`image_model` must be {SMALL_CNN} or a model of "
+            f"`keras.applications`, such as {', '.join(near)}. Received: "
+            f"image_model={name}."
         )
+
+
+def _build_trunk(
+    name: str, height: int, width: int, *, imagenet: bool
+) -> keras.Model:
+    try:
+        with warnings.catch_warnings():
+            # MobileNet was published at some sizes; any size will do here.
+            warnings.filterwarnings("ignore", "`input_shape` is undefined")
+            return getattr(keras.applications, name)(
+                include_top=False,
+                weights="imagenet" if imagenet else None,
+                input_shape=(height, width, 3),
+            )
     except ValueError as err:
         raise InputError(
             f"{name} cannot be built for photos of {height}x{width}: {err}"
         ) from err
     except Exception as err:
-        if weights != "imagenet":
+        # A failed download is an exception of no particular class.
+        if not imagenet:
             raise
         raise InputError(
             f"The ImageNet weights of {name} cannot be downloaded ({err}); "
@@ -121,20 +149,102 @@ def _build_application(
         ) from err
 
 
-def _load_weights(tower: keras.Model, whole: keras.Model, path: Path) -> None:
-    """Loads a file made for the cut model, or else for the whole one."""
-    faults = []
-    for model in (tower, whole):
+def _find_layer(name: str, trunk: keras.Model, layer: str) -> keras.Layer:
+    """Finds a layer by its name in a model that is the first one built."""
+    layers: dict[str, keras.Layer] = {}
+    first_numbers: dict[str, int] = {}
+    for each in sorted(trunk.layers, key=lambda each: _number(each) or 0):
+        own_name, number = each.name, _number(each)
+        if number is not None:
+            stem = each.name.removesuffix(f"_{number}")
+            number -= first_numbers.setdefault(stem, number)
+            own_name = f"{stem}_{number}" if number else stem
+        layers[own_name] = each
+    if layer not in layers:
+        near = difflib.get_close_matches(layer, layers, cutoff=0.0)
+        raise InputError(
+            f"`image_layer` must name a layer of {name}, such as "
+            f"{', '.join(near)}. Received: image_layer={layer}."
+        )
+    return layers[layer]
+
+
+def _number(layer: keras.Layer) -> int | None:
+    """The number that Keras gave a layer, None if its name is its own."""
+    stem, _, number = layer.name.rpartition("_")
+    if not number.isdigit():
+        stem, number = layer.name, "0"
+    is_automatic = stem.replace("_", "") == type(layer).__name__.lower()
+    return int(number) if is_automatic else None
+
+
+def _load_weights(
+    name: str, path: Path, *, cut: Iterable[keras.Model], trunk: keras.Model
+) -> None:
+    """Loads a file of the cut model, of all before the classifier, or of all.
+
+    Keras takes what a model needs from a file by position and leaves the
+    rest, so that a longer model's file would fill the wrong layers: only
+    models of exactly as many arrays as the file holds are tried. Its older
+    layout, which Keras reads as a whole, needs no such care.
+    """
+    found, faults = _count_arrays(path), []
+    is_new = path.name.endswith((".weights.h5", ".keras"))
+    models, whole = [*cut, trunk], None
+    if found > len(trunk.weights):
+        whole = getattr(keras.applications, name)(weights=None)
+        models.append(whole)
+    for model in models:
+        if is_new and len(model.weights) != found:
+            continue
         try:
             with warnings.catch_warnings():
                 # What Keras stores twice is missing in older files.
                 warnings.filterwarnings("ignore", "Skipping nested container")
                 model.load_weights(path)
+            if model is whole:
+                _copy_weights(whole, trunk)
             return
         except (ValueError, OSError, KeyError) as err:
-            faults.append(str(err).splitlines()[0])
+            # The second paragraph, if there is one, tells what is wrong.
+            faults.append(str(err).split("\n\n")[:2][-1])
+    counts = sorted({len(model.weights) for model in models})
     raise InputError(
-        f"{path}: expected weights of {whole.name} cut at "
-        f"{tower.layers[-1].name} ({len(tower.weights)} arrays), found others: "
-        f"{faults[0]}"
+        f"{path}: expected weights of {name}, "
+        f"{' or '.join(map(str, counts))} arrays, found {found} "
+        + (f"that do not fit: {faults[0]}" if faults else "arrays.")
     )
+
+
+def _count_arrays(path: Path) -> int:
+    """Counts the arrays of layers, without optimizer and random seeds."""
+    names: list[str] = []
+
+    def keep_array(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset) and "seed_generator" not in name:
+            names.append(name)
+
+    try:
+        with contextlib.ExitStack() as stack:
+            source: IO[bytes] = stack.enter_context(path.open("rb"))
+            if path.suffix == ".keras":
+                archive = stack.enter_context(zipfile.ZipFile(source))
+                source = stack.enter_context(archive.open(_ARCHIVED_WEIGHTS))
+            stack.enter_context(h5py.File(source)).visititems(keep_array)
+    except (OSError, KeyError, zipfile.BadZipFile) as err:
+        raise InputError(
+            f"{path}: expected weights written by Keras (.weights.h5, .h5 or "
+            f".keras), found something else: {err}"
+        ) from err
+    return len([n for n in names if n.startswith(_LAYERS)] or names)
+
+
+def _copy_weights(whole: keras.Model, trunk: keras.Model) -> None:
+    """Copies all weights but the classifier's, which come last."""
+    loaded = (layer for layer in whole.layers if layer.weights)
+    for layer in trunk.layers:
+        if layer.weights:
+            layer.set_weights(next(loaded).get_weights())
+        if hasattr(layer, "finalize_state"):
+            # Normalization computes with what it derived from its weights.
+            layer.finalize_state()

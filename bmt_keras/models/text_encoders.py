@@ -1,9 +1,17 @@
 """Text encoders: ALBERT, fresh or pretrained."""
 
+from pathlib import Path
+
 import keras
 import keras_nlp
 
+from bmt_keras.data.checkpoint_files import (
+    HUB_PREFIX,
+    find_checkpoint,
+    read_config,
+)
 from bmt_keras.errors import InputError
+from bmt_keras.models.albert_checkpoint import AlbertCheckpoint, read_albert
 
 
 def build_albert(
@@ -53,24 +61,40 @@ def build_albert(
     )
 
 
-def load_albert(preset: str) -> keras.Model:
-    """Loads a pretrained ALBERT by keras-nlp.
+def load_albert(
+    address: str, *, dropout: float | None = None
+) -> AlbertCheckpoint:
+    """Loads a pretrained ALBERT.
 
     Args:
-        preset: A preset of keras-nlp, a hub's address, or a local folder.
+        address: A local folder in Hugging Face's layout or in KerasHub's,
+            `hf://organisation/name` with or without `@revision`, or what else
+            KerasHub knows: a preset's name or a kaggle:// address.
+        dropout: Dropout rate; None for the checkpoint's own.
 
     Returns:
-        A `keras_nlp.models.AlbertBackbone`.
+        The encoder, and the masked language model's head if the checkpoint is
+        in Hugging Face's layout and has one.
 
     Raises:
-        InputError: It cannot be found or read.
+        InputError: It cannot be found, read or followed.
     """
+    if address.startswith(HUB_PREFIX) or Path(address).is_dir():
+        folder = find_checkpoint(address)
+        # KerasHub's layout has a config.json too, that of the Keras object.
+        if "registered_name" not in read_config(folder):
+            return read_albert(folder, dropout=dropout)
+    options = {} if dropout is None else {"dropout": dropout}
     try:
-        return keras_nlp.models.AlbertBackbone.from_preset(preset)
+        encoder = keras_nlp.models.AlbertBackbone.from_preset(
+            address, name="text_encoder", **options
+        )
     except Exception as err:
         # Hubs' clients raise errors of many kinds for what is one case here.
+        reason = str(err).partition("\n")[0]
         raise InputError(
-            f"The pretrained ALBERT {preset!r} cannot be loaded "
-            f"({type(err).__name__}: {err}); give a local folder by "
+            f"The pretrained ALBERT {address!r} cannot be loaded "
+            f"({type(err).__name__}: {reason}); give a local folder by "
             "--text-weights, or 'random'."
         ) from err
+    return AlbertCheckpoint(encoder, None)

@@ -1,5 +1,6 @@
 """From batches to a trained captioner."""
 
+from bmt_keras.training.callbacks import ModelSummary
 from bmt_keras.training.data import (
     TrainingData,
     feature_source,
@@ -9,6 +10,7 @@ from bmt_keras.training.data import (
 from bmt_keras.training.run import check_run_folder, train_captioner
 
 __all__ = [
+    "ModelSummary",
     "TrainingData",
     "check_run_folder",
     "feature_source",

@@ -1,11 +1,49 @@
 """What is written down while a captioner trains."""
 
+import csv
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from bmt_keras.atomic import write_atomically
+
+
+def drop_epochs(history: Path, first: int) -> None:
+    """Takes epochs that are to be run again out of a CSV of `CSVLogger`.
+
+    Args:
+        history: The file; it may be missing.
+        first: The first epoch, from 0, to take out.
+    """
+    if not history.is_file():
+        return
+    with history.open(newline="") as file:
+        header, *rows = [row for row in csv.reader(file) if row] or [[]]
+    kept = [row for row in rows if int(row[0]) < first]
+    if len(kept) < len(rows):
+        with write_atomically(history) as file:
+            csv.writer(file, lineterminator="\n").writerows([header, *kept])
+
+
+class ModelSummary(keras.callbacks.Callback):
+    """Prints the model's summary when training begins, once."""
+
+    def __init__(self) -> None:
+        """Has printed nothing yet."""
+        super().__init__()
+        self._is_printed = False
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Prints it."""
+        if self._is_printed:
+            return
+        model = self.model
+        # The summary of a compiled model counts its optimizer's variables in.
+        keras.Model(model.inputs, model.outputs, name=model.name).summary()
+        self._is_printed = True
 
 
 class LearningRateLog(keras.callbacks.Callback):

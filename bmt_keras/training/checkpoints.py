@@ -14,14 +14,16 @@ BEST = "best.keras"
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves model and optimizer every so many steps and after each epoch.
+    """Saves model and optimizer every so many steps and epochs.
 
     A checkpoint is written beside its place and renamed, so that a killed run
     leaves whole ones only.
 
     Args:
         folder: Where.
-        every: Steps between checkpoints.
+        every_steps: Steps between checkpoints within an epoch; 0 for none.
+        every_epochs: Epochs between checkpoints at an epoch's end; the last
+            epoch of a run has one anyway.
         keep: How many of the last are kept.
         monitor: The logged figure, lower is better, that makes the best one;
             None or a figure that is not logged keeps no best.
@@ -31,7 +33,8 @@ class Checkpoints(keras.callbacks.Callback):
         self,
         folder: Path,
         *,
-        every: int,
+        every_steps: int = 0,
+        every_epochs: int = 1,
         keep: int = 3,
         monitor: str | None = "val_loss",
     ) -> None:
@@ -39,25 +42,24 @@ class Checkpoints(keras.callbacks.Callback):
         super().__init__()
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._every = every
+        self._every_steps = every_steps
+        self._every_epochs = every_epochs
         self._keep = keep
         self._monitor = monitor
         self._best_file = folder / "best.txt"
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
         """Saves where the step is due."""
-        if self._step() % self._every == 0:
-            self._save(self._folder / _NAME.format(self._step()))
-            self._drop_old()
+        if self._every_steps and self._step() % self._every_steps == 0:
+            self._save_step()
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, float] | None = None
     ) -> None:
-        """Saves, and keeps the best."""
-        path = self._folder / _NAME.format(self._step())
-        if not path.exists():
-            self._save(path)
-            self._drop_old()
+        """Saves where the epoch is due, and keeps the best."""
+        is_last = epoch + 1 == self.params["epochs"]
+        if is_last or (epoch + 1) % self._every_epochs == 0:
+            self._save_step()
         value = (logs or {}).get(self._monitor or "")
         if value is not None and value < self._best():
             self._save(self._folder / BEST)
@@ -71,14 +73,17 @@ class Checkpoints(keras.callbacks.Callback):
             return math.inf
         return float(self._best_file.read_text())
 
+    def _save_step(self) -> None:
+        path = self._folder / _NAME.format(self._step())
+        if not path.exists():
+            self._save(path)
+            for old in _steps(self._folder)[: -self._keep]:
+                old.unlink()
+
     def _save(self, path: Path) -> None:
         partial = path.with_name(f"partial-{path.name}")
         self.model.save(partial)
         partial.replace(path)
-
-    def _drop_old(self) -> None:
-        for path in _steps(self._folder)[: -self._keep]:
-            path.unlink()
 
 
 def load_last(folder: Path) -> keras.Model | None:

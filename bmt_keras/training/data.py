@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from bmt_keras.data.checkpoint_files import find_checkpoint
 from bmt_keras.data.coco import Photo
 from bmt_keras.data.photo_features import (
     FeatureSource,
@@ -99,14 +100,21 @@ def make_tokenizer(
     """Reads the vocabulary, or makes one of the captions' words.
 
     Args:
-        settings: The vocabulary is read.
+        settings: The vocabulary and the text weights are read.
         photos: Training photos.
 
     Returns:
-        The tokenizer.
+        The tokenizer: that of the vocabulary's file, else that of the
+        pretrained ALBERT, else one of whole words.
+
+    Raises:
+        InputError: The file or the checkpoint cannot be read.
     """
     if settings.vocabulary:
         return CaptionTokenizer.from_file(settings.vocabulary)
+    if settings.text_weights != "random":
+        folder = find_checkpoint(settings.text_weights)
+        return CaptionTokenizer.from_checkpoint(folder)
     return CaptionTokenizer.from_captions(
         caption for photo in photos for caption in photo.captions
     )

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,13 +17,17 @@ from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 from bmt_keras.models import BimodalMaskedLM, build_masked_lm
 from bmt_keras.settings import Settings
-from bmt_keras.training.callbacks import CaptionLog, LearningRateLog
+from bmt_keras.training.callbacks import (
+    CaptionLog,
+    LearningRateLog,
+    drop_epochs,
+)
 from bmt_keras.training.checkpoints import Checkpoints, load_last
 from bmt_keras.training.data import TrainingData
 from bmt_keras.training.optimizer import build_optimizer
 
 _LOGGER = logging.getLogger(__name__)
-_SETTINGS = "settings.json"
+_SETTINGS, _HISTORY = "settings.json", "history.csv"
 _WATCHED = 6  # captions shown in TensorBoard each epoch
 
 
@@ -33,8 +38,7 @@ def train_captioner(
     tokenizer: CaptionTokenizer,
     image_encoder: keras.Model,
     out: Path,
-    checkpoint_steps: int = 200,
-    keep_checkpoints: int = 3,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
 ) -> Captioner:
     """Trains a captioner, going on from the last checkpoint in `out`.
@@ -46,8 +50,7 @@ def train_captioner(
         image_encoder: The model behind the features.
         out: Folder of the run: `checkpoints/`, `tensorboard/`, `history.csv`
             and at the end `captioner/`.
-        checkpoint_steps: Steps between checkpoints.
-        keep_checkpoints: How many of the last are kept.
+        callbacks: More callbacks for `fit`, called after the run's own.
         verbose: As for `fit`: 1 a progress bar, 2 a line an epoch, 0 silent.
 
     Returns:
@@ -59,23 +62,21 @@ def train_captioner(
     check_run_folder(out, settings)
     out.mkdir(parents=True, exist_ok=True)
     settings.save(out / _SETTINGS)
-    train = _batches(data.train, data.train_features, settings, tokenizer)
+    train = _batches(
+        data.train,
+        data.train_features,
+        settings,
+        tokenizer,
+        captions_per_photo=settings.captions_per_photo,
+    )
     val = _batches(
         data.val, data.val_features, settings, tokenizer, shuffle=False
     )
-    total_steps = settings.epochs * train.steps_per_epoch
+    steps_per_epoch = settings.steps_per_epoch or train.steps_per_epoch
     model = load_last(out / "checkpoints")
     if model is None:
-        keras.utils.set_random_seed(settings.seed)
-        model = build_masked_lm(
-            settings, tokenizer, image_encoder=image_encoder
-        )
-        # XLA on the CPU is slower here and would compile for every shape.
-        model.compile(
-            optimizer=build_optimizer(settings, total_steps), jit_compile=False
-        )
-        # Variables made within the first step would have it traced twice.
-        model.optimizer.build(model.trainable_variables)
+        total_steps = settings.epochs * steps_per_epoch
+        model = _build_compiled(settings, tokenizer, image_encoder, total_steps)
     captioner = Captioner(
         model,
         tokenizer,
@@ -85,13 +86,16 @@ def train_captioner(
             train.lengths, minlength=settings.max_length - 1
         ).tolist(),
     )
-    callbacks = [
-        Checkpoints(
-            out / "checkpoints", every=checkpoint_steps, keep=keep_checkpoints
-        ),
-        *_logs(out, captioner, data),
-    ]
-    _fit(model, train, val, settings.epochs, callbacks, verbose)
+    _fit(
+        model,
+        train,
+        val,
+        epochs=settings.epochs,
+        steps_per_epoch=steps_per_epoch,
+        history=out / _HISTORY,
+        callbacks=[*_own_callbacks(out, captioner, data), *callbacks],
+        verbose=verbose,
+    )
     captioner.save(out / "captioner")
     return captioner
 
@@ -109,21 +113,42 @@ def check_run_folder(out: Path, settings: Settings) -> None:
     path = out / _SETTINGS
     if not path.exists():
         return
-    found = dataclasses.asdict(Settings.load(path))
-    for name, value in dataclasses.asdict(settings).items():
-        if found[name] != value:
+    found = Settings.load(path)
+    for field in dataclasses.fields(Settings):
+        ours, theirs = getattr(settings, field.name), getattr(found, field.name)
+        if ours != theirs and not field.metadata["may_change"]:
             raise InputError(
                 f"{out}: the folder holds a run with other settings: "
-                f"`{name}` is {found[name]!r} there, expected {value!r}; "
+                f"`{field.name}` is {theirs!r} there, expected {ours!r}; "
                 "give another --out, or delete the folder."
             )
+
+
+def _build_compiled(
+    settings: Settings,
+    tokenizer: CaptionTokenizer,
+    image_encoder: keras.Model,
+    total_steps: int,
+) -> BimodalMaskedLM:
+    keras.utils.set_random_seed(settings.seed)
+    model = build_masked_lm(settings, tokenizer, image_encoder=image_encoder)
+    # XLA on the CPU is slower here and would compile for every shape.
+    model.compile(
+        optimizer=build_optimizer(settings, total_steps), jit_compile=False
+    )
+    # Variables made within the first step would have it traced twice.
+    model.optimizer.build(model.trainable_variables)
+    return model
 
 
 def _fit(
     model: BimodalMaskedLM,
     train: CaptionBatches,
     val: CaptionBatches,
+    *,
     epochs: int,
+    steps_per_epoch: int,
+    history: Path,
     callbacks: list[keras.callbacks.Callback],
     verbose: int,
 ) -> None:
@@ -132,15 +157,14 @@ def _fit(
     A run that stopped within an epoch first ends that epoch: `fit` itself
     only begins at an epoch's first step.
     """
-    while (
-        step := int(model.optimizer.iterations)
-    ) < epochs * train.steps_per_epoch:
-        epoch, done = divmod(step, train.steps_per_epoch)
+    while (step := int(model.optimizer.iterations)) < epochs * steps_per_epoch:
+        epoch, done = divmod(step, steps_per_epoch)
         if step:
             _LOGGER.info("Going on at step %d (epoch %d).", step, epoch + 1)
+            drop_epochs(history, epoch)
         model.fit(
             train.dataset(start_step=step),
-            steps_per_epoch=train.steps_per_epoch - done,
+            steps_per_epoch=steps_per_epoch - done,
             initial_epoch=epoch,
             epochs=epoch + 1 if done else epochs,
             validation_data=val.dataset(),
@@ -156,8 +180,7 @@ def _batches(
     features: PhotoFeatures,
     settings: Settings,
     tokenizer: CaptionTokenizer,
-    *,
-    shuffle: bool = True,
+    **options: Any,
 ) -> CaptionBatches:
     inside = settings.train_image_model
     return CaptionBatches(
@@ -167,20 +190,29 @@ def _batches(
         image_input="images" if inside else "image_embedding",
         batch_size=settings.batch_size,
         max_length=settings.max_length,
-        shuffle=shuffle,
+        bucket_width=settings.bucket_width,
+        shuffle_buffer=settings.shuffle_buffer,
         seed=settings.seed,
+        **options,
     )
 
 
-def _logs(
+def _own_callbacks(
     out: Path, captioner: Captioner, data: TrainingData
 ) -> list[keras.callbacks.Callback]:
     watched = [p for p in data.val if p.image_id in data.val_features.rows]
     watched = watched[:_WATCHED]
     rows = [data.val_features.rows[photo.image_id] for photo in watched]
+    settings = captioner.settings
     return [
+        Checkpoints(
+            out / "checkpoints",
+            every_steps=settings.checkpoint_steps,
+            every_epochs=settings.checkpoint_epochs,
+            keep=settings.keep_checkpoints,
+        ),
         LearningRateLog(),
-        keras.callbacks.CSVLogger(out / "history.csv", append=True),
+        keras.callbacks.CSVLogger(out / _HISTORY, append=True),
         keras.callbacks.TensorBoard(
             out / "tensorboard", write_graph=False, update_freq="epoch"
         ),

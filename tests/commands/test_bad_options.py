@@ -31,7 +31,10 @@ def test_bad_setting_is_told(refuse, reading, write_captions, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--image-model", "VGG99"], "`image_model` must be SmallCNN or Incep"),
+        (
+            ["--image-model", "VGG99"],
+            "`image_model` must be SmallCNN or a model",
+        ),
         (
             ["--no-train-image-model"],
             "SmallCNN has no pretrained weights",
@@ -66,7 +69,8 @@ def test_weights_of_another_model_are_told(
     line = refuse(
         *prepare, *write_captions(), *INCEPTION, "--image-weights", path
     )
-    assert f"{path}: expected weights of inception_v3 cut at mixed0" in line
+    assert f"{path}: expected weights of InceptionV3" in line
+    assert "found 2 arrays" in line
 
 
 def test_file_of_no_weights_is_told(refuse, prepare, write_captions, tmp_path):
@@ -75,7 +79,7 @@ def test_file_of_no_weights_is_told(refuse, prepare, write_captions, tmp_path):
     line = refuse(
         *prepare, *write_captions(), *INCEPTION, "--image-weights", path
     )
-    assert f"{path}: expected weights of inception_v3 cut at mixed0" in line
+    assert f"{path}: expected weights written by Keras" in line
 
 
 def test_missing_vocabulary_is_told(refuse, write_captions, tmp_path):

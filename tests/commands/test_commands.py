@@ -5,7 +5,7 @@ import pytest
 
 from bmt_keras.commands import progress, settings_options
 from bmt_keras.commands.progress import show_progress
-from bmt_keras.commands.settings_options import with_settings
+from bmt_keras.commands.settings_options import to_arguments, with_settings
 from bmt_keras.settings import Settings
 
 COMMANDS = (
@@ -154,4 +154,20 @@ def test_rate_of_a_lot_counts_from_the_end_of_the_one_before(clock, capsys):
     assert capsys.readouterr().err.splitlines() == [
         "Reading photos (train): 16 of 16, 8/s, 0 s left",
         "Reading photos (val): 16 of 16, 4/s, 0 s left",
+    ]
+
+
+def test_options_are_written_as_they_are_typed():
+    values = {
+        "image_layer": "mixed 8",
+        "limit": 3,
+        "train_text_model": False,
+        "pretrained_head": True,
+        "val_captions": None,
+    }
+    assert to_arguments(values) == [
+        "--image-layer=mixed 8",
+        "--limit=3",
+        "--no-train-text-model",
+        "--pretrained-head",
     ]

@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 import sentencepiece
 import tensorflow as tf
+from sentencepiece import sentencepiece_model_pb2 as protos
 
 from bmt_keras.data.tokenizer import (
     SPECIAL_TOKENS,
     CaptionTokenizer,
-    normalize_caption,
 )
+from bmt_keras.data.tokenizer_graph import as_tensor, normalize
 from bmt_keras.errors import InputError
 
 PAD, UNKNOWN, CLS, SEP, MASK = range(5)
+MASK_TEXT = "[MASK]"
 WORDS = ["▁a", "▁above", "▁blue", "▁cafe", "▁red", "▁square"]
 
 
@@ -30,7 +32,8 @@ def pieces_tokenizer():
         sentence_iterator=iter(["a red square", "a blue circle"] * 5),
         model_writer=model,
         model_type="unigram",
-        vocab_size=19,
+        vocab_size=30,
+        hard_vocab_limit=False,
         pad_id=0,
         unk_id=1,
         bos_id=-1,
@@ -38,6 +41,7 @@ def pieces_tokenizer():
         pad_piece="<pad>",
         unk_piece="<unk>",
         control_symbols=["[CLS]", "[SEP]", "[MASK]"],
+        user_defined_symbols=["-"],
         minloglevel=2,
     )
     return CaptionTokenizer(model.getvalue())
@@ -68,7 +72,12 @@ def test_same_captions_give_the_same_model(tokenizer):
     assert CaptionTokenizer.from_captions(captions).proto == tokenizer.proto
 
 
-@pytest.mark.parametrize("captions", [[], ["", " \n"], ["\u0301"]])
+def test_special_tokens_in_captions_are_no_words():
+    tokenizer = CaptionTokenizer.from_captions(["a[MASK]red <pad> [mask]"])
+    assert sorted(tokenizer.vocabulary[5:]) == ["▁[mask]", "▁a", "▁red"]
+
+
+@pytest.mark.parametrize("captions", [[], ["", " \n"], ["\u0301"], [MASK_TEXT]])
 def test_captions_without_a_word_are_refused(captions):
     with pytest.raises(InputError, match="captions with words, found none"):
         CaptionTokenizer.from_captions(captions)
@@ -82,14 +91,18 @@ def test_captions_without_a_word_are_refused(captions):
     [
         ("A Red Square", "a red square"),
         ("``quoted''", '"quoted"'),
+        ("ΟΔΟΣ İI", "οδοσ ii"),
+        ("a\ud800b", "a\ufffd\ufffd\ufffdb"),
         ("Café Ångström", "cafe angstrom"),
         ("ﬁne ①", "fine 1"),
         (" a\tred \n square\u2028there\u3000now ", "a red square there now"),
+        ("a\x85b\u1680c\u2029d\r\ne\ff", "a b c d e f"),
         ("", ""),
     ],
 )
 def test_caption_is_normalised(text, expected):
-    assert normalize_caption(text) == expected
+    (found,) = normalize(as_tensor([text])).numpy()
+    assert found.decode() == expected
 
 
 def test_captions_that_normalise_alike_have_the_same_ids(tokenizer):
@@ -118,10 +131,41 @@ def test_mask_in_a_text_is_the_mask_token(tokenizer, text):
     assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "[MASK]", "▁square"]
 
 
-def test_other_special_tokens_in_a_text_are_only_words(tokenizer):
-    (ids,) = tokenizer.encode(["[SEP] <pad> a [mask]"])
-    assert not {PAD, MASK, CLS, SEP} & set(ids[1:-1])
-    assert tokenizer.decode(ids) == "a"
+def test_every_special_token_in_a_text_is_that_token(tokenizer):
+    (ids,) = tokenizer.encode(["[SEP] <pad>a<unk>[CLS]"])
+    assert tokens_of(tokenizer, ids[1:-1]) == [
+        "[SEP]",
+        "<pad>",
+        "▁a",
+        "<unk>",
+        "[CLS]",
+    ]
+
+
+def test_special_token_in_other_letters_is_a_word(tokenizer):
+    (ids,) = tokenizer.encode(["a [mask] [sep]"])
+    assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "<unk>", "<unk>"]
+
+
+def test_hyphen_of_its_own_parts_words(pieces_tokenizer):
+    apart, joined = pieces_tokenizer.encode(["a - circle", "a-circle"])
+    assert tokens_of(pieces_tokenizer, joined[1:-1]) == [
+        "▁",
+        "a",
+        "-",
+        "▁circle",
+    ]
+    assert apart == joined
+
+
+def test_text_that_is_no_unicode_is_encoded(tokenizer):
+    (ids,) = tokenizer.encode(["a \ud800 red"])
+    assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "<unk>", "▁red"]
+
+
+def test_bytes_that_are_no_unicode_are_encoded(tokenizer):
+    (ids,) = tokenizer.encode_tensor(tf.constant([b"a \xff red"])).to_list()
+    assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "<unk>", "▁red"]
 
 
 @pytest.mark.parametrize("text", ["", "  ", "\u0301"])
@@ -140,8 +184,15 @@ def test_caption_of_just_the_length_is_not_cut(tokenizer):
     assert tokenizer.encode(["a red square"], max_length=5) == whole
 
 
-def test_no_captions_give_no_ids(tokenizer):
-    assert tokenizer.encode([]) == []
+@pytest.mark.parametrize("max_length", [-1, 0, 1])
+def test_length_without_room_for_the_ends_is_refused(tokenizer, max_length):
+    with pytest.raises(ValueError, match=rf"at least 2.*={max_length}\."):
+        tokenizer.encode(["a"], max_length=max_length)
+
+
+@pytest.mark.parametrize("max_length", [None, 4])
+def test_no_captions_give_no_ids(tokenizer, max_length):
+    assert tokenizer.encode([], max_length=max_length) == []
 
 
 # === Decoding ===
@@ -153,6 +204,32 @@ def test_decoded_text_is_the_encoded_one(request, name, text):
     tokenizer = request.getfixturevalue(name)
     (ids,) = tokenizer.encode([text])
     assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["▁circle", "-", "▁circle"], "circle-circle"),
+        (["▁circle", "-", "a"], "circle-a"),
+        (["▁circle", "-", "-", "▁circle", "-"], "circle--circle-"),
+        (["-", "▁circle"], "-circle"),
+        (["▁circle", "-", "[MASK]", "▁circle"], "circle-circle"),
+        (["▁circle", "[MASK]", "▁circle"], "circle circle"),
+    ],
+)
+def test_hyphen_of_its_own_joins_its_sides(pieces_tokenizer, pieces, expected):
+    ids = [pieces_tokenizer.vocabulary.index(piece) for piece in pieces]
+    assert pieces_tokenizer.decode(ids) == expected
+    (found,) = pieces_tokenizer.decode_tensor(tf.constant([ids])).numpy()
+    assert found.decode() == expected
+
+
+def test_hyphen_that_was_a_word_stays_one():
+    tokenizer = CaptionTokenizer.from_captions(["a - b t-shirt well- made"])
+    (ids,) = tokenizer.encode(["a - b t-shirt well- made"])
+    assert tokenizer.decode(ids) == "a - b t-shirt well- made"
+    (found,) = tokenizer.decode_tensor(tf.constant([ids])).numpy()
+    assert found == b"a - b t-shirt well- made"
 
 
 def test_special_tokens_leave_nothing_behind(tokenizer):
@@ -210,6 +287,17 @@ def test_cut_model_is_refused(tokenizer):
         CaptionTokenizer(tokenizer.proto[: len(tokenizer.proto) // 2])
 
 
+def test_model_that_sentencepiece_refuses_is_refused(tokenizer, capfd):
+    model = protos.ModelProto()
+    model.ParseFromString(tokenizer.proto)
+    model.pieces[7].piece = model.pieces[6].piece
+    with pytest.raises(
+        InputError, match=r"does not load: \S+ is already defined\.$"
+    ):
+        CaptionTokenizer(model.SerializeToString())
+    assert capfd.readouterr().err == ""
+
+
 def test_model_without_special_tokens_is_refused(tmp_path):
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -224,3 +312,14 @@ def test_model_without_special_tokens_is_refused(tmp_path):
         InputError, match=r"lacks the special tokens \['<pad>', '\[MASK\]'\]"
     ):
         CaptionTokenizer(model.getvalue())
+
+
+def test_tokenizer_outlives_tensorflows_caches(pieces_tokenizer):
+    """Seeding deletes the resources that eager ops own."""
+    texts = ["a red square", "a [MASK] circle"]
+    eager = pieces_tokenizer.encode_tensor(tf.constant(texts)).to_list()
+    before = pieces_tokenizer.encode(texts)
+    tf.random.set_seed(0)
+    assert pieces_tokenizer.encode(texts) == before == eager
+    again = pieces_tokenizer.encode_tensor(tf.constant(texts))
+    assert again.to_list() == before

@@ -15,6 +15,7 @@ BATCH, LENGTH, HIDDEN, VOCABULARY = 3, 6, 8, 20
 # Of each input: its shape after the batch (None: any length), its dtype, and
 # the range of its values. Ids below 5 are special tokens.
 INPUTS = {
+    "pixels": ((4, 5, 3), "float32", (0, 255)),
     "image": ((2, 2, 3), "float32", (0.1, 1)),
     "cells": ((None, HIDDEN), "float32", (0.1, 1)),
     "states": ((None, HIDDEN), "float32", (0.1, 1)),
@@ -94,6 +95,12 @@ def make_fusion(**kwargs):
 
 
 CASES = {
+    "ApplicationPreprocessing": LayerCase(
+        lambda **kwargs: layers.ApplicationPreprocessing(
+            "InceptionV3", **kwargs
+        ),
+        ("pixels",),
+    ),
     "ImageEmbeddingRepeat": LayerCase(
         layers.ImageEmbeddingRepeat, ("image", "states")
     ),

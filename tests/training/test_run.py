@@ -15,6 +15,7 @@ from bmt_keras import training
 from bmt_keras.captioner import Captioner
 from bmt_keras.errors import InputError
 from bmt_keras.models import build_image_encoder
+from bmt_keras.training.callbacks import drop_epochs
 from bmt_keras.training.checkpoints import load_last
 
 
@@ -51,28 +52,12 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.fixture
-def stop_at(monkeypatch):
-    """Makes the next run stop at a step."""
-    from bmt_keras.training import run as module
-
-    logs = module._logs
-
-    def arm(step):
-        monkeypatch.setattr(
-            module,
-            "_logs",
-            lambda *args: [Stop(step), *logs(*args)] if step else logs(*args),
-        )
-
-    return arm
-
-
 @pytest.fixture(scope="module")
 def finished(sample_photos, tiny_settings, tmp_path_factory):
     """The folder of a whole run, and its captioner."""
     folder = tmp_path_factory.mktemp("finished")
-    captioner = run(sample_photos, tiny_settings, folder, checkpoint_steps=5)
+    settings = dataclasses.replace(tiny_settings, checkpoint_steps=5)
+    captioner = run(sample_photos, settings, folder)
     return folder, captioner
 
 
@@ -106,14 +91,13 @@ def test_run_leaves_captioner_logs_and_checkpoints(finished, sample_photos):
 # A stopped fit leaves Keras' CSV log open, as a kill does.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_stopped_run_goes_on_as_if_it_had_not_stopped(
-    finished, sample_photos, tiny_settings, tmp_path, stop_at
+    finished, sample_photos, tiny_settings, tmp_path
 ):
-    stop_at(7)
+    settings = dataclasses.replace(tiny_settings, checkpoint_steps=3)
     with pytest.raises(KeyboardInterrupt):
-        run(sample_photos, tiny_settings, tmp_path, checkpoint_steps=3)
+        run(sample_photos, settings, tmp_path, callbacks=[Stop(7)])
     assert int(load_last(tmp_path / "checkpoints").optimizer.iterations) == 6
-    stop_at(None)
-    captioner = run(sample_photos, tiny_settings, tmp_path, checkpoint_steps=3)
+    captioner = run(sample_photos, settings, tmp_path)
     _, untouched = finished
     assert int(captioner.model.optimizer.iterations) == int(
         untouched.model.optimizer.iterations
@@ -147,6 +131,51 @@ def test_folder_of_another_run_is_refused(tiny_settings, tmp_path):
     other = dataclasses.replace(tiny_settings, learning_rate=0.5)
     with pytest.raises(InputError, match=r"`learning_rate` is 0\.001 there"):
         training.check_run_folder(tmp_path, other)
+
+
+@pytest.mark.parametrize(
+    "change", [{"checkpoint_steps": 7}, {"keep_checkpoints": 9}, {"passes": 1}]
+)
+def test_run_goes_on_with_other_checkpoints_and_decoding(
+    tiny_settings, tmp_path, change
+):
+    tiny_settings.save(tmp_path / "settings.json")
+    other = dataclasses.replace(tiny_settings, **change)
+    training.check_run_folder(tmp_path, other)
+
+
+def test_epochs_have_as_many_steps_as_asked_whatever_the_captions(
+    sample_photos, tiny_settings, tmp_path
+):
+    """Three epochs of two steps; a checkpoint after the second and the end."""
+    settings = dataclasses.replace(
+        tiny_settings,
+        epochs=3,
+        steps_per_epoch=2,
+        bucket_width=0,
+        checkpoint_steps=0,
+        checkpoint_epochs=2,
+    )
+    captioner = run(sample_photos, settings, tmp_path)
+    assert int(captioner.model.optimizer.iterations) == 6
+    found = (tmp_path / "checkpoints").glob("step-*.keras")
+    assert sorted(path.stem for path in found) == [
+        "step-00000004",
+        "step-00000006",
+    ]
+
+
+def test_epochs_that_are_run_again_leave_the_history(tmp_path):
+    path = tmp_path / "history.csv"
+    drop_epochs(path, 1)
+    assert not path.exists()
+    path.write_text("epoch,loss\n0,3.5\n1,3.0\n2,2.5\n")
+    drop_epochs(path, 3)
+    drop_epochs(path, 1)
+    assert path.read_text() == "epoch,loss\n0,3.5\n"
+    path.write_text("")
+    drop_epochs(path, 1)
+    assert path.read_text() == ""
 
 
 def test_broken_last_checkpoint_is_passed(finished, tmp_path, caplog):

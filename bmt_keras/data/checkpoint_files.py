@@ -1,0 +1,257 @@
+"""Files of a checkpoint in Hugging Face's layout: config.json, safetensors.
+
+Weights are read from safetensors alone. A pickle (`pytorch_model.bin`) can run
+any code when it is opened, so it never is.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# safetensors can give bfloat16 to NumPy only if this is imported.
+import ml_dtypes  # noqa: F401
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from bmt_keras.errors import InputError
+
+HUB_PREFIX = "hf://"
+_HUB_ADDRESS = re.compile(r"hf://(?P<repo>[^@]+)(@(?P<revision>.+))?")
+_CONFIG = "config.json"
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_DOWNLOADED = [
+    _CONFIG,
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+]
+_FLOATS = ("F32", "F16", "BF16")
+_SHOWN_FAULTS = 3
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of a safetensors file that is not read yet.
+
+    Attributes:
+        path: The file.
+        name: The tensor's name in it.
+        shape: Its shape.
+        dtype: Its type in the format's words, such as `"F32"` or `"BF16"`.
+    """
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    def read(self) -> NDArray[np.float32]:
+        """Reads the tensor as float32."""
+        with safe_open(self.path, framework="numpy") as file:
+            values: NDArray[Any] = file.get_tensor(self.name)
+        return values.astype("float32")
+
+
+def find_checkpoint(address: str) -> Path:
+    """Gives the local folder of a checkpoint, downloading it if need be.
+
+    Args:
+        address: A local folder, or `hf://organisation/name` of the Hugging
+            Face hub, `@revision` (branch, tag or commit) after it or not.
+
+    Returns:
+        The folder. From the hub it holds the configuration, the safetensors
+        and the tokenizer's files alone.
+
+    Raises:
+        InputError: There is no such folder, or it cannot be downloaded.
+    """
+    if not address.startswith(HUB_PREFIX):
+        if not Path(address).is_dir():
+            raise InputError(
+                f"{address}: expected a checkpoint's folder or an address "
+                "hf://organisation/name, found no such folder."
+            )
+        return Path(address)
+    match = _HUB_ADDRESS.fullmatch(address)
+    if match is None:
+        raise InputError(
+            "A hub's address must be hf://organisation/name or "
+            f"hf://organisation/name@revision. Received: {address}."
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            match["repo"],
+            revision=match["revision"],
+            allow_patterns=_DOWNLOADED,
+        )
+    except Exception as err:
+        # The client raises errors of many kinds for what is one case here.
+        reason = str(err).partition("\n")[0]
+        raise InputError(
+            f"{address}: the checkpoint cannot be downloaded "
+            f"({type(err).__name__}: {reason}); give a local folder by "
+            "--text-weights."
+        ) from err
+    return Path(folder)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads a checkpoint's config.json.
+
+    Raises:
+        InputError: The file is missing or holds no JSON object.
+    """
+    return _read_object(folder / _CONFIG)
+
+
+def list_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Lists the tensors of a checkpoint without reading their values.
+
+    Args:
+        folder: Holds `model.safetensors`, or several files and
+            `model.safetensors.index.json`, which tells each tensor's file. If
+            both are there, the one file is taken, as transformers does.
+
+    Returns:
+        The tensors by name.
+
+    Raises:
+        InputError: There are no safetensors, a file is missing or damaged, or
+            the index is at odds with the files.
+    """
+    if (folder / _WEIGHTS).is_file():
+        return _list_file(folder / _WEIGHTS)
+    if not (folder / _INDEX).is_file():
+        found = sorted(path.name for path in folder.iterdir())
+        raise InputError(
+            f"{folder}: expected {_WEIGHTS} or {_INDEX}, found "
+            f"{', '.join(found) or 'nothing'}. Pickles and other formats are "
+            "never read; convert them once by transformers' "
+            f"AlbertForMaskedLM.from_pretrained({str(folder)!r})"
+            ".save_pretrained('converted')."
+        )
+    return _list_indexed(folder / _INDEX)
+
+
+def check_tensors(
+    tensors: Mapping[str, StoredTensor],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    folder: Path,
+) -> None:
+    """Checks that a checkpoint has the expected tensors.
+
+    Args:
+        tensors: What it has, by name; more than is expected is no fault.
+        shapes: The expected names and shapes.
+        folder: Named in the error.
+
+    Raises:
+        InputError: Tensors are missing, have another shape, or are no floating
+            point numbers of 16 or 32 bits.
+    """
+    faults = []
+    for name, shape in shapes.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            faults.append(f"{name} {shape} is missing")
+        elif tensor.shape != shape:
+            faults.append(
+                f"{tensor.name} must be {shape}, is {tensor.shape} in "
+                f"{tensor.path.name}"
+            )
+        elif tensor.dtype not in _FLOATS:
+            faults.append(
+                f"{tensor.name} must be one of {', '.join(_FLOATS)}, is "
+                f"{tensor.dtype} in {tensor.path.name}"
+            )
+    if faults:
+        shown = "; ".join(faults[:_SHOWN_FAULTS])
+        if len(faults) > _SHOWN_FAULTS:
+            shown += f"; and {len(faults) - _SHOWN_FAULTS} more"
+        raise InputError(
+            f"{folder}: expected the tensors that {_CONFIG} tells of, found "
+            f"{len(faults)} of {len(shapes)} at fault: {shown}."
+        )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise InputError(
+            f"{path}: expected a checkpoint's {path.name}, found no such file."
+        ) from err
+    except (OSError, ValueError, RecursionError) as err:
+        raise InputError(f"{path}: expected JSON, found none: {err}.") from err
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path}: expected a JSON object, found a {type(content).__name__}."
+        )
+    return content
+
+
+def _list_file(path: Path) -> dict[str, StoredTensor]:
+    tensors = {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118
+                part = file.get_slice(name)
+                shape, dtype = tuple(part.get_shape()), part.get_dtype()
+                tensors[name] = StoredTensor(path, name, shape, dtype)
+    except FileNotFoundError as err:
+        raise InputError(
+            f"{path}: expected a file of weights, found no such file."
+        ) from err
+    except (SafetensorError, OSError) as err:
+        raise InputError(
+            f"{path}: expected a whole safetensors file, found a damaged or "
+            f"another one ({err}); download or copy it again."
+        ) from err
+    return tensors
+
+
+def _list_indexed(index: Path) -> dict[str, StoredTensor]:
+    file_names = _read_object(index).get("weight_map")
+    if not isinstance(file_names, dict) or not file_names:
+        raise InputError(
+            f"{index}: expected an object `weight_map` of file names by "
+            f"tensor, found {file_names!r}."
+        )
+    for file_name in file_names.values():
+        _check_file_name(index, file_name)
+    tensors = {}
+    for file_name in sorted(set(file_names.values())):
+        stored = _list_file(index.parent / file_name)
+        listed = {
+            name for name, file in file_names.items() if file == file_name
+        }
+        missing = sorted(listed - stored.keys())
+        if missing:
+            raise InputError(
+                f"{index}: expected {missing[0]} in {file_name}, found "
+                f"{len(missing)} of its {len(listed)} tensors missing there."
+            )
+        tensors.update({name: stored[name] for name in listed})
+    return tensors
+
+
+def _check_file_name(index: Path, file_name: Any) -> None:
+    """Keeps a foreign index from naming files outside its folder."""
+    if not isinstance(file_name, str) or not re.fullmatch(
+        r"[\w.-]+\.safetensors", file_name
+    ):
+        raise InputError(
+            f"{index}: expected names of .safetensors files in its own "
+            f"folder, found {file_name!r}."
+        )

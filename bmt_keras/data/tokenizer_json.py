@@ -1,0 +1,175 @@
+"""Hugging Face's tokenizer.json as a SentencePiece model."""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.message import Message
+from sentencepiece import sentencepiece_model_pb2
+
+from bmt_keras.errors import InputError
+
+# Its classes are made at run time: a type checker sees none.
+_protos: Any = sentencepiece_model_pb2
+_Piece = _protos.ModelProto.SentencePiece
+_NORMALIZERS = ("NFKD", "StripAccents", "Lowercase", "Precompiled")
+_CONFIG_VALUES = {"do_lower_case": True, "keep_accents": False}
+
+
+def check_config(content: bytes) -> None:
+    """Refuses a tokenizer_config.json that asks for another normalisation.
+
+    Args:
+        content: The file's bytes.
+
+    Raises:
+        InputError: It is no JSON, or keeps capitals or accents.
+    """
+    config = _read_object(content)
+    for field, expected in _CONFIG_VALUES.items():
+        found = config.get(field, expected)
+        if found != expected:
+            raise InputError(
+                f"`{field}` must be {json.dumps(expected)}, as capitals and "
+                f"accents are not kept; found {json.dumps(found)}."
+            )
+
+
+def to_sentencepiece(content: bytes) -> bytes:
+    """Makes a SentencePiece model of a tokenizer.json of ALBERT's kind.
+
+    Special added tokens become control pieces, other added tokens
+    user-defined ones, so that the model tells by itself where a text is cut.
+
+    Args:
+        content: The file's bytes.
+
+    Returns:
+        A serialised model of the same vocabulary, scores and normalisation.
+
+    Raises:
+        InputError: It is no JSON, or a field is not as ALBERT's is.
+    """
+    tokenizer = _read_object(content)
+    model = _read_unigram(tokenizer.get("model"))
+    for token in _list_of("added_tokens", tokenizer.get("added_tokens", [])):
+        _add_token(model, token)
+    spec = model.normalizer_spec
+    spec.precompiled_charsmap = _read_charsmap(tokenizer.get("normalizer"))
+    spec.add_dummy_prefix = True
+    spec.remove_extra_whitespaces = True
+    spec.escape_whitespaces = True
+    return model.SerializeToString()
+
+
+def _read_object(content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except ValueError as err:
+        raise InputError(f"Expected JSON; {err}.") from err
+    if not isinstance(value, dict):
+        raise InputError(
+            f"Expected a JSON object, found {type(value).__name__}."
+        )
+    return value
+
+
+def _list_of(field: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(
+            f"`{field}` must be a list; found {type(value).__name__}."
+        )
+    return value
+
+
+def _read_unigram(content: Any) -> Message:
+    content = content if isinstance(content, dict) else {}
+    vocabulary = content.get("vocab")
+    # Early files of Unigram models have no type, but a list of pairs.
+    default = "Unigram" if isinstance(vocabulary, list) else None
+    kind = content.get("type", default)
+    if kind != "Unigram":
+        raise InputError(f"`model.type` must be 'Unigram'; found {kind!r}.")
+    model = _protos.ModelProto()
+    for pair in _list_of("model.vocab", vocabulary):
+        _add_piece(model, pair)
+    unknown_id = content.get("unk_id")
+    if not _is_id(unknown_id, model):
+        raise InputError(
+            "`model.unk_id` must be the id of the unknown piece; found "
+            f"{unknown_id!r}."
+        )
+    model.pieces[unknown_id].type = _Piece.UNKNOWN
+    spec = model.trainer_spec
+    spec.model_type = _protos.TrainerSpec.UNIGRAM
+    spec.unk_id, spec.unk_piece = unknown_id, model.pieces[unknown_id].piece
+    spec.bos_id = spec.eos_id = spec.pad_id = -1
+    return model
+
+
+def _add_piece(model: Message, pair: Any) -> None:
+    try:
+        piece, score = pair
+        model.pieces.add(piece=piece, score=score, type=_Piece.NORMAL)
+    except (TypeError, ValueError) as err:
+        raise InputError(
+            f"`model.vocab` must hold pairs of piece and score; found {pair!r}."
+        ) from err
+
+
+def _is_id(value: Any, model: Message) -> bool:
+    return isinstance(value, int) and 0 <= value < len(model.pieces)
+
+
+def _add_token(model: Message, token: Any) -> None:
+    try:
+        piece_id, content = token["id"], token["content"]
+        special = token["special"]
+        plain = not (token.get("normalized") or token.get("single_word"))
+    except (KeyError, TypeError, AttributeError) as err:
+        raise InputError(
+            "`added_tokens` must hold objects with id, content and special; "
+            f"found {token!r}."
+        ) from err
+    if not plain:
+        raise InputError(
+            "`added_tokens` must have `normalized` and `single_word` false; "
+            f"found {token!r}."
+        )
+    if piece_id == len(model.pieces):
+        _add_piece(model, (content, 0.0))
+    if not _is_id(piece_id, model) or model.pieces[piece_id].piece != content:
+        raise InputError(
+            "`added_tokens` must have their ids in `model.vocab`, or follow "
+            f"it; found {content!r} with id {piece_id!r}."
+        )
+    piece = model.pieces[piece_id]
+    if piece.type != _Piece.UNKNOWN:
+        piece.type = _Piece.CONTROL if special else _Piece.USER_DEFINED
+
+
+def _read_charsmap(normalizer: Any) -> bytes:
+    steps = {step.get("type"): step for step in _steps(normalizer)}
+    missing = [name for name in _NORMALIZERS if name not in steps]
+    if missing:
+        raise InputError(
+            f"`normalizer` must hold {', '.join(_NORMALIZERS)}; found none of "
+            f"type {', '.join(missing)}."
+        )
+    try:
+        return base64.b64decode(
+            steps["Precompiled"]["precompiled_charsmap"], validate=True
+        )
+    except (KeyError, TypeError, ValueError) as err:
+        raise InputError(
+            "`normalizer` must hold `precompiled_charsmap` in base64; found "
+            "something else."
+        ) from err
+
+
+def _steps(normalizer: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(normalizer, dict):
+        yield normalizer
+        for step in normalizer.get("normalizers", []):
+            yield from _steps(step)

@@ -1,0 +1,217 @@
+import json
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from bmt_keras.data.checkpoint_files import (
+    check_tensors,
+    find_checkpoint,
+    list_tensors,
+    read_config,
+)
+from bmt_keras.errors import InputError
+
+SHARDED = Path(__file__).parents[1] / "golden" / "albert" / "sharded"
+INDEX = "model.safetensors.index.json"
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    return Path(shutil.copytree(SHARDED, tmp_path / "sharded"))
+
+
+def write_index(folder, weight_map):
+    folder.mkdir(exist_ok=True)
+    (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    return folder
+
+
+def test_local_folder_is_taken_as_it_is(tmp_path):
+    assert find_checkpoint(str(tmp_path)) == tmp_path
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere: expected a checkpoint's"):
+        find_checkpoint(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("address", "revision"),
+    [("hf://albert/base", None), ("hf://albert/base@refs/pr/1", "refs/pr/1")],
+)
+def test_hub_address_downloads_no_pickle(
+    tmp_path, monkeypatch, address, revision
+):
+    calls = []
+
+    def download(repo, **options):
+        calls.append((repo, options))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert find_checkpoint(address) == tmp_path
+    [(repo, options)] = calls
+    assert repo == "albert/base"
+    assert options["revision"] == revision
+    patterns = options["allow_patterns"]
+    assert {"config.json", "*.safetensors", "spiece.model"} <= set(patterns)
+    names = ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack")
+    assert not any(Path(n).match(p) for n in names for p in patterns)
+
+
+def test_failed_download_asks_for_a_local_folder(monkeypatch):
+    def download(repo, **options):
+        raise ConnectionError("no such host\nmore")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    match = r"no such host\); give a local folder by --text-weights\.$"
+    with pytest.raises(InputError, match=match):
+        find_checkpoint("hf://albert/base")
+
+
+@pytest.mark.parametrize("address", ["hf://", "hf://albert/base@", "hf://@v1"])
+def test_malformed_hub_address_is_refused(address):
+    with pytest.raises(InputError, match="must be hf://organisation/name"):
+        find_checkpoint(address)
+
+
+def test_tensors_of_several_files_are_read_by_name():
+    stored = {}
+    for path in SHARDED.glob("*.safetensors"):
+        stored.update(load_file(path))
+    tensors = list_tensors(SHARDED)
+    assert tensors.keys() == stored.keys()
+    assert len({tensor.path for tensor in tensors.values()}) == 4
+    for name, tensor in tensors.items():
+        assert tensor.shape == stored[name].shape
+        np.testing.assert_array_equal(tensor.read(), stored[name])
+
+
+@pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16, "float32"])
+def test_every_float_type_is_read_as_float32(tmp_path, dtype):
+    values = np.array([[1.5, -0.1], [3.0, 7.0]], dtype)
+    save_file({"kernel": values}, tmp_path / "model.safetensors")
+    read = list_tensors(tmp_path)["kernel"].read()
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, values.astype("float32"))
+
+
+def test_one_file_goes_before_an_index(sharded):
+    save_file({"alone": np.ones(2, "float32")}, sharded / "model.safetensors")
+    assert list(list_tensors(sharded)) == ["alone"]
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "tf_model.h5", "model.ckpt", "model.bin"]
+)
+def test_other_weights_are_never_read_and_told_how_to_convert(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x80\x04.")
+    with pytest.raises(InputError, match=f"found {name}. Pickles") as error:
+        list_tensors(tmp_path)
+    assert "never read" in str(error.value)
+    assert ".save_pretrained('converted')" in str(error.value)
+
+
+@pytest.mark.parametrize("length", [-1, 200, 8, 0])
+def test_cut_file_is_named(sharded, length):
+    path = sharded / "model-00002-of-00004.safetensors"
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(InputError, match="00002-of-00004"):
+        list_tensors(sharded)
+
+
+def test_file_of_another_kind_is_named(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"PK\x03\x04" * 20)
+    with pytest.raises(InputError, match="damaged or another one"):
+        list_tensors(tmp_path)
+
+
+def test_missing_shard_is_named(sharded):
+    (sharded / "model-00003-of-00004.safetensors").unlink()
+    with pytest.raises(InputError, match="00003-of-00004"):
+        list_tensors(sharded)
+
+
+def test_index_at_odds_with_its_files_is_told(tmp_path):
+    folder = write_index(tmp_path, {"a": "x.safetensors", "b": "x.safetensors"})
+    save_file({"a": np.ones(2, "float32")}, folder / "x.safetensors")
+    with pytest.raises(InputError, match=r"expected b in x\.s.* 1 of its 2"):
+        list_tensors(folder)
+
+
+@pytest.mark.parametrize(
+    "file_name",
+    [
+        "../x.safetensors",
+        "/tmp/x.safetensors",
+        "sub/x.safetensors",
+        "..\\x.safetensors",
+        "pytorch_model.bin",
+        "",
+        7,
+    ],
+)
+def test_index_may_not_name_files_elsewhere(tmp_path, file_name):
+    save_file({"a": np.ones(2, "float32")}, tmp_path / "x.safetensors")
+    folder = write_index(tmp_path / "checkpoint", {"a": file_name})
+    with pytest.raises(InputError, match="files in its own folder"):
+        list_tensors(folder)
+
+
+@pytest.mark.parametrize("weight_map", [None, {}, ["x.safetensors"]])
+def test_index_without_a_map_is_refused(tmp_path, weight_map):
+    folder = write_index(tmp_path, weight_map)
+    with pytest.raises(InputError, match="an object `weight_map`"):
+        list_tensors(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (None, "expected a checkpoint's config.json, found no such file"),
+        (b"{", "expected JSON, found none"),
+        (b"\xff\xfe", "expected JSON, found none"),
+        (b"[1]", "expected a JSON object, found a list"),
+        (b"[" * 100_000, "expected JSON, found none"),
+    ],
+)
+def test_unreadable_config_is_named(tmp_path, content, match):
+    if content is not None:
+        (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(InputError, match=f"config.json: {match}"):
+        read_config(tmp_path)
+
+
+def test_faulty_tensors_are_named_and_counted(tmp_path):
+    stored = {
+        "good": np.ones((2, 3), "float32"),
+        "turned": np.ones((3, 2), "float32"),
+        "whole": np.ones(4, "int64"),
+    }
+    save_file(stored, tmp_path / "model.safetensors")
+    shapes = {
+        "good": (2, 3),
+        "turned": (2, 3),
+        "whole": (4,),
+        "first": (1,),
+        "second": (1,),
+    }
+    with pytest.raises(InputError) as error:
+        check_tensors(list_tensors(tmp_path), shapes, folder=tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}: expected the tensors that config.json tells of, found 4 "
+        "of 5 at fault: turned must be (2, 3), is (3, 2) in "
+        "model.safetensors; whole must be one of F32, F16, BF16, is I64 in "
+        "model.safetensors; first (1,) is missing; and 1 more."
+    )
+
+
+def test_tensors_beyond_the_expected_are_no_fault(tmp_path):
+    stored = {"good": np.ones(2, "float32"), "more": np.ones(1, "int64")}
+    save_file(stored, tmp_path / "model.safetensors")
+    check_tensors(list_tensors(tmp_path), {"good": (2,)}, folder=tmp_path)

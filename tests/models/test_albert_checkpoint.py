@@ -1,0 +1,312 @@
+import json
+import re
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import ml_dtypes
+import numpy as np
+import pytest
+from keras import ops
+from safetensors.numpy import load_file, save_file
+from transformers import AlbertConfig
+
+from bmt_keras.errors import InputError
+from bmt_keras.models import build_albert
+from bmt_keras.models.text_encoders import load_albert
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "albert"
+CASES = ("encoder", "masked_lm", "hub", "sharded", "no_architectures")
+WITH_HEAD = ("masked_lm", "hub", "sharded")
+WITH_POOLER = ("encoder", "hub")
+
+
+def read_golden(case):
+    with np.load(GOLDEN / f"{case}.npz", allow_pickle=False) as arrays:
+        golden = dict(arrays)
+    inputs = ("token_ids", "segment_ids", "padding_mask")
+    return {name: golden.pop(name) for name in inputs}, golden
+
+
+def run(encoder, inputs):
+    outputs = encoder(inputs)
+    return {name: ops.convert_to_numpy(each) for name, each in outputs.items()}
+
+
+def assert_equal_at_tokens(found, expected, inputs, *, atol=1e-4):
+    tokens = inputs["padding_mask"] == 1
+    np.testing.assert_allclose(found[tokens], expected[tokens], atol=atol)
+
+
+def assert_golden(encoder, case):
+    inputs, golden = read_golden(case)
+    states = run(encoder, inputs)["sequence_output"]
+    assert_equal_at_tokens(states, golden["states"], inputs)
+
+
+def compute_logits(head, states, embedding):
+    """The head as its paper tells it, in NumPy."""
+    x = states @ head.kernel + head.bias
+    cubic = np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
+    x = 0.5 * x * (1 + np.tanh(cubic))
+    x = x - x.mean(-1, keepdims=True)
+    x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-12)
+    return (x * head.gamma + head.beta) @ embedding.T + head.token_bias
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """Copies a checkpoint of one file with tensors or fields changed."""
+
+    def edit(case, *, tensors=lambda stored: stored, config=None, drop=()):
+        folder = Path(shutil.copytree(GOLDEN / case, tmp_path / case))
+        path = folder / "model.safetensors"
+        save_file(tensors(load_file(path)), path)
+        fields = json.loads((folder / "config.json").read_text())
+        fields = {**fields, **(config or {})}
+        fields = {k: v for k, v in fields.items() if k not in drop}
+        (folder / "config.json").write_text(json.dumps(fields))
+        return str(folder)
+
+    return edit
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_states_are_pytorchs(case):
+    checkpoint = load_albert(str(GOLDEN / case))
+    assert checkpoint.encoder.name == "text_encoder"
+    assert_golden(checkpoint.encoder, case)
+
+
+@pytest.mark.parametrize("case", WITH_POOLER)
+def test_pooled_output_is_pytorchs(case):
+    inputs, golden = read_golden(case)
+    encoder = load_albert(str(GOLDEN / case)).encoder
+    pooled = run(encoder, inputs)["pooled_output"]
+    np.testing.assert_allclose(pooled, golden["pooled"], atol=1e-4)
+
+
+@pytest.mark.parametrize("case", WITH_HEAD)
+def test_head_gives_pytorchs_logits(case):
+    inputs, golden = read_golden(case)
+    checkpoint = load_albert(str(GOLDEN / case))
+    states = run(checkpoint.encoder, inputs)["sequence_output"]
+    table = checkpoint.encoder.token_embedding.embeddings
+    embedding = ops.convert_to_numpy(table)
+    logits = compute_logits(checkpoint.head, states, embedding)
+    assert_equal_at_tokens(logits, golden["logits"], inputs)
+
+
+@pytest.mark.parametrize("case", sorted(set(CASES) - set(WITH_HEAD)))
+def test_checkpoint_of_an_encoder_has_no_head(case):
+    assert load_albert(str(GOLDEN / case)).head is None
+
+
+def test_old_names_of_layer_norms_are_read(edited):
+    def rename(stored):
+        names = {}
+        for name in stored:
+            old = name
+            if "norm" in name.lower():
+                old = name.replace(".weight", ".gamma").replace(
+                    ".bias", ".beta"
+                )
+            names[old] = stored[name]
+        assert sum(name.endswith(".gamma") for name in names) == 6
+        return names
+
+    checkpoint = load_albert(edited("hub", tensors=rename))
+    assert_golden(checkpoint.encoder, "hub")
+    expected = load_albert(str(GOLDEN / "hub")).head
+    np.testing.assert_array_equal(checkpoint.head.gamma, expected.gamma)
+
+
+@pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16])
+def test_half_precision_becomes_float32(edited, dtype):
+    folder = edited(
+        "hub",
+        tensors=lambda stored: {k: v.astype(dtype) for k, v in stored.items()},
+    )
+    checkpoint = load_albert(folder)
+    exact = load_albert(str(GOLDEN / "hub"))
+    pairs = zip(checkpoint.encoder.weights, exact.encoder.weights, strict=True)
+    for weight, full in pairs:
+        rounded = ops.convert_to_numpy(full).astype(dtype).astype("float32")
+        assert weight.dtype == "float32"
+        np.testing.assert_array_equal(weight, rounded)
+    assert checkpoint.head.kernel.dtype == np.float32
+
+
+def test_head_of_another_task_and_old_buffers_are_left_out(edited):
+    def add(stored):
+        return {
+            **stored,
+            "albert.embeddings.position_ids": np.arange(24)[None],
+            "classifier.weight": np.ones((3, 24), "float32"),
+        }
+
+    assert_golden(load_albert(edited("hub", tensors=add)).encoder, "hub")
+
+
+def test_decoders_own_bias_is_the_one_that_counts(edited):
+    bias = np.arange(44, dtype="float32")
+    folder = edited(
+        "hub",
+        tensors=lambda stored: {**stored, "predictions.decoder.bias": bias},
+    )
+    np.testing.assert_array_equal(load_albert(folder).head.token_bias, bias)
+
+
+def test_decoder_with_weights_of_its_own_is_refused(edited):
+    def untie(stored):
+        decoder = stored["predictions.decoder.weight"] + 1
+        return {**stored, "predictions.decoder.weight": decoder}
+
+    with pytest.raises(InputError, match="head tied to the token embedding"):
+        load_albert(edited("hub", tensors=untie))
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "shape"),
+    [
+        ("encoder", "pooler.bias", (16,)),
+        ("encoder", "embeddings.LayerNorm.weight", (8,)),
+        ("masked_lm", "predictions.bias", (52,)),
+        ("masked_lm", "predictions.dense.weight", (10, 12)),
+        ("masked_lm", "albert.encoder.embedding_hidden_mapping_in.bias", (12,)),
+    ],
+)
+def test_missing_tensor_is_named(edited, case, name, shape):
+    def remove(stored):
+        del stored[name]
+        return stored
+
+    fault = f"at fault: {name.removeprefix('albert.')} {shape} is missing."
+    with pytest.raises(InputError, match=re.escape(fault)):
+        load_albert(edited(case, tensors=remove))
+
+
+def test_misshapen_tensor_is_named(edited):
+    name = "encoder.albert_layer_groups.0.albert_layers.0.ffn.weight"
+    folder = edited(
+        "encoder",
+        tensors=lambda stored: {**stored, name: stored[name].T.copy()},
+    )
+    match = rf"{name} must be \(24, 16\), is \(16, 24\) in model.safetensors\."
+    with pytest.raises(InputError, match=match):
+        load_albert(folder)
+
+
+def test_layers_beyond_the_configured_ones_are_refused(edited):
+    folder = edited("no_architectures", config={"num_hidden_groups": 1})
+    match = "found encoder.albert_layer_groups.1.albert_layers.0"
+    with pytest.raises(InputError, match=match):
+        load_albert(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "match"),
+    [
+        ("model_type", "bert", "must be one of albert. Received: model_type"),
+        ("hidden_act", "gelu", "gelu_new, gelu_pytorch_tanh.*'gelu'"),
+        ("hidden_act", "relu", "Received: hidden_act='relu'"),
+        ("layer_norm_eps", 1e-5, "must be one of 1e-12. .*=1e-05"),
+        ("position_embedding_type", "relative_key", "must be one of absolute"),
+        ("num_hidden_groups", 2, "must divide `num_hidden_layers`.*=2, .*=3"),
+        ("num_attention_heads", 5, "must divide `hidden_size`.*=5, .*=16"),
+        ("hidden_size", "16", "positive whole number. Received: .*='16'"),
+        ("hidden_size", 16.0, "positive whole number. Received: .*=16.0"),
+        ("num_hidden_layers", True, "positive whole number"),
+        ("vocab_size", None, "positive whole number"),
+        ("inner_group_num", 0, "positive whole number"),
+        ("hidden_dropout_prob", 1, r"a number in \[0, 1\)"),
+        ("hidden_dropout_prob", "0", r"a number in \[0, 1\)"),
+    ],
+)
+def test_config_that_cannot_be_followed_is_refused(edited, field, value, match):
+    folder = edited("encoder", config={field: value})
+    with pytest.raises(InputError, match=f"config.json: `.*{match}") as error:
+        load_albert(folder)
+    assert field in str(error.value)
+
+
+def test_config_that_names_no_model_type_is_refused(edited):
+    with pytest.raises(InputError, match="`model_type` must be one of albert"):
+        load_albert(edited("encoder", drop=["model_type"]))
+
+
+def test_fields_at_transformers_defaults_may_be_left_out(edited):
+    defaults = AlbertConfig().to_dict()
+    path = GOLDEN / "encoder" / "config.json"
+    config = json.loads(path.read_text())
+    same = {k for k, v in config.items() if v == defaults.get(k)}
+    assert {"num_hidden_groups", "inner_group_num", "type_vocab_size"} <= same
+    assert {"hidden_act", "layer_norm_eps", "hidden_dropout_prob"} <= same
+    folder = edited("encoder", drop=same - {"model_type"})
+    assert_golden(load_albert(folder).encoder, "encoder")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "vocab_size",
+        "embedding_size",
+        "hidden_size",
+        "intermediate_size",
+        "max_position_embeddings",
+        "num_attention_heads",
+    ],
+)
+def test_left_out_size_takes_transformers_default(edited, field):
+    default = getattr(AlbertConfig(), field)
+    with pytest.raises(InputError, match=rf"\b{default}\b"):
+        load_albert(edited("encoder", drop=[field]))
+
+
+def test_left_out_number_of_layers_takes_transformers_default(edited):
+    encoder = load_albert(edited("encoder", drop=["num_hidden_layers"])).encoder
+    assert encoder.num_layers == AlbertConfig().num_hidden_layers
+
+
+@pytest.mark.parametrize(("dropout", "expected"), [(None, 0.1), (0.3, 0.3)])
+def test_dropout_is_the_checkpoints_unless_given(dropout, expected):
+    encoder = load_albert(str(GOLDEN / "sharded"), dropout=dropout).encoder
+    assert encoder.dropout == expected
+
+
+def test_hub_address_is_downloaded_and_read(monkeypatch):
+    monkeypatch.setattr(
+        huggingface_hub,
+        "snapshot_download",
+        lambda repo, **options: str(GOLDEN / repo.split("/")[1]),
+    )
+    checkpoint = load_albert("hf://albert/masked_lm@main")
+    assert_golden(checkpoint.encoder, "masked_lm")
+    assert checkpoint.head is not None
+
+
+@pytest.mark.parametrize(("dropout", "expected"), [(None, 0.2), (0.3, 0.3)])
+def test_folder_of_kerashub_is_read_by_kerashub(tmp_path, dropout, expected):
+    saved = build_albert(
+        vocabulary_size=20,
+        num_layers=2,
+        num_heads=2,
+        embedding_dim=8,
+        hidden_dim=16,
+        intermediate_dim=16,
+        max_length=12,
+        dropout=0.2,
+    )
+    saved.save_to_preset(str(tmp_path / "preset"))
+    checkpoint = load_albert(str(tmp_path / "preset"), dropout=dropout)
+    assert checkpoint.head is None
+    assert checkpoint.encoder.name == "text_encoder"
+    assert checkpoint.encoder.dropout == expected
+    pairs = zip(checkpoint.encoder.weights, saved.weights, strict=True)
+    for found, weight in pairs:
+        np.testing.assert_array_equal(found, weight)
+
+
+def test_unknown_preset_is_one_sentence():
+    with pytest.raises(InputError, match="'no_such_albert' cannot be loaded"):
+        load_albert("no_such_albert")

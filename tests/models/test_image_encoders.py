@@ -1,0 +1,281 @@
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from bmt_keras.errors import InputError
+from bmt_keras.layers.application_preprocessing import PREPROCESSING
+from bmt_keras.models.image_encoders import (
+    cut_application,
+    fingerprint_weights,
+    small_cnn,
+)
+
+LAYER = "conv_pw_2_relu"
+PHOTOS = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3))
+
+
+def cut(name="MobileNet", layer=LAYER, *, size=(32, 32), weights="random"):
+    height, width = size
+    return cut_application(
+        name, layer, height=height, width=width, weights=str(weights)
+    )
+
+
+def embed_by_hand(name, tower):
+    return tower.predict_on_batch(PREPROCESSING[name](PHOTOS.astype("float32")))
+
+
+def draw_weight(rng, shape):
+    if len(shape) == 1:
+        return rng.uniform(0.5, 1.5, shape)
+    return rng.normal(0, np.prod(shape[:-1]) ** -0.5, shape)
+
+
+def write_old_layout(model, path):
+    """Writes weights as Keras 2 did and as Keras' own are published."""
+    model.save(path.with_suffix(".model.h5"))
+    with (
+        h5py.File(path.with_suffix(".model.h5")) as source,
+        h5py.File(path, "w") as target,
+    ):
+        weights = source["model_weights"]
+        target.attrs.update(weights.attrs)
+        for name in weights:
+            source.copy(weights[name], target)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """A MobileNet in which no two weights are alike."""
+    model = keras.applications.MobileNet(weights=None)
+    rng = np.random.default_rng(1)
+    model.set_weights([draw_weight(rng, x.shape) for x in model.weights])
+    return model
+
+
+@pytest.fixture(scope="module")
+def trunk(whole):
+    model = keras.applications.MobileNet(
+        include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
+    for layer in model.layers:
+        if layer.weights:
+            layer.set_weights(whole.get_layer(layer.name).get_weights())
+    return model
+
+
+@pytest.fixture(scope="module")
+def tower(trunk):
+    return keras.Model(trunk.input, trunk.get_layer(LAYER).output)
+
+
+@pytest.fixture(scope="module")
+def expected(tower):
+    return embed_by_hand("MobileNet", tower)
+
+
+@pytest.fixture(scope="module")
+def files(whole, trunk, tower, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    for name, model in (("cut", tower), ("trunk", trunk), ("whole", whole)):
+        model.save_weights(folder / f"{name}.weights.h5")
+        write_old_layout(model, folder / f"{name}.h5")
+    tower.save(folder / "cut.keras")
+    encoder = cut(weights=folder / "cut.weights.h5")
+    encoder.save(folder / "encoder.keras")
+    trained = keras.models.clone_model(trunk)
+    trained.set_weights(trunk.get_weights())
+    trained.compile("adam", "mse")
+    trained.optimizer.build(trained.trainable_variables)
+    trained.save_weights(folder / "trained.weights.h5")
+    return folder
+
+
+# === Weights ===
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "cut.weights.h5",
+        "cut.h5",
+        "cut.keras",
+        "encoder.keras",
+        "trunk.weights.h5",
+        "trunk.h5",
+        "trunk.model.h5",
+        "trained.weights.h5",
+        "whole.weights.h5",
+        "whole.h5",
+    ],
+)
+def test_every_kind_of_file_gives_the_embedding_of_its_model(
+    file, files, expected
+):
+    encoder = cut(weights=files / file)
+    np.testing.assert_allclose(
+        encoder.predict_on_batch(PHOTOS), expected, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_weights_fit_photos_of_another_size(files, tower):
+    encoder = cut(size=(40, 49), weights=files / "trunk.h5")
+    assert encoder.output.shape == (None, 10, 12, 128)
+    for loaded, own in zip(encoder.weights, tower.weights, strict=True):
+        np.testing.assert_array_equal(loaded, own)
+
+
+def test_normalization_of_a_whole_model_is_carried_over(tmp_path):
+    whole = keras.applications.EfficientNetB0(weights=None)
+    (layer,) = (
+        layer
+        for layer in whole.layers
+        if isinstance(layer, keras.layers.Normalization)
+    )
+    layer.set_weights([np.full(3, 0.5), np.full(3, 4.0), np.array(1)])
+    whole.save_weights(tmp_path / "whole.weights.h5")
+    encoder = cut(
+        "EfficientNetB0", "normalization", weights=tmp_path / "whole.weights.h5"
+    )
+    outputs = encoder.predict_on_batch(PHOTOS)
+    np.testing.assert_allclose(outputs, (PHOTOS / 255 - 0.5) / 2, atol=1e-5)
+
+
+def test_imagenet_is_what_keras_downloads(files, expected, monkeypatch):
+    monkeypatch.setattr(
+        "keras.src.utils.file_utils.get_file",
+        lambda *args, **kwargs: str(files / "trunk.h5"),
+    )
+    outputs = cut(weights="imagenet").predict_on_batch(PHOTOS)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_failed_download_is_told_with_the_way_out(monkeypatch):
+    def fail(*args, **kwargs):
+        raise Exception("URL fetch failure")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", fail)
+    with pytest.raises(InputError, match=r"fetch failure.*--image-weights"):
+        cut(weights="imagenet")
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.h5: .* found no such file"):
+        cut(weights=tmp_path / "none.h5")
+
+
+@pytest.mark.parametrize("name", ["text.weights.h5", "text.h5", "text.keras"])
+def test_file_of_no_weights_is_told(name, tmp_path):
+    path = tmp_path / name
+    path.write_text("no weights")
+    with pytest.raises(InputError, match=rf"{name}: expected weights written"):
+        cut(weights=path)
+
+
+@pytest.mark.parametrize("file", ["cut.weights.h5", "cut.keras"])
+def test_longer_model_is_not_filled_in_part_nor_a_shorter_one(file, files):
+    for layer, arrays in (("conv_pw_1_relu", 15), ("conv_pw_3_relu", 35)):
+        with pytest.raises(
+            InputError, match=rf"{file}: .* {arrays} or 135 .* found 25 arrays"
+        ):
+            cut(layer=layer, weights=files / file)
+
+
+def test_old_file_of_another_cut_is_told(files):
+    with pytest.raises(InputError, match=r"cut\.h5: .* Layer count mismatch"):
+        cut(layer="conv_pw_3_relu", weights=files / "cut.h5")
+
+
+@pytest.mark.parametrize("name", ["thin.weights.h5", "thin.h5"])
+def test_file_of_other_shapes_is_told(name, tmp_path):
+    thin = keras.applications.MobileNet(
+        alpha=0.25, include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
+    if name == "thin.h5":
+        write_old_layout(thin, tmp_path / name)
+    else:
+        thin.save_weights(tmp_path / name)
+    with pytest.raises(
+        InputError, match=rf"{name}: .* that do not fit: .*hape"
+    ):
+        cut(layer="", weights=tmp_path / name)
+
+
+# === Models and layers ===
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("MobileNet", LAYER),
+        ("DenseNet121", "pool1"),
+        ("VGG16", "block1_pool"),
+        ("MobileNetV3Small", "activation_1"),
+    ],
+)
+def test_saved_encoder_keeps_preprocessing_and_weights(name, layer, tmp_path):
+    keras.utils.set_random_seed(0)
+    encoder = cut(name, layer)
+    encoder.save(tmp_path / "encoder.keras")
+    loaded = keras.saving.load_model(tmp_path / "encoder.keras")
+    outputs = loaded.predict_on_batch(PHOTOS)
+    by_hand = embed_by_hand(name, encoder.layers[-1])
+    np.testing.assert_allclose(outputs, by_hand, rtol=1e-5, atol=1e-5)
+    assert outputs.std() > 0
+
+
+def test_encoder_is_frozen_and_named():
+    encoder = cut()
+    assert encoder.name == "image_encoder"
+    assert encoder.trainable_variables == []
+
+
+def test_no_layer_means_the_last_one_before_the_classifier():
+    assert cut(layer="").output.shape == (None, 1, 1, 1024)
+
+
+def test_pooling_layer_gives_features():
+    encoder = cut("EfficientNetB0", "block1a_se_squeeze")
+    assert encoder.output.shape == (None, 32)
+
+
+def test_numbers_of_layers_do_not_depend_on_earlier_models():
+    for _ in range(2):
+        encoder = cut("MobileNetV3Small", "activation_3")
+        assert encoder.output.shape == (None, 2, 2, 240)
+        assert len(encoder.weights) == 73
+
+
+def test_unknown_model_is_answered_with_near_names():
+    with pytest.raises(InputError, match=r"MobileNetV2.*image_model=MobilNet2"):
+        cut("MobilNet2")
+
+
+def test_unknown_layer_is_answered_with_near_names():
+    with pytest.raises(InputError, match=r"conv_pw_2_relu.*=conv_pw2_relu"):
+        cut(layer="conv_pw2_relu")
+
+
+def test_too_small_photos_are_told_in_keras_words():
+    with pytest.raises(
+        InputError, match=r"MobileNet .* 31x40: Input size must be at least 32"
+    ):
+        cut(size=(31, 40))
+
+
+# === Others ===
+
+
+def test_fingerprint_changes_with_the_weights_alone():
+    encoder = cut()
+    fingerprint = fingerprint_weights(encoder)
+    assert fingerprint_weights(encoder) == fingerprint
+    weight = encoder.weights[-1]
+    weight.assign(weight + 1)
+    assert fingerprint_weights(encoder) != fingerprint
+
+
+def test_small_cnn_has_a_cell_for_every_16_pixels():
+    encoder = small_cnn(33, 16, channels=8)
+    assert encoder.output.shape == (None, 3, 1, 8)
