@@ -41,10 +41,6 @@ class CaptionTokenizer:
     Args:
         proto: The serialised SentencePiece model.
 
-    Attributes:
-        graph: The `tf.Module` that holds the model's resource. What exports
-            `encode_tensor` must hold it as an attribute.
-
     Raises:
         InputError: The bytes are no SentencePiece model, or a special token is
             not in it.
@@ -71,7 +67,7 @@ class CaptionTokenizer:
         self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = (
             ids
         )
-        self.graph = TokenizerGraph(model, SPECIAL_TOKENS)
+        self._graph = TokenizerGraph(model, SPECIAL_TOKENS)
         self._traced: dict[int | None, Any] = {}
         self._texts = [
             piece + _JOIN if piece == _HYPHEN else piece
@@ -187,7 +183,10 @@ class CaptionTokenizer:
     def encode_tensor(
         self, texts: tf.Tensor, *, max_length: int | None = None
     ) -> tf.RaggedTensor:
-        """Does what `encode` does in TensorFlow's own ops.
+        """Does what `encode` does, in TensorFlow ops.
+
+        For a dataset or an export. Outside of a graph each call loads the
+        model anew: `encode` does not.
 
         Args:
             texts: string, (batch,), UTF-8.
@@ -202,7 +201,7 @@ class CaptionTokenizer:
                 "`max_length` must be at least 2, for [CLS] and [SEP]. "
                 f"Received: max_length={max_length}."
             )
-        token_ids = self.graph(texts)
+        token_ids = self._graph(texts)
         if max_length is not None:
             token_ids = token_ids[:, : max_length - 2]
         column = tf.ones_like(texts, tf.int32)[:, None]

@@ -110,8 +110,8 @@ class TokenizerGraph:
 
     The ids are those of transformers' `AlbertTokenizer`, but for some 400
     code points, nearly all marks of rare scripts, that Unicode took in from
-    version 10 on and its tables lack, and for words of hundreds of letters,
-    whose splits can score alike to the last digits.
+    version 10 on and its tables lack, and for words of hundreds of letters or
+    dozens of unknown ones, whose splits can score alike to the last digits.
 
     Each graph that calls it holds the model itself: the resource of
     tensorflow_text belongs to the op that made it, and is lost with

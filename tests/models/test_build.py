@@ -1,0 +1,86 @@
+"""Models from settings that name a checkpoint."""
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from bmt_keras.errors import InputError
+from bmt_keras.models import build_masked_lm
+from bmt_keras.presets import PRESETS
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "albert"
+WITH_HEAD, WITHOUT_HEAD = GOLDEN / "masked_lm", GOLDEN / "encoder"
+
+
+def vocabulary_size(folder):
+    return json.loads((folder / "config.json").read_text())["vocab_size"]
+
+
+@pytest.fixture
+def build():
+    def build_from(folder, *, preset="notebook", more_tokens=0, **changes):
+        tokenizer = SimpleNamespace(
+            vocabulary_size=vocabulary_size(folder) + more_tokens,
+            mask_id=4,
+            special_token_ids=[0, 1, 2, 3, 4],
+        )
+        images = keras.Input((2, 2, 3))
+        settings = dataclasses.replace(
+            PRESETS[preset],
+            text_weights=str(folder),
+            **{"max_length": 12, "fusion_heads": 2, **changes},
+        )
+        return build_masked_lm(
+            settings,
+            tokenizer,
+            image_encoder=keras.Model(images, keras.layers.ReLU()(images)),
+        )
+
+    return build_from
+
+
+def token_logits(model, photo):
+    rng = np.random.default_rng(photo)
+    return keras.ops.convert_to_numpy(
+        model.token_logits(
+            keras.ops.array([[2, 7, 4, 9, 3]], "int32"),
+            keras.ops.ones((1, 5), "int32"),
+            rng.normal(size=(1, 2, 2, 3)).astype("float32"),
+        )
+    )
+
+
+@pytest.mark.parametrize("preset", ["notebook", "coco"])
+def test_pretrained_head_makes_the_photo_matter_not_yet(build, preset):
+    model = build(WITH_HEAD, preset=preset, pretrained_head=True)
+    np.testing.assert_allclose(
+        token_logits(model, photo=0), token_logits(model, photo=1), atol=1e-5
+    )
+
+
+def test_without_the_head_the_notebooks_model_sees_the_photo(build):
+    model = build(WITH_HEAD)
+    assert not np.allclose(
+        token_logits(model, photo=0), token_logits(model, photo=1), atol=1e-5
+    )
+    np.testing.assert_array_equal(model.head.bias, 0.0)
+
+
+def test_missing_head_is_told(build):
+    with pytest.raises(InputError, match=r"no masked-LM head.*--no-pretrained"):
+        build(WITHOUT_HEAD, pretrained_head=True)
+
+
+def test_vocabulary_of_another_size_is_told(build):
+    with pytest.raises(InputError, match=r"tokens, the vocabulary has"):
+        build(WITH_HEAD, more_tokens=1)
+
+
+def test_more_positions_than_the_checkpoint_has_are_told(build):
+    with pytest.raises(InputError, match=r"positions, fewer than `max_length`"):
+        build(WITH_HEAD, max_length=300)
