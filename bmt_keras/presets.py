@@ -65,6 +65,7 @@ PRESETS: Mapping[str, Settings] = {
         image_height=299,
         image_width=299,
         train_image_model=False,
+        prune_vocabulary=True,
         num_layers=4,
         num_heads=4,
         embedding_dim=128,

@@ -105,6 +105,11 @@ class Settings:
         "SentencePiece model; empty takes that of --text-weights, or makes a "
         "vocabulary of whole words.",
     )
+    prune_vocabulary: bool = _setting(
+        False,
+        "Drop the vocabulary's pieces that no training caption uses "
+        "(--text-weights random).",
+    )
     text_weights: str = _setting(
         "random",
         "Folder of a pretrained ALBERT, 'hf://organisation/name', a KerasHub "
@@ -208,9 +213,15 @@ class Settings:
                 f"max_positions={self.max_positions}, "
                 f"max_length={self.max_length}."
             )
-        # A pretrained ALBERT has a width of its own.
+        # A pretrained ALBERT has a width and a vocabulary of its own.
         if self.text_weights == "random":
             self._check_heads()
+        elif self.prune_vocabulary:
+            raise InputError(
+                "`prune_vocabulary` must be False for a pretrained ALBERT, "
+                "whose tokens are as they are. Received: "
+                f"text_weights={self.text_weights}."
+            )
 
     def _check_heads(self) -> None:
         names = ["num_heads"]

@@ -187,3 +187,8 @@ def test_unknown_preset_is_told_with_those_there_are():
         match=r"one of sample, notebook, coco, small\. Received: huge\.",
     ):
         resolve_settings("huge", {})
+
+
+def test_pretrained_vocabulary_is_not_pruned():
+    with pytest.raises(InputError, match=r"`prune_vocabulary` must be False"):
+        resolve_settings("small", {"text_weights": "hf://albert/x"})

@@ -15,6 +15,7 @@ from bmt_keras.data.photo_features import (
     prepare_features,
 )
 from bmt_keras.data.tokenizer import CaptionTokenizer
+from bmt_keras.data.vocabulary_pruning import prune_vocabulary
 from bmt_keras.models.image_encoders import fingerprint_weights
 from bmt_keras.settings import Settings
 
@@ -110,14 +111,16 @@ def make_tokenizer(
     Raises:
         InputError: The file or the checkpoint cannot be read.
     """
+    captions = [caption for photo in photos for caption in photo.captions]
     if settings.vocabulary:
-        return CaptionTokenizer.from_file(settings.vocabulary)
+        tokenizer = CaptionTokenizer.from_file(settings.vocabulary)
+        if settings.prune_vocabulary:
+            tokenizer = prune_vocabulary(tokenizer, captions)
+        return tokenizer
     if settings.text_weights != "random":
         folder = find_checkpoint(settings.text_weights)
         return CaptionTokenizer.from_checkpoint(folder)
-    return CaptionTokenizer.from_captions(
-        caption for photo in photos for caption in photo.captions
-    )
+    return CaptionTokenizer.from_captions(captions)
 
 
 def _for_side(

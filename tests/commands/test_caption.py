@@ -30,3 +30,26 @@ def test_several_photos_have_a_line_each_and_a_grid(
     lines = result.out.splitlines()
     assert [line.split("\t")[0] for line in lines] == [str(p) for p in paths]
     assert grid.read_bytes().startswith(b"\x89PNG")
+
+
+def test_folder_is_captioned_into_a_file(bmt, folder, tiny_sample, tmp_path):
+    photos = tiny_sample / "images" / "val"
+    out = tmp_path / "captions.csv"
+    result = bmt("caption", photos, "--captioner", folder, "--out", out)
+    assert (result.code, result.out) == (0, f"{out}: 8 captions\n")
+    assert len(out.read_text().splitlines()) == 9
+    again = bmt("caption", photos, "--captioner", folder, "--out", out)
+    assert again.code == 2
+    assert "expected no such file yet" in again.err
+
+
+def test_photo_that_cannot_be_read_is_told_and_skipped(
+    bmt, folder, sample_photos, tmp_path
+):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no photo")
+    paths = [sample_photos[1][0].path, broken]
+    out = tmp_path / "captions.jsonl"
+    result = bmt("caption", *paths, "--captioner", folder, "--out", out)
+    assert (result.code, result.out) == (0, f"{out}: 1 captions\n")
+    assert f"cannot be read: {broken} (not a decodable image" in result.err

@@ -1,0 +1,157 @@
+import csv
+import json
+import logging
+import shutil
+
+import pytest
+
+from bmt_keras.batch_captions import caption_to_file, find_photos
+from bmt_keras.errors import InputError
+
+
+@pytest.fixture
+def folder(sample_photos, tmp_path):
+    """Five pictures and a broken one, the last by name but one."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, photo in enumerate(sample_photos[1][:5]):
+        shutil.copy(photo.path, folder / f"{number + 10:03}.jpg")
+    (folder / "0135.jpg").write_bytes(b"no photo")
+    (folder / "notes.txt").write_text("no photo either")
+    return folder
+
+
+@pytest.fixture
+def photos(folder):
+    return find_photos([folder])
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# === Which photos ===
+
+
+def test_folders_give_their_photos_by_name(folder):
+    below = folder / "below"
+    below.mkdir()
+    shutil.copy(folder / "010.jpg", below / "a.PNG")
+    names = [path.name for path in find_photos([folder, "other.jpg"])]
+    numbers = ["010.jpg", "011.jpg", "012.jpg", "013.jpg", "0135.jpg"]
+    assert names == [*numbers, "014.jpg", "a.PNG", "other.jpg"]
+
+
+def test_folder_without_photos_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"expected photos .*, found none"):
+        find_photos([tmp_path])
+
+
+# === What is written ===
+
+
+def test_lines_hold_what_the_captioner_writes(tiny_captioner, photos, tmp_path):
+    out = tmp_path / "deep" / "captions.jsonl"
+    bad = caption_to_file(tiny_captioner, photos, out, batch_size=2)
+    (message,) = bad
+    assert message.startswith(f"{photos[4]} (not a decodable image")
+    rows = read_lines(out)
+    assert [row["file"] for row in rows] == [str(path) for path in photos]
+    good = [row for row in rows if not row["error"]]
+    expected = tiny_captioner.caption([row["file"] for row in good])
+    assert [row["caption"] for row in good] == [c.text for c in expected]
+    assert [len(row["tokens"]) for row in good] == [
+        len(row["token_scores"]) for row in good
+    ]
+    assert (rows[4]["caption"], rows[4]["score"]) == ("", None)
+    assert [path.name for path in out.parent.iterdir()] == ["captions.jsonl"]
+
+
+def test_table_has_a_row_for_every_photo(tiny_captioner, photos, tmp_path):
+    out = tmp_path / "captions.csv"
+    caption_to_file(tiny_captioner, photos, out)
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [str(path) for path in photos]
+    assert [bool(row["error"]) for row in rows] == [False] * 4 + [True, False]
+    assert float(rows[0]["score"]) < 0
+
+
+def test_results_of_coco_have_the_numbers_of_the_names(
+    tiny_captioner, photos, tmp_path
+):
+    out = tmp_path / "results.json"
+    caption_to_file(tiny_captioner, photos, out)
+    results = json.loads(out.read_text())
+    assert [row["image_id"] for row in results] == [10, 11, 12, 13, 14]
+    assert all(set(row) == {"image_id", "caption"} for row in results)
+
+
+# === After a stop ===
+
+
+class StopError(Exception):
+    pass
+
+
+def test_stopped_work_goes_on_where_it_was(
+    tiny_captioner, photos, tmp_path, monkeypatch, caplog
+):
+    out = tmp_path / "captions.jsonl"
+
+    def stop(done, total):
+        if done >= 4:
+            raise StopError
+
+    with pytest.raises(StopError):
+        caption_to_file(
+            tiny_captioner, photos, out, batch_size=2, on_progress=stop
+        )
+    assert not out.exists()
+    (journal,) = tmp_path.glob(".captions.jsonl.*")
+    with journal.open("a") as file:
+        file.write('{"file": "half a li')  # as a kill leaves it
+    captioned = []
+    write = tiny_captioner.caption
+    monkeypatch.setattr(
+        tiny_captioner,
+        "caption",
+        lambda images: captioned.extend(images) or write(images),
+    )
+    caplog.set_level(logging.INFO)
+    progress = []
+    caption_to_file(
+        tiny_captioner,
+        photos,
+        out,
+        batch_size=2,
+        on_progress=lambda *counts: progress.append(counts),
+    )
+    assert "Going on after 4 photos" in caplog.text
+    assert progress == [(6, 6)]
+    assert len(captioned) == 1  # of the two photos left, one is broken
+    assert [row["file"] for row in read_lines(out)] == [str(p) for p in photos]
+    assert not journal.exists()
+
+
+# === Bad requests ===
+
+
+def test_earlier_file_is_not_overwritten(tiny_captioner, photos, tmp_path):
+    out = tmp_path / "captions.csv"
+    out.write_text("mine")
+    with pytest.raises(InputError, match="expected no such file yet"):
+        caption_to_file(tiny_captioner, photos, out)
+    assert out.read_text() == "mine"
+
+
+def test_other_endings_are_refused(tiny_captioner, photos, tmp_path):
+    with pytest.raises(InputError, match=r"ends in \.jsonl, \.csv, \.json"):
+        caption_to_file(tiny_captioner, photos, tmp_path / "captions.txt")
+
+
+def test_name_without_a_number_is_refused_for_coco(tiny_captioner, tmp_path):
+    with pytest.raises(InputError, match=r"beach\.jpg: expected a number"):
+        caption_to_file(
+            tiny_captioner, [tmp_path / "beach.jpg"], tmp_path / "results.json"
+        )
