@@ -38,7 +38,8 @@ train: install sample  ## Set up, train on the sample, evaluate, export, caption
 evaluate: install  ## Score the captions of the sample's validation pictures
 	$(BIN)/bmt evaluate --captioner $(RUN)/captioner --out $(RUN) \
 		--captions $(SAMPLE)/captions_val.json --images $(SAMPLE)/images/val \
-		--facts $(SAMPLE)/facts_val.json
+		--facts $(SAMPLE)/facts_val.json --report $(RUN) \
+		--train-captions $(SAMPLE)/captions_train.json
 
 export: install  ## Export the captioner as the next version in models/bmt
 	$(BIN)/bmt export --captioner $(RUN)/captioner --out $(MODELS)

@@ -14,7 +14,14 @@ from keras import ops
 
 from bmt_keras.data.images import read_pixels_or_error
 from bmt_keras.data.tokenizer import CaptionTokenizer
-from bmt_keras.decoding import SpecialTokens, mask_predict
+from bmt_keras.decoding import (
+    DecodingOptions,
+    SpecialTokens,
+    TokenPredictor,
+    fill_templates,
+    mask_predict,
+    score_tokens,
+)
 from bmt_keras.models import BimodalMaskedLM
 from bmt_keras.settings import Settings
 
@@ -71,6 +78,11 @@ class CaptionGraph:
         """Shape of a photo's embedding, without batch."""
         return self.model.image_embedding_shape
 
+    @property
+    def max_words(self) -> int:
+        """Most tokens of a caption, `[CLS]` and `[SEP]` left out."""
+        return self.settings.max_length - 2
+
     def read_pixels(self, image_bytes: tf.Tensor) -> tuple[Any, Any]:
         """Decodes and resizes photos as training did.
 
@@ -97,40 +109,114 @@ class CaptionGraph:
         embedding = self.image_encoder(images, training=False)
         return tf.cast(embedding, tf.float32)
 
-    def write_captions(self, image_embedding: tf.Tensor) -> dict[str, Any]:
+    def default_options(self) -> DecodingOptions:
+        """The decoding that the settings ask for."""
+        return DecodingOptions(
+            passes=self.settings.passes,
+            length_candidates=min(
+                self.settings.length_candidates, self.max_words
+            ),
+        )
+
+    def write_captions(
+        self,
+        image_embedding: tf.Tensor,
+        *,
+        options: DecodingOptions | None = None,
+        length_bounds: tf.Tensor | None = None,
+        keywords: tf.Tensor | None = None,
+    ) -> dict[str, Any]:
         """Writes captions from image embeddings, in the graph.
 
         Args:
             image_embedding: float32, (batch, *embedding_shape).
+            options: How to decode; None for `default_options`.
+            length_bounds: int32, (2,) or (batch, 2), fewest and most tokens.
+            keywords: int32, (keywords, tokens), padded: they stand in every
+                caption.
 
         Returns:
-            The dictionary of `mask_predict` and `caption`, string, (batch,).
+            The dictionary of `mask_predict` and `caption`, string, (rows,).
         """
-        candidates = min(
-            self.settings.length_candidates, self.settings.max_length - 2
-        )
-        repeated = tf.repeat(image_embedding, candidates, axis=0)
+        options = options or self.default_options()
+        if keywords is not None:
+            batch = tf.shape(image_embedding)[0]
+            keywords = tf.tile(keywords[None], (batch, 1, 1))
         written = mask_predict(
-            lambda token_ids, padding_mask: self.model.token_logits(
-                token_ids, padding_mask, repeated
-            ),
+            self._predictor(image_embedding, options.rows),
             self._length_log_probs(image_embedding),
-            special=self._special_tokens(),
-            vocabulary_size=self.tokenizer.vocabulary_size,
-            passes=self.settings.passes,
-            length_candidates=candidates,
+            options=options,
+            length_bounds=length_bounds,
+            keywords=keywords,
         )
+        return self._with_text(written)
+
+    def fill_templates(
+        self,
+        image_embedding: tf.Tensor,
+        templates: tf.Tensor,
+        *,
+        options: DecodingOptions | None = None,
+    ) -> dict[str, Any]:
+        """Writes what is missing in captions given in part, in the graph.
+
+        Args:
+            image_embedding: float32, (batch, *embedding_shape).
+            templates: int32, (batch, tokens), as `decoding.fill_templates`
+                takes them.
+            options: How to decode; None for `default_options`.
+
+        Returns:
+            The dictionary of `mask_predict` and `caption`, string, (rows,).
+        """
+        options = options or self.default_options()
+        written = fill_templates(
+            self._predictor(image_embedding, options.rows),
+            self._length_log_probs(image_embedding),
+            templates,
+            options=options,
+        )
+        return self._with_text(written)
+
+    def score_captions(
+        self, image_embedding: tf.Tensor, token_ids: tf.Tensor
+    ) -> tf.Tensor:
+        """Pseudo-log-likelihoods of captions, in the graph.
+
+        Args:
+            image_embedding: float32, (batch, *embedding_shape).
+            token_ids: int32, (batch, length), `[CLS]` … `[SEP]`, padded.
+
+        Returns:
+            float32, (batch, length): each word's log-probability given all
+            others, 0 elsewhere.
+        """
+        turns = tf.shape(token_ids)[1] - 2
+        return score_tokens(self._predictor(image_embedding, turns), token_ids)
+
+    def _with_text(self, written: dict[str, Any]) -> dict[str, Any]:
         caption = self.tokenizer.decode_tensor(written["token_ids"])
         return {"caption": caption, **written}
 
-    def _special_tokens(self) -> SpecialTokens:
+    def _predictor(
+        self, image_embedding: tf.Tensor, rows: Any
+    ) -> TokenPredictor:
+        """The model on neighbouring rows of each photo."""
+        repeated = tf.repeat(image_embedding, rows, axis=0)
         tokenizer = self.tokenizer
-        return SpecialTokens(
-            tokenizer.pad_id,
-            tokenizer.cls_id,
-            tokenizer.sep_id,
-            tokenizer.mask_id,
-            banned=tuple(tokenizer.special_token_ids),
+        return TokenPredictor(
+            lambda token_ids, padding_mask, **options: self.model.token_logits(
+                token_ids, padding_mask, repeated, **options
+            ),
+            SpecialTokens(
+                tokenizer.pad_id,
+                tokenizer.cls_id,
+                tokenizer.sep_id,
+                tokenizer.mask_id,
+                banned=tuple(tokenizer.special_token_ids),
+            ),
+            vocabulary_size=tokenizer.vocabulary_size,
+            at_positions=True,
         )
 
     def _length_log_probs(self, image_embedding: tf.Tensor) -> Any:

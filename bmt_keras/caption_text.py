@@ -92,6 +92,21 @@ def split_caption(caption: str) -> list[str]:
     ]
 
 
+def normalize_caption(caption: str) -> str:
+    """Returns a caption's words joined by blanks.
+
+    Two captions of the same words in the same order become equal.
+
+    Args:
+        caption: A sentence in English.
+
+    Example:
+        >>> normalize_caption("A dog,  running.")
+        'a dog running'
+    """
+    return " ".join(split_caption(caption))
+
+
 def _split_token(token: str) -> list[str]:
     if token in _WRITTEN_OUT:
         return _WRITTEN_OUT[token]

@@ -103,10 +103,14 @@ class EmbeddedServer:
             self._server = None
         self._catalog.close()
 
-    def wait(self) -> None:
-        """Waits until the server is stopped."""
+    def wait(self, timeout: float | None = None) -> None:
+        """Waits until the server is stopped.
+
+        Args:
+            timeout: float. The longest wait in seconds; None for no limit.
+        """
         if self._server is not None:
-            self._server.wait_for_termination()
+            self._server.wait_for_termination(timeout)
 
     def __enter__(self) -> Self:
         """Starts the server."""

@@ -12,6 +12,7 @@ from bmt_keras.errors import InputError
 from bmt_keras.evaluation import (
     evaluate_captions,
     score_captions,
+    score_each_caption,
     share_true,
     shuffle_predictions,
     write_coco_results,
@@ -178,6 +179,31 @@ def test_cider_d_clips_and_penalises_length():
     # Photo 2 alone is worth (1 + 1) / 4 * 10 / 2, as it has no longer n-grams.
     assert exact["cider_d"] == pytest.approx((7.5 + 5) / 2)
     assert stuffed["cider_d"] == pytest.approx(2.5, abs=0.1)
+
+
+def test_each_caption_has_its_own_cider_d():
+    references = {2: ["two cats"], 1: ["a big dog"], 3: ["a bus", "a car"]}
+    scores = score_each_caption(
+        {3: "a car", 2: "two cats", 1: "nothing"}, references
+    )
+    assert list(scores) == [1, 2, 3]
+    # Of 1 to 4 words, the pairs of words are the longest that there are.
+    assert scores[1] == 0
+    assert scores[2] == pytest.approx(10 * 2 / 4)
+    # "a" is in 2 of 3 photos, "bus" and "car" in 1: with "a car" as the one
+    # reference 2 / 4, with "a bus" the cosine of single words, 1 / 4 of it.
+    common, telling = math.log(3 / 2) ** 2, math.log(3) ** 2
+    cosine = common / (common + telling)
+    assert scores[3] == pytest.approx(10 * (2 / 4 + cosine / 4) / 2)
+
+
+def test_mean_of_all_captions_is_the_score_of_the_photos():
+    scores = score_each_caption(PREDICTIONS, REFERENCES)
+    assert np.mean(list(scores.values())) == pytest.approx(
+        score_captions(PREDICTIONS, REFERENCES)["cider_d"], rel=1e-12
+    )
+    with pytest.raises(InputError, match="no prediction for photo 2"):
+        score_each_caption({1: "a"}, {1: ["a"], 2: ["b"]})
 
 
 def test_perfect_captions_have_full_marks():

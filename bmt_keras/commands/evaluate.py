@@ -10,11 +10,11 @@ from bmt_keras.commands import inputs
 from bmt_keras.commands.pictures import draw_photos
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
-from bmt_keras.data.coco import Photo, read_coco_captions
+from bmt_keras.data.coco import Photo, read_coco_captions, read_texts
 from bmt_keras.errors import InputError
 
 if TYPE_CHECKING:
-    from bmt_keras.captioner import Captioner
+    from bmt_keras.captioner import Caption, Captioner
 
 _PICTURES = 12  # in the grid
 
@@ -28,25 +28,53 @@ def evaluate(
         Path | None,
         typer.Option(help="Facts of generated pictures, for `truth`."),
     ] = None,
+    train_captions: Annotated[
+        Path | None,
+        typer.Option(help="The training captions, for the share of `novel`."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Also write a page, report.html, into this folder."),
+    ] = None,
+    java_scores: Annotated[
+        bool,
+        typer.Option(
+            "--java-scores",
+            help="METEOR and SPICE too, where Java is there; SPICE downloads "
+            "its models at its first use.",
+        ),
+    ] = False,
     limit: inputs.Limit = None,
     skip_bad: inputs.SkipBad = False,
 ) -> None:
     """Caption photos and score the captions."""
     photos = read_coco_captions(captions, images, limit=limit)
     is_true = None if facts is None else _truth_rule(facts, photos)
+    known = None if train_captions is None else read_texts(train_captions)
     load_tensorflow()
     from bmt_keras.captioner import Captioner
 
-    texts = _caption_photos(Captioner.load(captioner), photos, skip_bad)
-    write_evaluation(out, photos, texts, is_true=is_true)
+    written = _caption_photos(Captioner.load(captioner), photos, skip_bad)
+    write_evaluation(
+        out,
+        photos,
+        written,
+        is_true=is_true,
+        training_captions=known,
+        java_scores=java_scores,
+        report=report,
+    )
 
 
 def write_evaluation(
     out: Path,
     photos: Sequence[Photo],
-    captions: Mapping[int, str],
+    captions: "Mapping[int, Caption]",
     *,
     is_true: Callable[[int, str], bool] | None = None,
+    training_captions: Sequence[str] | None = None,
+    java_scores: bool = False,
+    report: Path | None = None,
 ) -> None:
     """Writes predictions, scores and a grid of pictures; prints the scores.
 
@@ -56,33 +84,73 @@ def write_evaluation(
         captions: Written captions by image id; photos without one are left
             out.
         is_true: Rule of a caption's truth, where there is one.
+        training_captions: What the captioner was trained on, if known.
+        java_scores: Whether METEOR and SPICE are computed, where Java is.
+        report: Folder of `report.html`; None for no page.
     """
     from bmt_keras import evaluation
 
     good = [photo for photo in photos if photo.image_id in captions]
-    metrics = evaluation.evaluate_captions(
-        captions,
-        {photo.image_id: photo.captions for photo in good},
-        is_true=is_true,
-    )
-    metrics["num_photos"] = len(good)
-    evaluation.write_coco_results(out / "predictions.json", captions)
+    texts = {id_: caption.text for id_, caption in captions.items()}
+    references = {photo.image_id: photo.captions for photo in good}
+    metrics = {
+        **evaluation.evaluate_captions(texts, references, is_true=is_true),
+        **evaluation.measure_wording(list(texts.values()), training_captions),
+        "num_photos": len(good),
+    }
+    if java_scores:
+        metrics |= evaluation.score_with_java(texts, references)
+    evaluation.write_coco_results(out / "predictions.json", texts)
     evaluation.write_metrics(out / "metrics.json", metrics)
     shown = good[:_PICTURES]
     draw_photos(
         out / "grid.png",
         [photo.path for photo in shown],
-        [captions[photo.image_id] for photo in shown],
+        [texts[photo.image_id] for photo in shown],
     )
+    if report is not None:
+        each = evaluation.score_each_caption(texts, references)
+        _write_report(report, good, captions, metrics, each)
     _print_metrics(metrics)
+
+
+def _write_report(
+    folder: Path,
+    photos: Sequence[Photo],
+    captions: "Mapping[int, Caption]",
+    metrics: Mapping[str, float],
+    each: Mapping[int, float],
+) -> None:
+    from bmt_keras.report import CaptionedPhoto, ReportData, write_report
+
+    rows = []
+    for photo in photos:
+        caption = captions[photo.image_id]
+        rows.append(
+            CaptionedPhoto(
+                image_id=photo.image_id,
+                path=photo.path,
+                caption=caption.text,
+                tokens=caption.tokens,
+                token_scores=caption.token_scores,
+                score=caption.score,
+                references=photo.captions,
+                cider_d=each[photo.image_id],
+            )
+        )
+    page = write_report(
+        folder,
+        ReportData("Captions of photos", rows, scores={"captioner": metrics}),
+    )
+    typer.echo(f"{page}: the report")
 
 
 def _caption_photos(
     captioner: "Captioner", photos: Sequence[Photo], skip_bad: bool
-) -> dict[int, str]:
+) -> "dict[int, Caption]":
     from bmt_keras.data.photo_reader import decode_photos, report_unreadable
 
-    texts: dict[int, str] = {}
+    captions: dict[int, Caption] = {}
     bad: list[str] = []
     settings = captioner.settings
     with show_progress("Captioning photos") as on_progress:
@@ -92,15 +160,15 @@ def _caption_photos(
             good = [i for i, error in enumerate(errors) if not error]
             written = captioner.caption(pixels[i] for i in good)
             for i, caption in zip(good, written, strict=True):
-                texts[batch[i].image_id] = caption.text
+                captions[batch[i].image_id] = caption
             bad += [
                 f"{photo.path} ({error})"
                 for photo, error in zip(batch, errors, strict=True)
                 if error
             ]
-            on_progress("all", len(texts) + len(bad), len(photos))
+            on_progress("all", len(captions) + len(bad), len(photos))
     report_unreadable(bad, len(photos), skip_bad=skip_bad)
-    return texts
+    return captions
 
 
 def _truth_rule(

@@ -1,7 +1,8 @@
 """`bmt serve`: the exported model over gRPC."""
 
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
 
 _GRACE_SECONDS = 5.0
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def serve(
@@ -33,15 +35,33 @@ def serve(
     from bmt_keras.serving.server import EmbeddedServer
 
     server = EmbeddedServer(models, name, host=host, port=port)
-    # A terminated server ends as an interrupted one does.
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server.start()
     try:
-        server.start()
-        typer.echo(
-            f"Serving {name} version {server.version} at {host}:{server.port}"
-        )
-        with suppress(KeyboardInterrupt):
-            server.wait()
+        with _listen_to_signals() as received:
+            typer.echo(
+                f"Serving {name} version {server.version} at "
+                f"{host}:{server.port}"
+            )
+            while not received:
+                server.wait(_SECONDS_BETWEEN_LOOKS)
     finally:
         server.stop(_GRACE_SECONDS)
-        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _listen_to_signals() -> Iterator[list[int]]:
+    """Gives the list in which signals to stop turn up.
+
+    A handler that raises, as Python's own for Ctrl-C does, can be lost: what
+    it raises within a finalizer or a callback is only reported.
+    """
+    received: list[int] = []
+    earlier = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

@@ -97,6 +97,10 @@ def train(
         data.val_features.array[[rows[photo.image_id] for photo in good]]
     )
     ids = [photo.image_id for photo in good]
-    texts = [caption.text for caption in written]
-    write_evaluation(out, good, dict(zip(ids, texts, strict=True)))
+    write_evaluation(
+        out,
+        good,
+        dict(zip(ids, written, strict=True)),
+        training_captions=[text for photo in photos for text in photo.captions],
+    )
     typer.echo(f"{out / 'captioner'}: the captioner")

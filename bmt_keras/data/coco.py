@@ -71,6 +71,25 @@ def read_coco_captions(
     return photos[:limit]
 
 
+def read_texts(captions_file: str | Path) -> list[str]:
+    """Reads the texts of a captions file, whatever their photos.
+
+    Args:
+        captions_file: As for `read_coco_captions`.
+
+    Returns:
+        The captions.
+
+    Raises:
+        InputError: As for `read_coco_captions`.
+    """
+    path = Path(captions_file)
+    content = _load_json(path)
+    names = _read_images(path, content["images"])
+    captions = _read_annotations(path, content["annotations"], names)
+    return [text for texts in captions.values() for text in texts]
+
+
 def split_photos(
     photos: Sequence[Photo], val_share: float, *, seed: int
 ) -> tuple[list[Photo], list[Photo]]:

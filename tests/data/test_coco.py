@@ -2,7 +2,12 @@ import json
 
 import pytest
 
-from bmt_keras.data.coco import Photo, read_coco_captions, split_photos
+from bmt_keras.data.coco import (
+    Photo,
+    read_coco_captions,
+    read_texts,
+    split_photos,
+)
 from bmt_keras.errors import InputError
 
 
@@ -205,3 +210,16 @@ def test_split_depends_on_its_seed_alone(photos):
 def test_split_that_leaves_a_side_empty_is_refused(photos, share):
     with pytest.raises(InputError, match=r"`val_share` must .* of 20 photos"):
         split_photos(photos, share, seed=0)
+
+
+def test_texts_are_read_without_photos(tmp_path):
+    path = tmp_path / "captions.json"
+    content = {
+        "images": [{"id": 7, "file_name": "gone.jpg"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "caption": " a dog "},
+            {"id": 2, "image_id": 7, "caption": "two dogs"},
+        ],
+    }
+    path.write_text(json.dumps(content))
+    assert read_texts(path) == ["a dog", "two dogs"]

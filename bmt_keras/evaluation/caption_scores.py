@@ -13,23 +13,18 @@ A captioner that ignores its photo may still score well. Two numbers tell:
 that looks has a shuffled score far below its own.
 """
 
-import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
-from bmt_keras.atomic import write_atomically
-from bmt_keras.caption_text import split_caption
+from bmt_keras.caption_text import normalize_caption
 from bmt_keras.errors import InputError
 
-_Sentences = dict[int, list[str]]
+Sentences = dict[int, list[str]]
 _IDS_SHOWN = 5
-_DIGITS = 6
 
 
 def evaluate_captions(
@@ -57,9 +52,7 @@ def evaluate_captions(
     """
     scores = score_captions(predictions, references)
     shuffled = shuffle_predictions(predictions, seed)
-    scores["cider_d_shuffled"] = _score_cider_d(
-        _join_references(references), _join_predictions(shuffled)
-    )
+    scores["cider_d_shuffled"] = _mean(score_each_caption(shuffled, references))
     if is_true is not None:
         scores["truth"] = share_true(predictions, is_true)
         scores["truth_shuffled"] = share_true(shuffled, is_true)
@@ -95,9 +88,7 @@ def score_captions(
         works on n-gram counts, as in its authors' code, where the paper's
         formula has frequencies.
     """
-    _check_ids(predictions, references)
-    expected = _join_references(references)
-    received = _join_predictions(predictions)
+    expected, received = split_sentences(predictions, references)
     # verbose=0: it prints to the standard output otherwise.
     bleu, _ = Bleu(4).compute_score(expected, received, verbose=0)
     rouge_l, _ = Rouge().compute_score(expected, received)
@@ -105,9 +96,40 @@ def score_captions(
     return {
         **{f"bleu_{n}": float(score) for n, score in enumerate(bleu, start=1)},
         "rouge_l": float(rouge_l),
-        "cider_d": _score_cider_d(expected, received),
+        "cider_d": _mean(_cider_d_of_photos(expected, received)),
         "distinct": len(set(captions)) / len(captions),
     }
+
+
+def score_each_caption(
+    predictions: Mapping[int, str], references: Mapping[int, Sequence[str]]
+) -> dict[int, float]:
+    """Scores every caption by CIDEr-D.
+
+    For n-grams of n = 1..4 words, g_n counts them, each times log(photos /
+    photos with the n-gram in a reference). A caption c and its references r
+    have, with lengths l (counted in word pairs),
+
+        10 / 4 sum_n mean_r exp(-(l_c - l_r)^2 / (2 6^2))
+            min(g_n(c), g_n(r)) . g_n(r) / (|g_n(c)| |g_n(r)|)
+
+    and the score of all photos is the mean over the photos.
+
+    Args:
+        predictions: One caption a photo, by photo id.
+        references: At least one caption by people a photo, for the same ids.
+
+    Returns:
+        CIDEr-D in [0, 10] by photo id, sorted by id.
+
+    Raises:
+        InputError: As `score_captions`.
+        TypeError: As `score_captions`.
+
+    Reference:
+        Vedantam et al. 2015, https://arxiv.org/abs/1411.5726, section 5.
+    """
+    return _cider_d_of_photos(*split_sentences(predictions, references))
 
 
 def shuffle_predictions(
@@ -152,62 +174,49 @@ def share_true(
     return sum(verdicts) / len(verdicts)
 
 
-def write_coco_results(
-    path: str | Path, predictions: Mapping[int, str]
-) -> None:
-    """Writes captions in COCO's results format, whole or not at all.
+def split_sentences(
+    predictions: Mapping[int, str], references: Mapping[int, Sequence[str]]
+) -> tuple[Sentences, Sentences]:
+    """Checks and splits captions as pycocoevalcap's scorers take them.
 
     Args:
-        path: The JSON file: a list of `{"image_id": ..., "caption": ...}`,
-            sorted by id.
         predictions: One caption a photo, by photo id.
-    """
-    results = [
-        {"image_id": int(image_id), "caption": predictions[image_id]}
-        for image_id in sorted(predictions)
-    ]
-    with write_atomically(path) as file:
-        json.dump(results, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+        references: At least one caption by people a photo, for the same ids.
 
-
-def write_metrics(path: str | Path, metrics: Mapping[str, float]) -> None:
-    """Writes numbers as JSON, sorted by name, whole or not at all.
-
-    Args:
-        path: The JSON file.
-        metrics: Finite numbers by name. They are rounded to 6 digits.
+    Returns:
+        The references and the predictions (one a photo), words joined by
+        blanks, both by photo id in the same order.
 
     Raises:
-        ValueError: If a number is infinite or not a number.
+        InputError: As `score_captions`.
+        TypeError: As `score_captions`.
     """
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            raise ValueError(
-                f"Metrics must be finite numbers. Received: {name}={value}"
-            )
-    rounded = {
-        name: value if isinstance(value, int) else round(float(value), _DIGITS)
-        for name, value in metrics.items()
-    }
-    with write_atomically(path) as file:
-        json.dump(rounded, file, indent=2, sort_keys=True)
-        file.write("\n")
+    _check_ids(predictions, references)
+    return _join_references(references), _join_predictions(predictions)
 
 
-def _score_cider_d(references: _Sentences, predictions: _Sentences) -> float:
-    cider_d, _ = Cider().compute_score(references, predictions)
-    return float(cider_d)
-
-
-def _join_predictions(predictions: Mapping[int, str]) -> _Sentences:
+def _cider_d_of_photos(
+    references: Sentences, predictions: Sentences
+) -> dict[int, float]:
+    _, scores = Cider().compute_score(references, predictions)
     return {
-        image_id: [" ".join(split_caption(predictions[image_id]))]
+        image_id: float(score)
+        for image_id, score in zip(references, scores, strict=True)
+    }
+
+
+def _mean(scores: Mapping[int, float]) -> float:
+    return float(np.mean(list(scores.values())))
+
+
+def _join_predictions(predictions: Mapping[int, str]) -> Sentences:
+    return {
+        image_id: [normalize_caption(predictions[image_id])]
         for image_id in sorted(predictions)
     }
 
 
-def _join_references(references: Mapping[int, Sequence[str]]) -> _Sentences:
+def _join_references(references: Mapping[int, Sequence[str]]) -> Sentences:
     sentences = {}
     for image_id in sorted(references):
         texts = references[image_id]
@@ -216,8 +225,7 @@ def _join_references(references: Mapping[int, Sequence[str]]) -> _Sentences:
                 "The references of a photo must be a sequence of captions. "
                 f"Received {texts!r} for photo {image_id}."
             )
-        split = [split_caption(text) for text in texts]
-        sentences[image_id] = [" ".join(words) for words in split if words]
+        sentences[image_id] = list(filter(None, map(normalize_caption, texts)))
     if empty := [key for key, texts in sentences.items() if not texts]:
         raise InputError(
             "Every photo needs a reference with at least one word. Received "

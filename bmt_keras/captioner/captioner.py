@@ -1,0 +1,250 @@
+"""The captioner: what users call."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from bmt_keras.caption_graph import CaptionGraph
+from bmt_keras.captioner.folder import load_parts, save_parts
+from bmt_keras.captioner.lengths import Length, check_lengths
+from bmt_keras.captioner.photos import Image, read_batches
+from bmt_keras.captioner.results import Caption, Score, to_captions, to_scores
+from bmt_keras.captioner.texts import (
+    encode_captions,
+    encode_keywords,
+    encode_templates,
+    pair_with_texts,
+)
+from bmt_keras.captioner.traces import CaptionTraces
+from bmt_keras.data.tokenizer import CaptionTokenizer
+from bmt_keras.decoding import GAP, DecodingOptions
+from bmt_keras.errors import InputError
+from bmt_keras.models import BimodalMaskedLM
+from bmt_keras.settings import Settings
+
+_GAP_CANDIDATES = 8  # widths of gaps tried for a template
+
+
+class Captioner:
+    """Writes, completes and judges captions of photos.
+
+    A photo is a path, encoded bytes, or RGB, uint8, (height, width, 3).
+
+    Args:
+        model: The masked language model.
+        tokenizer: Its tokenizer.
+        settings: Its settings; image size and decoding are read.
+        image_encoder: The frozen model of the embeddings that `model` takes;
+            None if `model` encodes pixels by itself.
+        length_counts: How many training captions had 0, 1, 2 … tokens; used
+            where the model has no length head.
+
+    Example:
+        >>> captioner = Captioner.load("runs/sample/captioner")
+        >>> captioner.caption(["photo.jpg"])[0].text
+        >>> captioner.fill_mask("photo.jpg", "a [MASK] square …")[0].text
+        >>> captioner.rank("photo.jpg", ["a red square", "a dog"])[0].text
+    """
+
+    def __init__(
+        self,
+        model: BimodalMaskedLM,
+        tokenizer: CaptionTokenizer,
+        *,
+        settings: Settings,
+        image_encoder: keras.Model | None = None,
+        length_counts: Sequence[int] | None = None,
+    ) -> None:
+        self.graph = CaptionGraph(
+            model,
+            tokenizer,
+            settings=settings,
+            image_encoder=image_encoder,
+            length_counts=length_counts,
+        )
+        self.model = model
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.image_encoder = self.graph.image_encoder
+        self._traces = CaptionTraces(self.graph)
+
+    def caption(
+        self,
+        images: Iterable[Image],
+        *,
+        passes: int | None = None,
+        length: Length = None,
+        num_captions: int = 1,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        keywords: Sequence[str] | None = None,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> list[Caption]:
+        """Writes captions of photos.
+
+        Args:
+            images: Photos.
+            passes: Parallel passes; None for the settings'.
+            length: Tokens of a caption, or the fewest and most; None lets the
+                model choose.
+            num_captions: Captions of each photo, different where possible.
+            temperature: 0 writes the likeliest words, more draws them.
+            top_p: Words are drawn from the likeliest ones that together have
+                this probability.
+            keywords: Words or phrases that stand in every caption.
+            seed: Of the draws, which depend on `batch_size`, too.
+            batch_size: Photos at once.
+
+        Returns:
+            The captions in the photos' order, those of a photo next to each
+            other, its best first.
+
+        Raises:
+            InputError: A photo cannot be read, or an option is out of range.
+        """
+        options = self._options(
+            passes=passes,
+            num_captions=num_captions,
+            temperature=float(temperature),
+            top_p=float(top_p),
+        )
+        words = self.graph.max_words
+        shortest, longest = check_lengths(length, options, max_words=words)
+        tokens = None
+        if keywords:
+            tokens = encode_keywords(
+                keywords, self.tokenizer, max_words=longest
+            )
+        captions: list[Caption] = []
+        for start, pixels in read_batches(images, self.graph, batch_size):
+            written = self._traces.write(
+                pixels,
+                dataclasses.replace(options, seed=(seed, start)),
+                length_bounds=(shortest, longest),
+                keywords=tokens,
+            )
+            captions += to_captions(written, self.tokenizer)
+        return captions
+
+    def caption_features(
+        self, features: np.ndarray, *, batch_size: int = 32
+    ) -> list[Caption]:
+        """Writes captions from what the model takes of photos.
+
+        Args:
+            features: (photos, ...) uint8 pixels of the model's size if the
+                model encodes them, else image embeddings.
+            batch_size: Photos at once.
+        """
+        inside = self.model.image_encoder is not None
+        dtype = np.uint8 if inside else np.float32
+        options, bounds = self._options(), (1, self.graph.max_words)
+        captions: list[Caption] = []
+        for start in range(0, len(features), batch_size):
+            rows = np.asarray(features[start : start + batch_size], dtype)
+            written = self._traces.write(rows, options, length_bounds=bounds)
+            captions += to_captions(written, self.tokenizer)
+        return captions
+
+    def fill_mask(
+        self,
+        images: Image | Iterable[Image],
+        texts: str | Sequence[str],
+        *,
+        passes: int | None = None,
+        batch_size: int = 32,
+    ) -> list[Caption]:
+        """Completes captions; the given tokens stay as they are.
+
+        Args:
+            images: A photo for each text, or one for all.
+            texts: Captions with `[MASK]` for a missing token and "…" or "..."
+                for one or more; one for each photo, or one for all.
+            passes: Parallel passes; None for the settings'.
+            batch_size: Texts at once.
+
+        Raises:
+            InputError: A text is empty, has nothing to fill, is too long or
+                has unknown words; or the counts differ.
+        """
+        photos, texts = pair_with_texts(images, texts)
+        templates = encode_templates(
+            texts, self.tokenizer, max_words=self.graph.max_words
+        )
+        candidates = _GAP_CANDIDATES if (templates == GAP).any() else 1
+        options = self._options(passes=passes, length_candidates=candidates)
+        captions: list[Caption] = []
+        for start, pixels in read_batches(photos, self.graph, batch_size):
+            rows = templates[start : start + batch_size]
+            written = self._traces.fill(pixels, options, rows)
+            captions += to_captions(written, self.tokenizer)
+        return captions
+
+    def score(
+        self,
+        images: Image | Iterable[Image],
+        texts: str | Sequence[str],
+        *,
+        batch_size: int = 16,
+    ) -> list[Score]:
+        """Tells how likely the model finds captions of photos.
+
+        Each token is masked in turn: pseudo-log-likelihood.
+
+        Args:
+            images: A photo for each text, or one for all.
+            texts: Captions; one for each photo, or one for all.
+            batch_size: Texts at once; each takes a row a token.
+
+        Raises:
+            InputError: A text is empty or too long, or the counts differ.
+        """
+        photos, texts = pair_with_texts(images, texts)
+        token_ids = encode_captions(
+            texts, self.tokenizer, max_words=self.graph.max_words
+        )
+        scores: list[Score] = []
+        for start, pixels in read_batches(photos, self.graph, batch_size):
+            rows = slice(start, start + batch_size)
+            values = self._traces.score(pixels, token_ids[rows])
+            scores += to_scores(
+                texts[rows], token_ids[rows], values, self.tokenizer
+            )
+        return scores
+
+    def rank(self, image: Image, texts: Sequence[str]) -> list[Score]:
+        """Scores captions of one photo: the best mean score first."""
+        scores = self.score(image, texts)
+        return sorted(scores, key=lambda score: score.mean, reverse=True)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the captioner's folder; an earlier one there is replaced.
+
+        Raises:
+            InputError: The folder holds something else.
+        """
+        save_parts(self.graph, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Captioner":
+        """Reads a folder that `save` wrote; the model can be trained on.
+
+        Raises:
+            InputError: The folder is missing or holds no captioner.
+        """
+        return cls(**load_parts(Path(folder)))
+
+    def _options(
+        self, *, passes: int | None = None, **changes: Any
+    ) -> DecodingOptions:
+        if passes is not None:
+            changes["passes"] = passes
+        try:
+            return dataclasses.replace(self.graph.default_options(), **changes)
+        except ValueError as err:
+            raise InputError(str(err)) from err

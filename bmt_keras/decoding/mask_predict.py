@@ -1,0 +1,150 @@
+"""Captions written by a masked language model in a few parallel passes.
+
+Some candidates are written side by side for each photo, of several lengths or
+by several draws, and the best of them are kept.
+"""
+
+from typing import Any
+
+from keras import ops
+
+from bmt_keras.decoding.canvas import (
+    Canvas,
+    blank_canvas,
+    pad_width,
+    words_of,
+)
+from bmt_keras.decoding.filling import fill_canvas
+from bmt_keras.decoding.keywords import place_keywords
+from bmt_keras.decoding.lengths import candidate_lengths, restrict_lengths
+from bmt_keras.decoding.options import DecodingOptions
+from bmt_keras.decoding.predictor import TokenPredictor
+from bmt_keras.decoding.ranking import best_rows, mean_over, take_rows
+from bmt_keras.decoding.scoring import rescore_words
+from bmt_keras.decoding.templates import expand_templates
+
+
+def mask_predict(
+    predictor: TokenPredictor,
+    length_log_probs: Any,
+    *,
+    options: DecodingOptions,
+    length: Any = None,
+    length_bounds: Any = None,
+    keywords: Any = None,
+) -> dict[str, Any]:
+    """Writes captions.
+
+    Args:
+        predictor: The model; it sees `options.rows` neighbouring rows for each
+            photo.
+        length_log_probs: float, (batch, max_caption_length + 1): of each number
+            of words its log-probability; 0 words are never written.
+        options: How to decode.
+        length: int32, (batch,), the asked numbers of words, 0 where free.
+        length_bounds: int32, (2,) or (batch, 2), the fewest and most words.
+        keywords: int32, (batch, keywords, tokens), padding after the tokens:
+            each stands in the caption.
+
+    Returns:
+        Dictionary, of each photo its `options.num_captions` captions as
+        neighbouring rows, the best first:
+        `token_ids`: int32, (rows, max_caption_length + 2), `[CLS]` … `[SEP]`
+        and padding;
+        `token_scores`: float32, (rows, max_caption_length + 2), log-probability
+        of each word when it was written, 0 elsewhere;
+        `score`: float32, (rows,), their mean over the words;
+        with `options.rescore` also `final_token_scores`: float32, (rows,
+        max_caption_length + 2), log-probabilities in the finished caption.
+    """
+    rows = options.rows
+    log_probs = restrict_lengths(
+        length_log_probs, length=length, bounds=length_bounds
+    )
+    if keywords is not None:
+        is_token = ops.not_equal(keywords, predictor.special.pad_id)
+        least = ops.sum(ops.cast(is_token, "int32"), axis=(1, 2))
+        most = ops.full_like(least, log_probs.shape[-1])
+        log_probs = restrict_lengths(
+            log_probs, bounds=ops.stack([least, most], axis=-1)
+        )
+    lengths = candidate_lengths(
+        log_probs,
+        distinct=options.length_candidates if options.samples else rows,
+        rows=rows,
+    )
+    canvas = blank_canvas(ops.reshape(lengths, (-1, 1)), predictor.special)
+    if keywords is not None:
+        keywords = ops.repeat(keywords, rows, axis=0)
+        canvas = place_keywords(predictor, canvas, keywords)
+    counted = words_of(canvas.token_ids, predictor.special)
+    written = fill_canvas(predictor, canvas, options)
+    return _keep_best(
+        predictor, written, counted, lengths, length_log_probs, options
+    )
+
+
+def fill_templates(
+    predictor: TokenPredictor,
+    length_log_probs: Any,
+    templates: Any,
+    *,
+    options: DecodingOptions,
+) -> dict[str, Any]:
+    """Writes the masks and gaps of captions given in part.
+
+    Args:
+        predictor: The model, as for `mask_predict`.
+        length_log_probs: float, (batch, max_caption_length + 1).
+        templates: int32, (batch, tokens): tokens, which stay; masks, for one
+            word each; `GAP`, for one or more words; padding at the end.
+        options: How to decode; `options.rows` canvases are tried for each
+            template.
+
+    Returns:
+        The dictionary of `mask_predict`. Tokens that were given have a score
+        of 0 and are no part of `score`.
+    """
+    canvas, lengths = expand_templates(
+        templates,
+        ops.cast(length_log_probs, "float32"),
+        special=predictor.special,
+        candidates=options.rows,
+    )
+    counted = ops.equal(canvas.token_ids, predictor.special.mask_id)
+    written = fill_canvas(predictor, canvas, options)
+    return _keep_best(
+        predictor, written, counted, lengths, length_log_probs, options
+    )
+
+
+def _keep_best(
+    predictor: TokenPredictor,
+    written: Canvas,
+    counted: Any,
+    lengths: Any,
+    length_log_probs: Any,
+    options: DecodingOptions,
+) -> dict[str, Any]:
+    width = length_log_probs.shape[-1] + 1
+    values = {
+        "token_ids": pad_width(written.token_ids, width),
+        "token_scores": pad_width(written.scores, width),
+        "score": mean_over(written.scores, counted),
+    }
+    ranks = values["score"]
+    if options.rescore:
+        final = rescore_words(predictor, written.token_ids)
+        values["final_token_scores"] = pad_width(final, width)
+        ranks = mean_over(final, counted)
+    grouped = {
+        name: ops.reshape(value, (-1, options.rows, *value.shape[1:]))
+        for name, value in values.items()
+    }
+    prior = ops.take_along_axis(length_log_probs, lengths, axis=1)
+    ranks = ops.reshape(ranks, (-1, options.rows))
+    ranks = ranks + options.length_weight * ops.cast(prior, "float32")
+    best = best_rows(
+        grouped["token_ids"], ranks, num_captions=options.num_captions
+    )
+    return {name: take_rows(value, best) for name, value in grouped.items()}

@@ -1,0 +1,98 @@
+"""How captions are decoded."""
+
+from dataclasses import dataclass
+from typing import Any
+
+SCHEDULES = ("linear", "cosine")
+ORDERS = ("confidence", "left_to_right")
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """How a canvas of masks becomes captions.
+
+    `passes`, `temperature`, `top_p` and `seed` may be scalar tensors, so that
+    one trace serves all their values. The rest shapes the graph.
+
+    Attributes:
+        passes: Calls of the model, at least 1; `left_to_right` takes one a
+            word instead.
+        schedule: How many words stay masked from pass to pass: 'linear', or
+            'cosine', which writes few words first (Chang et al. 2022, arXiv
+            2202.04200).
+        order: 'confidence' writes the words in parallel and masks the least
+            certain ones again; 'left_to_right' writes one word a pass while
+            all behind it are masked.
+        temperature: The Python number 0 writes the likeliest words; else
+            words are drawn from probabilities with this temperature.
+        top_p: Words are drawn from the likeliest ones that together have this
+            probability, in (0, 1].
+        seed: Seed of the draws; a pair is taken, too.
+        length_candidates: Captions written side by side for each photo, of its
+            likeliest lengths.
+        num_captions: Captions kept of each photo, different where possible.
+        length_weight: Weight of the log-probability of a caption's length
+            beside the mean log-probability of its words, in choosing.
+        rescore: Choose by the words' log-probabilities in one more pass that
+            sees the finished captions, instead of those they were written
+            with.
+        no_repeated_bigram: Write no two words twice in the same order. Without
+            it, they are only kept from following each other at once.
+
+    Raises:
+        ValueError: An option is out of its range.
+    """
+
+    passes: Any = 10
+    schedule: str = "linear"
+    order: str = "confidence"
+    temperature: Any = 0.0
+    top_p: Any = 1.0
+    seed: Any = 0
+    length_candidates: int = 1
+    num_captions: int = 1
+    length_weight: float = 0.0
+    rescore: bool = False
+    no_repeated_bigram: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks what is known before a graph runs."""
+        for name, allowed in (("schedule", SCHEDULES), ("order", ORDERS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"`{name}` must be one of {allowed}. Received: "
+                    f"{name}={getattr(self, name)!r}."
+                )
+        for name in ("passes", "length_candidates", "num_captions"):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:
+                raise ValueError(
+                    f"`{name}` must be at least 1. Received: {name}={value}."
+                )
+        if isinstance(self.temperature, float | int) and self.temperature < 0:
+            raise ValueError(
+                "`temperature` must not be negative. Received: "
+                f"temperature={self.temperature}."
+            )
+        if isinstance(self.top_p, float | int) and not 0 < self.top_p <= 1:
+            raise ValueError(
+                f"`top_p` must be in (0, 1]. Received: top_p={self.top_p}."
+            )
+
+    @property
+    def samples(self) -> bool:
+        """Whether words are drawn."""
+        return not (
+            isinstance(self.temperature, float | int) and self.temperature == 0
+        )
+
+    @property
+    def rows(self) -> int:
+        """Captions written side by side for each photo.
+
+        Draws may coincide, so twice as many are made as are kept.
+        """
+        wanted = self.num_captions
+        if self.samples and wanted > 1:
+            wanted *= 2
+        return max(self.length_candidates, wanted)

@@ -1,0 +1,123 @@
+"""The model as decoding sees it: logits of the tokens at some places."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+from bmt_keras.decoding.canvas import (
+    NEVER,
+    SpecialTokens,
+    padding_mask_of,
+    places_of,
+)
+
+
+class TokenPredictor:
+    """Asks a callable for what may stand at the places of a canvas.
+
+    Args:
+        predict_logits: Maps `token_ids` and `padding_mask`, both int32, (rows,
+            width), to logits, float, (rows, width, vocabulary_size).
+        special: The special tokens.
+        vocabulary_size: Number of tokens.
+        at_positions: `predict_logits` takes `mask_positions`, too, int32,
+            (rows, positions), and gives the logits there alone, (rows,
+            positions, vocabulary_size): nothing is computed for the others.
+    """
+
+    def __init__(
+        self,
+        predict_logits: Callable[..., Any],
+        special: SpecialTokens,
+        *,
+        vocabulary_size: int,
+        at_positions: bool = False,
+    ) -> None:
+        self.special = special
+        self.vocabulary_size = vocabulary_size
+        self._predict_logits = predict_logits
+        self._at_positions = at_positions
+
+    @property
+    def num_writable(self) -> int:
+        """Number of tokens that may be written."""
+        return self.vocabulary_size - len(set(self.special.banned))
+
+    def ban(self) -> Any:
+        """0 for each token that may be written: float32, (vocabulary_size,)."""
+        banned = ops.convert_to_tensor(sorted(set(self.special.banned)))
+        return ops.scatter_update(
+            ops.zeros((self.vocabulary_size,), "float32"),
+            ops.expand_dims(ops.cast(banned, "int32"), -1),
+            ops.full(ops.shape(banned), NEVER, "float32"),
+        )
+
+    def logits_at(self, token_ids: Any, positions: Any) -> Any:
+        """The logits at some places.
+
+        Args:
+            token_ids: int32, (rows, width).
+            positions: int32, (rows, positions).
+
+        Returns:
+            float32, (rows, positions, vocabulary_size).
+        """
+        mask = padding_mask_of(token_ids, self.special)
+        if self._at_positions:
+            logits = self._predict_logits(
+                token_ids, mask, mask_positions=positions
+            )
+            return ops.cast(logits, "float32")
+        logits = self._predict_logits(token_ids, mask)
+        index = ops.expand_dims(positions, -1)
+        return ops.cast(ops.take_along_axis(logits, index, axis=1), "float32")
+
+    def log_probs_at(self, token_ids: Any, positions: Any, tokens: Any) -> Any:
+        """The log-probabilities of tokens at some places.
+
+        Args:
+            token_ids: int32, (rows, width), what the model sees.
+            positions: int32, (rows, positions).
+            tokens: int32, (rows, positions, tokens), asked about at each.
+
+        Returns:
+            float32, (rows, positions, tokens).
+        """
+        logits = self.logits_at(token_ids, positions)
+        total = ops.logsumexp(logits, axis=-1, keepdims=True)
+        return ops.take_along_axis(logits, tokens, axis=-1) - total
+
+
+def gather_places(chosen: Any) -> Any:
+    """The chosen places of each row, before any others.
+
+    Args:
+        chosen: bool, (rows, width).
+
+    Returns:
+        int32, (rows, positions): as many as the row with most of them has, at
+        least one.
+    """
+    counts = ops.sum(ops.cast(chosen, "int32"), axis=-1)
+    places = places_of(ops.shape(chosen)[1])
+    width = ops.shape(chosen)[1]
+    order = ops.argsort(ops.where(chosen, places, places + width), axis=-1)
+    return ops.cast(order, "int32")[:, : ops.max(counts, initial=1)]
+
+
+def spread_over_places(values: Any, chosen: Any) -> Any:
+    """Brings values of the chosen places back to their places.
+
+    Args:
+        values: (rows, positions, ...), in the order of `gather_places`.
+        chosen: bool, (rows, width).
+
+    Returns:
+        (rows, width, ...); what stands at the other places means nothing.
+    """
+    rank = ops.cumsum(ops.cast(chosen, "int32"), axis=-1) - 1
+    index = ops.maximum(rank, 0)
+    while len(index.shape) < len(values.shape):
+        index = ops.expand_dims(index, -1)
+    return ops.take_along_axis(values, index, axis=1)

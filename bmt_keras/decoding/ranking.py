@@ -1,0 +1,61 @@
+"""Which of the captions written side by side are kept."""
+
+from typing import Any
+
+from keras import ops
+
+from bmt_keras.decoding.canvas import NEVER
+
+
+def mean_over(values: Any, counted: Any) -> Any:
+    """The mean over the counted places, 0 where there are none: (rows,)."""
+    weight = ops.cast(counted, "float32")
+    total = ops.sum(values * weight, axis=-1)
+    return total / ops.maximum(ops.sum(weight, axis=-1), 1.0)
+
+
+def best_rows(token_ids: Any, ranks: Any, *, num_captions: int) -> Any:
+    """The best captions of each photo, copies of better ones last.
+
+    Args:
+        token_ids: int32, (batch, rows, width).
+        ranks: float32, (batch, rows), more is better.
+        num_captions: How many to keep, at most `rows`.
+
+    Returns:
+        int32, (batch, num_captions): rows, the best first.
+    """
+    if num_captions > 1:
+        ranks = ops.where(_is_copy(token_ids, ranks), ranks + NEVER, ranks)
+    _, best = ops.top_k(ranks, num_captions)
+    return ops.cast(best, "int32")
+
+
+def take_rows(values: Any, best: Any) -> Any:
+    """Takes rows of each photo and lays the photos end to end.
+
+    Args:
+        values: (batch, rows) or (batch, rows, width).
+        best: int32, (batch, num_captions).
+
+    Returns:
+        (batch * num_captions,) or (batch * num_captions, width).
+    """
+    if len(values.shape) == 2:
+        return ops.reshape(ops.take_along_axis(values, best, axis=1), (-1,))
+    taken = ops.take_along_axis(values, ops.expand_dims(best, -1), axis=1)
+    return ops.reshape(taken, (-1, values.shape[-1]))
+
+
+def _is_copy(token_ids: Any, ranks: Any) -> Any:
+    """True at captions that a better or an earlier row has: (batch, rows)."""
+    same = ops.all(
+        ops.equal(token_ids[:, :, None, :], token_ids[:, None, :, :]), axis=-1
+    )
+    own, other = ranks[:, :, None], ranks[:, None, :]
+    rows = ops.arange(token_ids.shape[1])
+    earlier = rows[None, None, :] < rows[None, :, None]
+    goes_before = ops.logical_or(
+        other > own, ops.logical_and(ops.equal(other, own), earlier)
+    )
+    return ops.any(ops.logical_and(same, goes_before), axis=-1)

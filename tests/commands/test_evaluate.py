@@ -1,0 +1,52 @@
+import json
+
+import pytest
+
+
+@pytest.fixture
+def evaluated(bmt, tiny_captioner, tiny_sample, tmp_path):
+    """Runs `bmt evaluate` on the sample's validation pictures."""
+    tiny_captioner.save(tmp_path / "captioner")
+    out = tmp_path / "scores"
+
+    def run(*options):
+        result = bmt(
+            *("evaluate", "--captioner", tmp_path / "captioner"),
+            *("--captions", tiny_sample / "captions_val.json"),
+            *("--images", tiny_sample / "images" / "val"),
+            *("--out", out, *options),
+        )
+        assert result.code == 0, result
+        return result, json.loads((out / "metrics.json").read_text())
+
+    return run
+
+
+def test_wording_is_measured(evaluated, tiny_sample):
+    _, metrics = evaluated()
+    assert {"mean_length", "vocabulary_used", "repeated_words"} <= set(metrics)
+    assert "novel" not in metrics
+    known = tiny_sample / "captions_train.json"
+    _, metrics = evaluated("--train-captions", known)
+    assert 0 <= metrics["novel"] <= 1
+
+
+def test_report_shows_the_photos_and_their_captions(
+    evaluated, tiny_captioner, sample_photos, tmp_path
+):
+    folder = tmp_path / "report"
+    result, metrics = evaluated("--report", folder)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"{folder / 'report.html'}: the report" in result.out
+    assert f"Scores on {len(sample_photos[1])} photos" in page
+    assert all(name in page for name in metrics)
+    assert "data:image/jpeg;base64," in page
+
+
+def test_java_scores_are_left_out_where_java_is_missing(
+    evaluated, monkeypatch, tmp_path, caplog
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    _, metrics = evaluated("--java-scores")
+    assert not {"meteor", "spice"} & set(metrics)
+    assert "METEOR and SPICE are left out" in caplog.text
