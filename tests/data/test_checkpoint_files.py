@@ -148,7 +148,7 @@ def test_index_at_odds_with_its_files_is_told(tmp_path):
     "file_name",
     [
         "../x.safetensors",
-        "/tmp/x.safetensors",
+        "/elsewhere/x.safetensors",
         "sub/x.safetensors",
         "..\\x.safetensors",
         "pytorch_model.bin",

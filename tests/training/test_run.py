@@ -14,7 +14,7 @@ import pytest
 from bmt_keras import training
 from bmt_keras.captioner import Captioner
 from bmt_keras.errors import InputError
-from bmt_keras.models import build_image_encoder
+from bmt_keras.models import BimodalMaskedLM, build_image_encoder
 from bmt_keras.training.callbacks import drop_epochs
 from bmt_keras.training.checkpoints import load_last
 
@@ -163,6 +163,21 @@ def test_epochs_have_as_many_steps_as_asked_whatever_the_captions(
         "step-00000004",
         "step-00000006",
     ]
+
+
+def test_captions_of_all_lengths_share_one_trace(
+    sample_photos, tiny_settings, tmp_path, monkeypatch
+):
+    traced = []
+    step = BimodalMaskedLM.train_step
+    monkeypatch.setattr(
+        BimodalMaskedLM,
+        "train_step",
+        lambda model, data: traced.append(data) or step(model, data),
+    )
+    settings = dataclasses.replace(tiny_settings, bucket_width=0, batch_size=2)
+    run(sample_photos, settings, tmp_path)
+    assert [data["token_ids"].shape for data in traced] == [(None, None)]
 
 
 def test_epochs_that_are_run_again_leave_the_history(tmp_path):
