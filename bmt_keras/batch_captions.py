@@ -7,7 +7,7 @@ It is turned into the asked format and renamed when all photos are done.
 import csv
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,6 +61,7 @@ def caption_to_file(
     *,
     batch_size: int = 16,
     on_progress: Callable[[int, int], None] | None = None,
+    controls: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Writes the captions of photos into a file, reading photos ahead.
 
@@ -71,11 +72,13 @@ def caption_to_file(
         captioner: Writes the captions.
         photos: The photo files.
         out: `.jsonl` (an object a line: `file`, `caption`, `score`, `tokens`,
-            `token_scores`, `error`), `.csv` (`file`, `caption`, `score`,
-            `error`) or `.json` (COCO's results: `image_id`, the number that
-            the file's name is, and `caption`).
+            `token_scores`, `confidences`, `error`), `.csv` (`file`,
+            `caption`, `score`, `error`) or `.json` (COCO's results:
+            `image_id`, the number that the file's name is, and `caption`).
         batch_size: Photos at once.
         on_progress: Called with photos done and photos in all.
+        controls: More arguments of `Captioner.caption`, for one caption a
+            photo.
 
     Returns:
         The photos that cannot be read, each with its error.
@@ -94,7 +97,9 @@ def caption_to_file(
         _LOGGER.info("Going on after %d photos.", done)
     out.parent.mkdir(parents=True, exist_ok=True)
     with journal.open("a", encoding="utf-8") as file:
-        for batch in _caption_batches(captioner, left, batch_size):
+        for batch in _caption_batches(
+            captioner, left, batch_size, controls or {}
+        ):
             for row in batch:
                 rows[row["file"]] = row
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -148,7 +153,10 @@ def _read_journal(journal: Path) -> dict[str, dict[str, Any]]:
 
 
 def _caption_batches(
-    captioner: Captioner, paths: Sequence[Path], batch_size: int
+    captioner: Captioner,
+    paths: Sequence[Path],
+    batch_size: int,
+    controls: Mapping[str, Any],
 ) -> Iterator[list[dict[str, Any]]]:
     photos = [Photo(i, path, ()) for i, path in enumerate(paths)]
     settings = captioner.settings
@@ -159,7 +167,9 @@ def _caption_batches(
         batch_size=batch_size,
     ):
         good = [i for i, error in enumerate(errors) if not error]
-        captions = iter(captioner.caption([pixels[i] for i in good]))
+        captions = iter(
+            captioner.caption([pixels[i] for i in good], **controls)
+        )
         yield [
             _to_row(photo.path, None if error else next(captions), error)
             for photo, error in zip(batch, errors, strict=True)
@@ -173,6 +183,7 @@ def _to_row(path: Path, caption: Caption | None, error: str) -> dict[str, Any]:
         "score": caption.score if caption else None,
         "tokens": caption.tokens if caption else (),
         "token_scores": caption.token_scores if caption else (),
+        "confidences": caption.confidences if caption else (),
         "error": error,
     }
 

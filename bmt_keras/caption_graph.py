@@ -18,7 +18,9 @@ from bmt_keras.decoding import (
     DecodingOptions,
     SpecialTokens,
     TokenPredictor,
+    draw_captions,
     fill_templates,
+    likeliest_tokens,
     mask_predict,
     score_tokens,
 )
@@ -113,6 +115,8 @@ class CaptionGraph:
         """The decoding that the settings ask for."""
         return DecodingOptions(
             passes=self.settings.passes,
+            order=self.settings.order,
+            length_weight=self.settings.length_weight,
             length_candidates=min(
                 self.settings.length_candidates, self.max_words
             ),
@@ -150,6 +154,24 @@ class CaptionGraph:
             keywords=keywords,
         )
         return self._with_text(written)
+
+    def draw_captions(
+        self, image_embedding: tf.Tensor, *, options: DecodingOptions
+    ) -> tf.Tensor:
+        """Draws captions to learn from, in the graph.
+
+        Args:
+            image_embedding: float32, (batch, *embedding_shape).
+            options: How to decode.
+
+        Returns:
+            int32, (batch * options.num_captions, width).
+        """
+        return draw_captions(
+            self._predictor(image_embedding, options.num_captions),
+            self._length_log_probs(image_embedding),
+            options=options,
+        )
 
     def fill_templates(
         self,
@@ -194,6 +216,26 @@ class CaptionGraph:
         turns = tf.shape(token_ids)[1] - 2
         return score_tokens(self._predictor(image_embedding, turns), token_ids)
 
+    def guess_tokens(
+        self, image_embedding: tf.Tensor, token_ids: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The likeliest token at each place, in the graph.
+
+        Args:
+            image_embedding: float32, (batch, *embedding_shape).
+            token_ids: int32, (batch, length), with masks.
+
+        Returns:
+            Token ids, int32, and their log-probabilities, float32, both
+            (batch, length). Special tokens are never guessed.
+        """
+        predictor = self._predictor(image_embedding, 1)
+        places = tf.range(tf.shape(token_ids)[1])[None]
+        places = tf.tile(places, (tf.shape(token_ids)[0], 1))
+        logits = predictor.logits_at(token_ids, places)
+        tokens, log_probs = likeliest_tokens(logits, predictor.ban(), 1)
+        return tokens[..., 0], log_probs[..., 0]
+
     def _with_text(self, written: dict[str, Any]) -> dict[str, Any]:
         caption = self.tokenizer.decode_tensor(written["token_ids"])
         return {"caption": caption, **written}
@@ -202,11 +244,18 @@ class CaptionGraph:
         self, image_embedding: tf.Tensor, rows: Any
     ) -> TokenPredictor:
         """The model on neighbouring rows of each photo."""
-        repeated = tf.repeat(image_embedding, rows, axis=0)
+        # What all passes and rows share is computed once a photo.
+        cells = self.model.project_image(image_embedding)
+        if cells is None:
+            image_embedding = tf.repeat(image_embedding, rows, axis=0)
         tokenizer = self.tokenizer
         return TokenPredictor(
             lambda token_ids, padding_mask, **options: self.model.token_logits(
-                token_ids, padding_mask, repeated, **options
+                token_ids,
+                padding_mask,
+                image_embedding,
+                image_cells=cells,
+                **options,
             ),
             SpecialTokens(
                 tokenizer.pad_id,

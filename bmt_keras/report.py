@@ -48,7 +48,15 @@ _EXPLANATIONS = {
     "mean_length": "words a caption",
     "repeating_captions": "share of captions with a word said twice in a row",
     "repeated_words": "share of words that repeat the one before",
-    "masked_accuracy": "share of masked tokens guessed",
+    "masked_accuracy": "share of masked tokens guessed, 15 % masked",
+    "calibration_error": "how far confidence is from the share guessed",
+    "calibration_error_raw": "the same without the fitted temperature",
+    "photo_recall_at_1": "captions whose photo they fit best",
+    "photo_recall_at_5": "captions whose photo is among the best 5",
+    "photo_recall_at_10": "captions whose photo is among the best 10",
+    "text_recall_at_1": "photos whose caption fits them best",
+    "text_recall_at_5": "photos whose caption is among the best 5",
+    "text_recall_at_10": "photos whose caption is among the best 10",
     "num_photos": "photos",
 }
 _SHADING = "The darker a token, the less sure the model was of it."

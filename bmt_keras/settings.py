@@ -9,6 +9,9 @@ from typing import Any
 
 from bmt_keras.errors import InputError
 
+OBJECTIVES = ("tokens", "cider", "distill")
+ORDERS = ("confidence", "left_to_right")
+
 _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
     (
         (
@@ -27,6 +30,8 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
             "length_candidates",
             "checkpoint_epochs",
             "keep_checkpoints",
+            "group_size",
+            "draw_passes",
         ),
         "at least 1",
         lambda value: value >= 1,
@@ -36,9 +41,20 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
         "in [0, 1]",
         lambda value: 0 <= value <= 1,
     ),
-    (("label_smoothing",), "in [0, 1)", lambda value: 0 <= value < 1),
+    (("draws",), "at least 2", lambda value: value >= 2),
+    (("draw_top_p",), "in (0, 1]", lambda value: 0 < value <= 1),
     (
-        ("learning_rate", "adam_epsilon", "clipnorm"),
+        ("label_smoothing", "ema_momentum"),
+        "in [0, 1)",
+        lambda value: 0 <= value < 1,
+    ),
+    (
+        (
+            "learning_rate",
+            "cider_learning_rate",
+            "adam_epsilon",
+            "clipnorm",
+        ),
         "positive",
         lambda value: value > 0,
     ),
@@ -46,6 +62,9 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
         (
             "length_loss_weight",
             "weight_decay",
+            "consensus",
+            "reference_weight",
+            "cider_epochs",
             "captions_per_photo",
             "bucket_width",
             "shuffle_buffer",
@@ -145,6 +164,14 @@ class Settings:
     captions_per_photo: int = _setting(
         0, "Train on the first N captions of each photo; 0 for all."
     )
+    drop_final_period: bool = _setting(
+        False, "Leave out the full stop at a caption's end."
+    )
+    group_size: int = _setting(
+        1,
+        "Captions of a photo that share a batch, and one reading of the photo "
+        "(cross_attention).",
+    )
     batch_size: int = _setting(64, "Captions in a batch.")
     bucket_width: int = _setting(
         4,
@@ -156,10 +183,37 @@ class Settings:
     )
 
     # === Training ===
+    objective: str = _setting(
+        "tokens",
+        "'tokens' fills masks in people's captions; 'cider' learns from the "
+        "captioner's own draws, weighed by CIDEr-D; 'distill' from the best "
+        "draw of each photo.",
+    )
+    draws: int = _setting(
+        5, "Captions drawn of each photo ('cider', 'distill')."
+    )
+    draw_passes: int = _setting(4, "Passes that draw a caption.")
+    draw_top_p: float = _setting(
+        0.9, "Draw words among the likeliest that have this probability."
+    )
+    reference_weight: float = _setting(
+        0.1, "Weight of people's captions beside the drawn ones."
+    )
+    cider_epochs: int = _setting(
+        0, "Epochs with the objective 'cider' after all others."
+    )
+    cider_learning_rate: float = _setting(
+        2e-4, "Adam's peak learning rate in those epochs."
+    )
     mask_rate: float = _setting(
         0.0, "Share of masked tokens; 0 draws it from U(0,1] for each caption."
     )
     label_smoothing: float = _setting(0.0, "Label smoothing of the loss.")
+    consensus: float = _setting(
+        0.0,
+        "Weigh each caption by exp(so much times its CIDEr-D against the "
+        "photo's other captions); 0 weighs all alike.",
+    )
     length_loss_weight: float = _setting(0.1, "Weight of the length's loss.")
     epochs: int = _setting(4, "Epochs.")
     steps_per_epoch: int = _setting(
@@ -173,6 +227,11 @@ class Settings:
     weight_decay: float = _setting(0.0, "Decoupled weight decay.")
     adam_epsilon: float = _setting(1e-7, "Adam's epsilon.")
     clipnorm: float = _setting(1.0, "Largest norm of a variable's gradient.")
+    ema_momentum: float = _setting(
+        0.0,
+        "Keep an average of the weights, each step so much of the old one; it "
+        "is what is validated and saved. 0 for none.",
+    )
     seed: int = _setting(0, "Seed of weights, order and masks.")
 
     # === Checkpoints ===
@@ -189,16 +248,29 @@ class Settings:
     )
 
     # === Decoding ===
+    order: str = _setting(
+        "confidence",
+        "'confidence' writes in parallel passes, 'left_to_right' a word a "
+        "pass.",
+        may_change=True,
+    )
     passes: int = _setting(
         6, "Parallel passes that write a caption.", may_change=True
     )
     length_candidates: int = _setting(
         3, "Candidate lengths side by side.", may_change=True
     )
+    length_weight: float = _setting(
+        0.0,
+        "Weight of a length's log-probability in choosing a candidate.",
+        may_change=True,
+    )
 
     def __post_init__(self) -> None:
         """Checks the fields, each by itself and then those that must agree."""
         _check_choice("fusion", self.fusion, ("cross_attention", "concat"))
+        _check_choice("objective", self.objective, OBJECTIVES)
+        _check_choice("order", self.order, ORDERS)
         _check_choice("schedule", self.schedule, ("constant", "cosine"))
         for names, rule, holds in _RULES:
             for name in names:
@@ -207,6 +279,11 @@ class Settings:
                     raise InputError(
                         f"`{name}` must be {rule}. Received: {name}={value}."
                     )
+        if self.group_size > 1 and self.fusion == "concat":
+            raise InputError(
+                "`group_size` must be 1 for the fusion 'concat', which reads "
+                f"the photo for each caption. Received: {self.group_size}."
+            )
         if self.max_positions < self.max_length:
             raise InputError(
                 "`max_positions` must be at least `max_length`. Received: "

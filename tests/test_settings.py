@@ -184,7 +184,8 @@ def test_override_out_of_range_is_refused():
 def test_unknown_preset_is_told_with_those_there_are():
     with pytest.raises(
         InputError,
-        match=r"one of sample, notebook, coco, small\. Received: huge\.",
+        match=r"one of sample, notebook, coco, small, notebook-small\. "
+        r"Received: huge\.",
     ):
         resolve_settings("huge", {})
 

@@ -17,9 +17,11 @@ from bmt_keras.captioner.texts import (
     encode_captions,
     encode_keywords,
     encode_templates,
+    pad_rows,
     pair_with_texts,
 )
 from bmt_keras.captioner.traces import CaptionTraces
+from bmt_keras.data.coco import drop_final_period
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.decoding import GAP, DecodingOptions
 from bmt_keras.errors import InputError
@@ -42,6 +44,8 @@ class Captioner:
             None if `model` encodes pixels by itself.
         length_counts: How many training captions had 0, 1, 2 … tokens; used
             where the model has no length head.
+        temperature: Scales log-probabilities to confidences, as
+            `evaluation.fit_temperature` found it.
 
     Example:
         >>> captioner = Captioner.load("runs/sample/captioner")
@@ -58,7 +62,9 @@ class Captioner:
         settings: Settings,
         image_encoder: keras.Model | None = None,
         length_counts: Sequence[int] | None = None,
+        temperature: float = 1.0,
     ) -> None:
+        self.temperature = temperature
         self.graph = CaptionGraph(
             model,
             tokenizer,
@@ -128,28 +134,106 @@ class Captioner:
                 length_bounds=(shortest, longest),
                 keywords=tokens,
             )
-            captions += to_captions(written, self.tokenizer)
+            captions += to_captions(written, self.tokenizer, self.temperature)
         return captions
 
+    def features(
+        self, images: Iterable[Image], *, batch_size: int = 32
+    ) -> np.ndarray:
+        """Reads photos into what the model takes of them.
+
+        Args:
+            images: Photos.
+            batch_size: Photos at once.
+
+        Returns:
+            (photos, ...) uint8 pixels of the model's size if the model encodes
+            them, else image embeddings, float16.
+
+        Raises:
+            InputError: A photo cannot be read, or there is none.
+        """
+        batches = []
+        for _, pixels in read_batches(images, self.graph, batch_size):
+            if self.model.image_encoder is None:
+                embedding = self._traces.embed(pixels)
+                batches.append(embedding.astype(np.float16))
+            else:
+                batches.append(pixels)
+        if not batches:
+            raise InputError("Expected photos, found none.")
+        return np.concatenate(batches)
+
     def caption_features(
-        self, features: np.ndarray, *, batch_size: int = 32
+        self,
+        features: np.ndarray,
+        *,
+        passes: int | None = None,
+        batch_size: int = 32,
     ) -> list[Caption]:
         """Writes captions from what the model takes of photos.
 
         Args:
-            features: (photos, ...) uint8 pixels of the model's size if the
-                model encodes them, else image embeddings.
+            features: (photos, ...), of `features`.
+            passes: Parallel passes; None for the settings'.
             batch_size: Photos at once.
         """
-        inside = self.model.image_encoder is not None
-        dtype = np.uint8 if inside else np.float32
-        options, bounds = self._options(), (1, self.graph.max_words)
+        options = self._options(passes=passes)
+        bounds = (1, self.graph.max_words)
         captions: list[Caption] = []
         for start in range(0, len(features), batch_size):
-            rows = np.asarray(features[start : start + batch_size], dtype)
+            rows = self._to_input(features[start : start + batch_size])
             written = self._traces.write(rows, options, length_bounds=bounds)
-            captions += to_captions(written, self.tokenizer)
+            captions += to_captions(written, self.tokenizer, self.temperature)
         return captions
+
+    def guess_tokens(
+        self, features: np.ndarray, token_ids: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The likeliest token at each place of captions with masks.
+
+        Args:
+            features: (captions, ...), of `features`.
+            token_ids: int32, (captions, length), `[CLS]` … `[SEP]`, padded.
+
+        Returns:
+            int32 and float32, (captions, length): tokens, and their
+            log-probabilities.
+        """
+        return self._traces.guess(
+            self._to_input(features), np.asarray(token_ids, np.int32)
+        )
+
+    def score_features(
+        self,
+        features: np.ndarray,
+        texts: Sequence[str],
+        *,
+        batch_size: int = 100,
+    ) -> list[float]:
+        """Scores captions of photos by what the model takes of these.
+
+        Args:
+            features: (captions, ...), of `features`.
+            texts: A caption for each row; longer ones than the model's longest
+                lose their last tokens.
+            batch_size: Captions at once.
+
+        Returns:
+            The mean log-probability a token of each caption.
+        """
+        length = self.settings.max_length
+        rows = self.tokenizer.encode(self._plain(texts), max_length=length)
+        scores: list[float] = []
+        for start in range(0, len(rows), batch_size):
+            batch = slice(start, start + batch_size)
+            token_ids = pad_rows(rows[batch], self.tokenizer.pad_id)
+            values = self._traces.score(
+                self._to_input(features[batch]), token_ids
+            )
+            counts = [max(len(row) - 2, 1) for row in rows[batch]]
+            scores += (values.sum(axis=1) / counts).tolist()
+        return scores
 
     def fill_mask(
         self,
@@ -182,7 +266,7 @@ class Captioner:
         for start, pixels in read_batches(photos, self.graph, batch_size):
             rows = templates[start : start + batch_size]
             written = self._traces.fill(pixels, options, rows)
-            captions += to_captions(written, self.tokenizer)
+            captions += to_captions(written, self.tokenizer, self.temperature)
         return captions
 
     def score(
@@ -206,7 +290,7 @@ class Captioner:
         """
         photos, texts = pair_with_texts(images, texts)
         token_ids = encode_captions(
-            texts, self.tokenizer, max_words=self.graph.max_words
+            self._plain(texts), self.tokenizer, max_words=self.graph.max_words
         )
         scores: list[Score] = []
         for start, pixels in read_batches(photos, self.graph, batch_size):
@@ -228,7 +312,7 @@ class Captioner:
         Raises:
             InputError: The folder holds something else.
         """
-        save_parts(self.graph, Path(folder))
+        save_parts(self.graph, Path(folder), temperature=self.temperature)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Captioner":
@@ -238,6 +322,16 @@ class Captioner:
             InputError: The folder is missing or holds no captioner.
         """
         return cls(**load_parts(Path(folder)))
+
+    def _plain(self, texts: Sequence[str]) -> Sequence[str]:
+        """Captions as training saw them."""
+        if self.settings.drop_final_period:
+            return [drop_final_period(text) for text in texts]
+        return texts
+
+    def _to_input(self, features: np.ndarray) -> np.ndarray:
+        inside = self.model.image_encoder is not None
+        return np.asarray(features, np.uint8 if inside else np.float32)
 
     def _options(
         self, *, passes: int | None = None, **changes: Any

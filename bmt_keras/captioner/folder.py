@@ -14,15 +14,18 @@ from bmt_keras.settings import Settings
 
 _MODEL, _ENCODER = "model.keras", "image_encoder.keras"
 _VOCABULARY, _SETTINGS = "spiece.model", "settings.json"
-_LENGTHS = "lengths.json"
+_LENGTHS, _CALIBRATION = "lengths.json", "calibration.json"
 
 
-def save_parts(graph: CaptionGraph, folder: Path) -> None:
+def save_parts(
+    graph: CaptionGraph, folder: Path, *, temperature: float
+) -> None:
     """Writes a captioner's folder beside its place, then renames it.
 
     Args:
         graph: Holds the parts.
         folder: Where; an earlier captioner there is replaced.
+        temperature: Of the confidences.
 
     Raises:
         InputError: The folder holds something else.
@@ -38,6 +41,8 @@ def save_parts(graph: CaptionGraph, folder: Path) -> None:
             graph.image_encoder.save(partial / _ENCODER)
         graph.tokenizer.save(partial / _VOCABULARY)
         graph.settings.save(partial / _SETTINGS)
+        calibration = json.dumps({"temperature": temperature})
+        (partial / _CALIBRATION).write_text(calibration)
         if graph.length_counts is not None:
             counts = [int(count) for count in graph.length_counts]
             (partial / _LENGTHS).write_text(json.dumps(counts))
@@ -61,6 +66,7 @@ def load_parts(folder: Path) -> dict[str, Any]:
             "none; train one by `bmt train`."
         )
     encoder, lengths = folder / _ENCODER, folder / _LENGTHS
+    calibration = folder / _CALIBRATION
     return {
         "model": _load_model(folder / _MODEL),
         "tokenizer": CaptionTokenizer.from_file(folder / _VOCABULARY),
@@ -68,6 +74,11 @@ def load_parts(folder: Path) -> dict[str, Any]:
         "image_encoder": _load_model(encoder) if encoder.is_file() else None,
         "length_counts": (
             json.loads(lengths.read_text()) if lengths.is_file() else None
+        ),
+        "temperature": (
+            float(json.loads(calibration.read_text())["temperature"])
+            if calibration.is_file()
+            else 1.0
         ),
     }
 

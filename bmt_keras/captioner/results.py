@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bmt_keras.evaluation.calibration import apply_temperature
+
 if TYPE_CHECKING:
     from bmt_keras.data.tokenizer import CaptionTokenizer
 
@@ -20,6 +22,9 @@ class Caption:
         tokens: The caption's tokens.
         token_scores: Log-probability of each token when it was written; 0 for
             a token that a template gave.
+        confidences: Of each token, in [0, 1]: `token_scores` calibrated on
+            the validation photos.
+        confidence: Of the caption, in [0, 1], their geometric mean.
         token_ids: (max_length,) their ids between `[CLS]` and `[SEP]`, padded.
     """
 
@@ -27,6 +32,8 @@ class Caption:
     score: float
     tokens: tuple[str, ...]
     token_scores: tuple[float, ...]
+    confidences: tuple[float, ...]
+    confidence: float
     token_ids: tuple[int, ...]
 
 
@@ -50,7 +57,9 @@ class Score:
 
 
 def to_captions(
-    written: Mapping[str, np.ndarray], tokenizer: "CaptionTokenizer"
+    written: Mapping[str, np.ndarray],
+    tokenizer: "CaptionTokenizer",
+    temperature: float,
 ) -> list[Caption]:
     """Turns the arrays of a caption graph into captions, a row each."""
     special = tokenizer.special_token_ids
@@ -63,12 +72,20 @@ def to_captions(
         strict=True,
     ):
         words = ~np.isin(ids, special)
+        # A log-probability may be rounded to more than 0.
+        calibrated = apply_temperature(
+            np.minimum(scores[words], 0.0), temperature
+        )
         captions.append(
             Caption(
                 text=text.decode(),
                 score=float(score),
                 tokens=tuple(tokenizer.vocabulary[i] for i in ids[words]),
                 token_scores=tuple(scores[words].tolist()),
+                confidences=tuple(np.exp(calibrated).tolist()),
+                confidence=float(
+                    np.exp(calibrated.sum() / max(words.sum(), 1))
+                ),
                 token_ids=tuple(ids.tolist()),
             )
         )

@@ -86,7 +86,7 @@ def encode_templates(
                 f"{name}: expected [MASK] or \u2026 where words are missing, "
                 f"found neither: {text!r}."
             )
-    padded = _pad(rows, tokenizer.pad_id)
+    padded = pad_rows(rows, tokenizer.pad_id)
     return np.where(padded == tokenizer.sep_id, GAP, padded).astype(np.int32)
 
 
@@ -115,7 +115,7 @@ def encode_keywords(
             "`keywords` must fit into the caption together. Received: "
             f"{list(keywords)} of {total} tokens, for at most {max_words}."
         )
-    return _pad(rows, tokenizer.pad_id)
+    return pad_rows(rows, tokenizer.pad_id)
 
 
 def encode_captions(
@@ -140,7 +140,7 @@ def encode_captions(
         _check_words(
             f"texts[{i}]", text, row[1:-1], tokenizer, max_words, unknown
         )
-    return _pad(rows, tokenizer.pad_id)
+    return pad_rows(rows, tokenizer.pad_id)
 
 
 def _check_words(
@@ -165,7 +165,8 @@ def _check_words(
         )
 
 
-def _pad(rows: Sequence[Sequence[int]], pad_id: int) -> np.ndarray:
+def pad_rows(rows: Sequence[Sequence[int]], pad_id: int) -> np.ndarray:
+    """Makes rows of token ids equally long: int32, (rows, length)."""
     width = max(map(len, rows), default=0)
     padded = np.full((len(rows), width), pad_id, np.int32)
     for target, row in zip(padded, rows, strict=True):

@@ -77,15 +77,37 @@ class CaptionTraces:
 
     def score(self, photos: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
         """Runs `CaptionGraph.score_captions`."""
-        key = ("score", photos.dtype)
+        traced = self._trace("score", self._graph.score_captions, photos)
+        return np.asarray(traced(photos, token_ids))
+
+    def guess(
+        self, photos: np.ndarray, token_ids: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Runs `CaptionGraph.guess_tokens`."""
+        traced = self._trace("guess", self._graph.guess_tokens, photos)
+        tokens, log_probs = traced(photos, token_ids)
+        return tokens.numpy(), log_probs.numpy()
+
+    def embed(self, pixels: np.ndarray) -> np.ndarray:
+        """Runs `CaptionGraph.embed_pixels`."""
+        if "embed" not in self._traced:
+            self._traced["embed"] = tf.function(
+                self._graph.embed_pixels,
+                input_signature=[self._photo_spec(pixels)],
+            )
+        return np.asarray(self._traced["embed"](pixels))
+
+    def _trace(
+        self, name: str, call: Callable[..., Any], photos: np.ndarray
+    ) -> Any:
+        """Traces a call on photos and a table of token ids once."""
+        key = (name, photos.dtype)
         if key not in self._traced:
             self._traced[key] = tf.function(
-                lambda photos, token_ids: self._graph.score_captions(
-                    self._embed(photos), token_ids
-                ),
+                lambda photos, token_ids: call(self._embed(photos), token_ids),
                 input_signature=[self._photo_spec(photos), _TABLE],
             )
-        return np.asarray(self._traced[key](photos, token_ids))
+        return self._traced[key]
 
     def _decode(
         self,

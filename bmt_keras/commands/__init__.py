@@ -11,6 +11,7 @@ from bmt_keras.commands.caption import caption
 from bmt_keras.commands.evaluate import evaluate
 from bmt_keras.commands.export import export
 from bmt_keras.commands.prepare import prepare
+from bmt_keras.commands.pretrain import pretrain
 from bmt_keras.commands.request import request
 from bmt_keras.commands.sample import sample
 from bmt_keras.commands.serve import serve
@@ -28,6 +29,7 @@ app = typer.Typer(
 for each in (
     sample,
     prepare,
+    pretrain,
     train,
     evaluate,
     caption,

@@ -1,15 +1,15 @@
 """`bmt caption`: captions of photos, without a server."""
 
-import math
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bmt_keras.commands.pictures import draw_photos
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
+from bmt_keras.errors import InputError
 
 _CAPTIONER = Path("runs/sample/captioner")
 
@@ -30,13 +30,55 @@ def caption(
     ] = None,
     scores: Annotated[
         bool,
-        typer.Option("--scores", help="Print each token's probability too."),
+        typer.Option("--scores", help="Print each token's confidence too."),
     ] = False,
     grid: Annotated[
         Path | None, typer.Option(help="Also draw the photos into this PNG.")
     ] = None,
+    passes: Annotated[
+        int | None, typer.Option(min=1, help="Passes; by default the model's.")
+    ] = None,
+    length: Annotated[
+        str | None,
+        typer.Option(help="Tokens of a caption: 8, or 6-9 for a range."),
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="Complete this: [MASK] stands for a word, … for some."
+        ),
+    ] = None,
+    keyword: Annotated[
+        list[str] | None,
+        typer.Option(help="A word that must stand in it; may be repeated."),
+    ] = None,
+    num_captions: Annotated[
+        int, typer.Option(min=1, help="Different captions of each photo.")
+    ] = 1,
+    temperature: Annotated[
+        float,
+        typer.Option(min=0.0, help="0 writes the likeliest words, more draws."),
+    ] = 0.0,
+    top_p: Annotated[
+        float,
+        typer.Option(
+            max=1.0,
+            help="Draw among the likeliest words of this probability.",
+        ),
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
 ) -> None:
     """Write the captions of photos: a line each, or many into a file."""
+    controls: dict[str, Any] = {
+        "passes": passes,
+        "length": _parse_length(length),
+        "keywords": keyword,
+        "num_captions": num_captions,
+        "temperature": temperature,
+        "top_p": top_p,
+        "seed": seed,
+    }
+    _check_controls(controls, template=template, out=out, grid=grid)
     load_tensorflow()
     from bmt_keras.batch_captions import caption_to_file, find_photos
     from bmt_keras.captioner import Captioner
@@ -49,27 +91,76 @@ def caption(
                 photos,
                 out,
                 on_progress=partial(on_progress, "all"),
+                controls=controls,
             )
         for photo in bad:
             typer.echo(f"bmt: cannot be read: {photo}", err=True)
         typer.echo(f"{out}: {len(photos) - len(bad)} captions")
         return
-    written = Captioner.load(captioner).caption(photos)
-    for path, each in zip(photos, written, strict=True):
-        line = each.text if len(photos) == 1 else f"{path}\t{each.text}"
+    model = Captioner.load(captioner)
+    if template is None:
+        written = model.caption(photos, **controls)
+    else:
+        written = model.fill_mask(photos, template, passes=passes)
+    for i, each in enumerate(written):
+        line = each.text
+        if len(photos) > 1:
+            line = f"{photos[i // num_captions]}\t{line}"
         if scores:
-            line += "\t" + _describe_scores(each.tokens, each.token_scores)
+            line += "\t" + _describe_scores(each.tokens, each.confidences)
         typer.echo(line)
     if grid is not None:
         draw_photos(grid, photos, [each.text for each in written])
 
 
+def _parse_length(text: str | None) -> int | tuple[int, int] | None:
+    if text is None:
+        return None
+    shortest, _, longest = text.partition("-")
+    try:
+        return (int(shortest), int(longest)) if longest else int(shortest)
+    except ValueError as err:
+        raise InputError(
+            "`--length` must be a number, or two with a hyphen such as 6-9. "
+            f"Received: {text!r}."
+        ) from err
+
+
+def _check_controls(
+    controls: dict[str, Any],
+    *,
+    template: str | None,
+    out: Path | None,
+    grid: Path | None,
+) -> None:
+    """Refuses options that do not go together."""
+    free = {**controls, "passes": None, "seed": 0}
+    plain = {
+        "passes": None,
+        "length": None,
+        "keywords": None,
+        "num_captions": 1,
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "seed": 0,
+    }
+    if template is not None and (free != plain or out is not None):
+        raise InputError(
+            "`--template` goes with --passes, --scores and --grid alone."
+        )
+    if controls["num_captions"] > 1 and (out is not None or grid is not None):
+        raise InputError(
+            "`--num-captions` prints captions; --out and --grid take one of "
+            f"each photo. Received: --num-captions={controls['num_captions']}."
+        )
+
+
 def _describe_scores(
-    tokens: tuple[str, ...], token_scores: tuple[float, ...]
+    tokens: tuple[str, ...], confidences: tuple[float, ...]
 ) -> str:
     from bmt_keras.data.tokenizer import WORD_START
 
     return " ".join(
-        f"{token.lstrip(WORD_START)}={math.exp(score):.2f}"
-        for token, score in zip(tokens, token_scores, strict=True)
+        f"{token.lstrip(WORD_START)}={confidence:.2f}"
+        for token, confidence in zip(tokens, confidences, strict=True)
     )

@@ -14,7 +14,10 @@ from bmt_keras.data.coco import Photo, read_coco_captions, read_texts
 from bmt_keras.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from bmt_keras.captioner import Caption, Captioner
+    from bmt_keras.report import CaptionedPhoto
 
 _PICTURES = 12  # in the grid
 
@@ -44,6 +47,19 @@ def evaluate(
             "its models at its first use.",
         ),
     ] = False,
+    passes_curve: Annotated[
+        bool,
+        typer.Option(
+            help="Measure score and time by the number of passes (the report)."
+        ),
+    ] = True,
+    retrieval: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Measure retrieval among the first N photos; 0 leaves it out.",
+        ),
+    ] = 100,
     limit: inputs.Limit = None,
     skip_bad: inputs.SkipBad = False,
 ) -> None:
@@ -54,11 +70,15 @@ def evaluate(
     load_tensorflow()
     from bmt_keras.captioner import Captioner
 
-    written = _caption_photos(Captioner.load(captioner), photos, skip_bad)
+    model = Captioner.load(captioner)
+    photos, features = _read_features(model, photos, skip_bad)
     write_evaluation(
         out,
+        model,
         photos,
-        written,
+        features,
+        passes_curve=passes_curve and report is not None,
+        retrieval=retrieval,
         is_true=is_true,
         training_captions=known,
         java_scores=java_scores,
@@ -68,9 +88,12 @@ def evaluate(
 
 def write_evaluation(
     out: Path,
+    captioner: "Captioner",
     photos: Sequence[Photo],
-    captions: "Mapping[int, Caption]",
+    features: "np.ndarray",
     *,
+    passes_curve: bool = False,
+    retrieval: int = 0,
     is_true: Callable[[int, str], bool] | None = None,
     training_captions: Sequence[str] | None = None,
     java_scores: bool = False,
@@ -80,48 +103,81 @@ def write_evaluation(
 
     Args:
         out: Folder of `predictions.json`, `metrics.json` and `grid.png`.
+        captioner: Writes the captions.
         photos: Photos with captions by people.
-        captions: Written captions by image id; photos without one are left
-            out.
+        features: (photos, ...), as `Captioner.features` gives them.
+        passes_curve: Whether score and time are measured by passes.
+        retrieval: Among how many photos recall is measured; 0 for none.
         is_true: Rule of a caption's truth, where there is one.
         training_captions: What the captioner was trained on, if known.
         java_scores: Whether METEOR and SPICE are computed, where Java is.
         report: Folder of `report.html`; None for no page.
     """
-    from bmt_keras import evaluation
+    from bmt_keras import captioner_figures, evaluation
 
-    good = [photo for photo in photos if photo.image_id in captions]
+    ids = [photo.image_id for photo in photos]
+    written = captioner.caption_features(features)
+    captions = dict(zip(ids, written, strict=True))
     texts = {id_: caption.text for id_, caption in captions.items()}
-    references = {photo.image_id: photo.captions for photo in good}
+    references = {photo.image_id: photo.captions for photo in photos}
+    masked, bins = captioner_figures.measure_masked_tokens(
+        captioner_figures.guess_masked_tokens(
+            captioner, features, [photo.captions[0] for photo in photos]
+        ),
+        captioner.temperature,
+    )
     metrics = {
         **evaluation.evaluate_captions(texts, references, is_true=is_true),
         **evaluation.measure_wording(list(texts.values()), training_captions),
-        "num_photos": len(good),
+        **masked,
+        "num_photos": len(photos),
     }
+    if chosen := photos[:retrieval]:
+        metrics |= captioner_figures.measure_retrieval(
+            captioner,
+            features[: len(chosen)],
+            [photo.captions[0] for photo in chosen],
+        )
     if java_scores:
         metrics |= evaluation.score_with_java(texts, references)
     evaluation.write_coco_results(out / "predictions.json", texts)
     evaluation.write_metrics(out / "metrics.json", metrics)
-    shown = good[:_PICTURES]
+    shown = photos[:_PICTURES]
     draw_photos(
         out / "grid.png",
         [photo.path for photo in shown],
         [texts[photo.image_id] for photo in shown],
     )
     if report is not None:
+        from bmt_keras.report import ReportData, write_report
+
         each = evaluation.score_each_caption(texts, references)
-        _write_report(report, good, captions, metrics, each)
+        page = write_report(
+            report,
+            ReportData(
+                "Captions of photos",
+                _to_rows(photos, captions, each),
+                scores={"captioner": metrics},
+                calibration={"masked tokens": bins},
+                passes=(
+                    captioner_figures.measure_passes(
+                        captioner, features, references
+                    )
+                    if passes_curve
+                    else ()
+                ),
+            ),
+        )
+        typer.echo(f"{page}: the report")
     _print_metrics(metrics)
 
 
-def _write_report(
-    folder: Path,
+def _to_rows(
     photos: Sequence[Photo],
     captions: "Mapping[int, Caption]",
-    metrics: Mapping[str, float],
     each: Mapping[int, float],
-) -> None:
-    from bmt_keras.report import CaptionedPhoto, ReportData, write_report
+) -> "list[CaptionedPhoto]":
+    from bmt_keras.report import CaptionedPhoto
 
     rows = []
     for photo in photos:
@@ -138,37 +194,41 @@ def _write_report(
                 cider_d=each[photo.image_id],
             )
         )
-    page = write_report(
-        folder,
-        ReportData("Captions of photos", rows, scores={"captioner": metrics}),
-    )
-    typer.echo(f"{page}: the report")
+    return rows
 
 
-def _caption_photos(
+def _read_features(
     captioner: "Captioner", photos: Sequence[Photo], skip_bad: bool
-) -> "dict[int, Caption]":
+) -> "tuple[list[Photo], np.ndarray]":
+    """Reads photos ahead of the image model; the good ones come back."""
+    import numpy as np
+
     from bmt_keras.data.photo_reader import decode_photos, report_unreadable
 
-    captions: dict[int, Caption] = {}
+    good: list[Photo] = []
+    features: list[np.ndarray] = []
     bad: list[str] = []
     settings = captioner.settings
-    with show_progress("Captioning photos") as on_progress:
+    with show_progress("Reading photos") as on_progress:
         for batch, pixels, errors in decode_photos(
             photos, height=settings.image_height, width=settings.image_width
         ):
-            good = [i for i, error in enumerate(errors) if not error]
-            written = captioner.caption(pixels[i] for i in good)
-            for i, caption in zip(good, written, strict=True):
-                captions[batch[i].image_id] = caption
+            kept = [i for i, error in enumerate(errors) if not error]
+            if kept:
+                good += [batch[i] for i in kept]
+                features.append(captioner.features(pixels[i] for i in kept))
             bad += [
                 f"{photo.path} ({error})"
                 for photo, error in zip(batch, errors, strict=True)
                 if error
             ]
-            on_progress("all", len(captions) + len(bad), len(photos))
+            on_progress("all", len(good) + len(bad), len(photos))
     report_unreadable(bad, len(photos), skip_bad=skip_bad)
-    return captions
+    if not good:
+        raise InputError(
+            f"Expected photos that can be read, found none among {len(photos)}."
+        )
+    return good, np.concatenate(features)
 
 
 def _truth_rule(

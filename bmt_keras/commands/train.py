@@ -19,7 +19,8 @@ def train(
     images: inputs.Images,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     preset: Annotated[
-        str, typer.Option(help="sample, small, notebook or coco.")
+        str,
+        typer.Option(help="sample, small, notebook, notebook-small or coco."),
     ] = "sample",
     val_captions: inputs.ValCaptions = None,
     val_images: inputs.ValImages = None,
@@ -28,6 +29,13 @@ def train(
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder of the photos' cache; by default in --out."),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Begin with the weights and vocabulary of this captioner, or "
+            "of what `bmt pretrain` wrote."
+        ),
     ] = None,
     skip_bad: inputs.SkipBad = False,
     *,
@@ -50,13 +58,17 @@ def train(
     import keras
 
     from bmt_keras import training
+    from bmt_keras.captioner import Captioner
     from bmt_keras.commands.evaluate import write_evaluation
     from bmt_keras.models import build_image_encoder
     from bmt_keras.plots import plot_history
 
     cache = cache or out / "cache"
     training.check_run_folder(out, settings)
-    tokenizer = training.make_tokenizer(settings, photos)
+    first = Captioner.load(start) if start else None
+    tokenizer = (
+        first.tokenizer if first else training.make_tokenizer(settings, photos)
+    )
     if not settings.train_image_model:
         prepare_in_own_process(
             cache,
@@ -81,26 +93,24 @@ def train(
             skip_bad=skip_bad,
             on_progress=on_progress,
         )
-    captioner = training.train_captioner(
+    captioner = training.train_in_phases(
         data,
         settings,
         tokenizer=tokenizer,
         image_encoder=image_encoder,
         out=out,
+        start=first.model if first else None,
         callbacks=[training.ModelSummary()],
         verbose=1 if sys.stdout.isatty() else 2,
     )
     plot_history(out / "history.csv", out / "curves.png")
     rows = data.val_features.rows
     good = [photo for photo in val_photos if photo.image_id in rows]
-    written = captioner.caption_features(
-        data.val_features.array[[rows[photo.image_id] for photo in good]]
-    )
-    ids = [photo.image_id for photo in good]
     write_evaluation(
         out,
+        captioner,
         good,
-        dict(zip(ids, written, strict=True)),
+        data.val_features.array[[rows[photo.image_id] for photo in good]],
         training_captions=[text for photo in photos for text in photo.captions],
     )
     typer.echo(f"{out / 'captioner'}: the captioner")

@@ -1,6 +1,6 @@
 """Batches of captions with their photos' features."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,13 +11,14 @@ from bmt_keras.data.tokenizer import CaptionTokenizer
 
 
 class CaptionBatches:
-    """Endless seeded batches of (photo, caption) pairs.
+    """Endless seeded batches of photos with captions.
 
     Captions of like length share a batch, padded to the bucket's bound, so
     that little is padded and few shapes occur; without buckets, captions of
-    all lengths share a batch, padded to its longest. The order of a step
-    depends on the seed and the step alone: a run that resumes at a step sees
-    what it would have seen.
+    all lengths share a batch, padded to its longest. Captions of a photo may
+    stay together in groups, so that a model reads the photo once for all of
+    them. The order of a step depends on the seed and the step alone: a run
+    that resumes at a step sees what it would have seen.
 
     Args:
         photos: Photos with captions; those without features are left out.
@@ -30,6 +31,10 @@ class CaptionBatches:
         bucket_width: Buckets end at multiples of so many tokens; 0 for none.
         captions_per_photo: Keep the first so many captions of a photo; 0 for
             all.
+        group_size: Captions of a photo that stay together, those of like
+            length; the last group of a photo may have fewer.
+        caption_weights: Weights of a photo's captions by image id; None for 1.
+        with_image_ids: Give the photos' `image_ids`, too, int64, (photos,).
         shuffle_buffer: Draw each caption from a buffer of so many, as
             `tf.data.Dataset.shuffle` does; 0 for all of them.
         shuffle: False keeps one order for all epochs (validation).
@@ -47,39 +52,52 @@ class CaptionBatches:
         max_length: int,
         bucket_width: int = 4,
         captions_per_photo: int = 0,
+        group_size: int = 1,
+        caption_weights: Mapping[int, Sequence[float]] | None = None,
+        with_image_ids: bool = False,
         shuffle_buffer: int = 0,
         shuffle: bool = True,
         seed: int = 0,
     ) -> None:
         """Tokenises all captions."""
-        pairs = [
-            (features.rows[photo.image_id], caption)
-            for photo in photos
-            if photo.image_id in features.rows
-            for caption in photo.captions[: captions_per_photo or None]
-        ]
+        photos = [p for p in photos if p.image_id in features.rows]
+        kept = [p.captions[: captions_per_photo or None] for p in photos]
         self._features = features.array
-        self._rows = np.array([row for row, _ in pairs])
         self._token_ids = tokenizer.encode(
-            [caption for _, caption in pairs], max_length=max_length
+            [caption for captions in kept for caption in captions],
+            max_length=max_length,
         )
+        self._weights = None
+        if caption_weights is not None:
+            each = [
+                caption_weights[photo.image_id][: len(captions)]
+                for photo, captions in zip(photos, kept, strict=True)
+            ]
+            self._weights = np.concatenate(each).astype(np.float32)
+        self._image_ids = None
+        if with_image_ids:
+            self._image_ids = np.zeros(len(features.array), np.int64)
+            for photo in photos:
+                row = features.rows[photo.image_id]
+                self._image_ids[row] = photo.image_id
         self._pad_id = tokenizer.pad_id
         self._image_input = image_input
         self._batch_size = batch_size
         self._shuffle = shuffle
         self._shuffle_buffer = shuffle_buffer
         self._seed = seed
-        lengths = np.array([len(ids) for ids in self._token_ids])
-        bounds = -(-lengths // max(bucket_width, 1)) * max(bucket_width, 1)
-        self._bounds = np.minimum(bounds, max_length)
-        self._buckets = [np.arange(len(lengths))]
-        if bucket_width:
-            self._buckets = [
-                np.flatnonzero(self._bounds == bound)
-                for bound in np.unique(self._bounds)
-            ]
+        # A group: its photo's row and its captions' indices.
+        self._rows, self._groups = _group_captions(
+            [features.rows[photo.image_id] for photo in photos],
+            [len(captions) for captions in kept],
+            [len(ids) for ids in self._token_ids],
+            group_size,
+        )
+        self._bounds = self._find_bounds(bucket_width, max_length)
+        self._buckets = self._find_buckets(bucket_width > 0)
         self.steps_per_epoch = sum(
-            -(-len(bucket) // batch_size) for bucket in self._buckets
+            -(-len(bucket) // self._groups_in_batch(bucket))
+            for bucket in self._buckets
         )
 
     def __len__(self) -> int:
@@ -91,6 +109,11 @@ class CaptionBatches:
         """int, (pairs,): tokens of each caption, special ones not counted."""
         return np.array([len(ids) - 2 for ids in self._token_ids])
 
+    def count_tokens(self, vocabulary_size: int) -> np.ndarray:
+        """Counts each token in the captions: int, (vocabulary_size,)."""
+        flat = np.concatenate([ids[1:-1] for ids in self._token_ids])
+        return np.bincount(flat.astype(np.int64), minlength=vocabulary_size)
+
     def plan_epoch(self, epoch: int) -> list[np.ndarray]:
         """Draws an epoch's batches.
 
@@ -98,15 +121,17 @@ class CaptionBatches:
             epoch: Number of the epoch, from 0.
 
         Returns:
-            The pairs' indices of each batch.
+            The indices of each batch's groups; without groups of several
+            captions, those of its captions.
         """
         number = epoch if self._shuffle else 0
         rng = np.random.default_rng([self._seed, number])
         batches = []
         for bucket in self._buckets:
             members = _shuffle(bucket, self._shuffle_buffer, rng)
-            starts = range(0, len(members), self._batch_size)
-            batches += [members[s : s + self._batch_size] for s in starts]
+            size = self._groups_in_batch(bucket)
+            starts = range(0, len(members), size)
+            batches += [members[s : s + size] for s in starts]
         if len(self._buckets) == 1:
             return batches
         return [batches[i] for i in rng.permutation(len(batches))]
@@ -119,7 +144,9 @@ class CaptionBatches:
 
         Returns:
             Dictionaries of `token_ids` int32 (batch, length), `padding_mask`
-            int32 (batch, length) and the image input (batch, ...).
+            int32 (batch, length) and the image input (photos, ...); where
+            captions have weights also `caption_weight` float32 (batch,). The
+            captions of a photo are neighbouring rows.
         """
         shape = (None, *self._features.shape[1:])
         dtype = tf.as_dtype(self._features.dtype)
@@ -128,6 +155,10 @@ class CaptionBatches:
             "padding_mask": tf.TensorSpec((None, None), tf.int32),
             self._image_input: tf.TensorSpec(shape, dtype),
         }
+        if self._weights is not None:
+            signature["caption_weight"] = tf.TensorSpec((None,), tf.float32)
+        if self._image_ids is not None:
+            signature["image_ids"] = tf.TensorSpec((None,), tf.int64)
         dataset = tf.data.Dataset.from_generator(
             lambda: self._batches_from(start_step), output_signature=signature
         )
@@ -141,22 +172,71 @@ class CaptionBatches:
             epoch, skip = epoch + 1, 0
 
     def _gather(self, members: np.ndarray) -> dict[str, np.ndarray]:
-        shape = (len(members), int(self._bounds[members].max()))
+        captions = np.concatenate([self._groups[i] for i in members])
+        shape = (len(captions), int(self._bounds[members].max()))
         token_ids = np.full(shape, self._pad_id, np.int32)
         padding_mask = np.zeros(shape, np.int32)
-        for row, member in enumerate(members):
-            ids = self._token_ids[member]
+        for row, caption in enumerate(captions):
+            ids = self._token_ids[caption]
             token_ids[row, : len(ids)] = ids
             padding_mask[row, : len(ids)] = 1
-        return {
+        batch = {
             "token_ids": token_ids,
             "padding_mask": padding_mask,
             self._image_input: self._features[self._rows[members]],
         }
+        if self._weights is not None:
+            batch["caption_weight"] = self._weights[captions]
+        if self._image_ids is not None:
+            batch["image_ids"] = self._image_ids[self._rows[members]]
+        return batch
+
+    def _find_bounds(self, width: int, max_length: int) -> np.ndarray:
+        """The length to which each group is padded: (groups,)."""
+        lengths = np.array(
+            [
+                max(len(self._token_ids[i]) for i in group)
+                for group in self._groups
+            ]
+        )
+        width = max(width, 1)
+        return np.minimum(-(-lengths // width) * width, max_length)
+
+    def _find_buckets(self, by_length: bool) -> list[np.ndarray]:
+        """Groups that may share a batch: of one size and like length."""
+        sizes = np.array([len(group) for group in self._groups])
+        keys = np.stack([sizes, self._bounds * by_length], axis=-1)
+        return [
+            np.flatnonzero((keys == key).all(axis=-1))
+            for key in np.unique(keys, axis=0)
+        ]
+
+    def _groups_in_batch(self, bucket: np.ndarray) -> int:
+        return max(self._batch_size // len(self._groups[bucket[0]]), 1)
 
     def _to_float(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         image = tf.cast(batch[self._image_input], tf.float32)
         return {**batch, self._image_input: image}
+
+
+def _group_captions(
+    photo_rows: Sequence[int],
+    counts: Sequence[int],
+    lengths: Sequence[int],
+    group_size: int,
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Cuts each photo's captions, sorted by length, into groups."""
+    rows, groups, start = [], [], 0
+    for photo_row, count in zip(photo_rows, counts, strict=True):
+        captions = np.arange(start, start + count)
+        if group_size > 1:
+            order = np.argsort(lengths[start : start + count], kind="stable")
+            captions = captions[order]
+        for first in range(0, count, group_size):
+            rows.append(photo_row)
+            groups.append(captions[first : first + group_size])
+        start += count
+    return np.array(rows), groups
 
 
 def _shuffle(

@@ -199,3 +199,19 @@ def _field(where: str, entry: Any, name: str, kind: type) -> Any:
             f"found {found!r}."
         )
     return found
+
+
+def drop_final_period(caption: str) -> str:
+    """Returns a caption without the full stop at its end.
+
+    Args:
+        caption: A caption; an ellipsis at its end stays.
+
+    Example:
+        >>> drop_final_period("A dog runs .")
+        'A dog runs'
+    """
+    text = caption.rstrip()
+    if text.endswith(".") and not text.endswith(".."):
+        text = text[:-1].rstrip()
+    return text or caption

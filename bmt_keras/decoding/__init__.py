@@ -1,9 +1,14 @@
 """Decoding of a masked language model: from a blank canvas to captions."""
 
 from bmt_keras.decoding.canvas import SpecialTokens
+from bmt_keras.decoding.choosing import likeliest_tokens
 from bmt_keras.decoding.keywords import place_keywords
 from bmt_keras.decoding.lengths import restrict_lengths
-from bmt_keras.decoding.mask_predict import fill_templates, mask_predict
+from bmt_keras.decoding.mask_predict import (
+    draw_captions,
+    fill_templates,
+    mask_predict,
+)
 from bmt_keras.decoding.options import DecodingOptions
 from bmt_keras.decoding.predictor import TokenPredictor
 from bmt_keras.decoding.scoring import score_tokens
@@ -14,7 +19,9 @@ __all__ = [
     "DecodingOptions",
     "SpecialTokens",
     "TokenPredictor",
+    "draw_captions",
     "fill_templates",
+    "likeliest_tokens",
     "mask_predict",
     "place_keywords",
     "restrict_lengths",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import tensorflow as tf
 from keras import ops
 
 from bmt_keras.decoding.canvas import NEVER
@@ -61,3 +62,21 @@ def candidate_lengths(
         ops.take(index + 1, [row % distinct for row in range(rows)], axis=1),
         "int32",
     )
+
+
+def draw_lengths(length_log_probs: Any, *, rows: int, seed: Any) -> Any:
+    """Draws lengths of each photo.
+
+    Args:
+        length_log_probs: float, (batch, max_caption_length + 1); 0 words are
+            never written.
+        rows: How many captions are written of each photo.
+        seed: int32, (2,).
+
+    Returns:
+        int32, (batch, rows).
+    """
+    drawn = tf.random.stateless_categorical(
+        tf.cast(length_log_probs[:, 1:], tf.float32), rows, seed, tf.int32
+    )
+    return drawn + 1

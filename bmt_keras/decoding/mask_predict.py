@@ -16,7 +16,11 @@ from bmt_keras.decoding.canvas import (
 )
 from bmt_keras.decoding.filling import fill_canvas
 from bmt_keras.decoding.keywords import place_keywords
-from bmt_keras.decoding.lengths import candidate_lengths, restrict_lengths
+from bmt_keras.decoding.lengths import (
+    candidate_lengths,
+    draw_lengths,
+    restrict_lengths,
+)
 from bmt_keras.decoding.options import DecodingOptions
 from bmt_keras.decoding.predictor import TokenPredictor
 from bmt_keras.decoding.ranking import best_rows, mean_over, take_rows
@@ -82,6 +86,29 @@ def mask_predict(
     return _keep_best(
         predictor, written, counted, lengths, length_log_probs, options
     )
+
+
+def draw_captions(
+    predictor: TokenPredictor,
+    length_log_probs: Any,
+    *,
+    options: DecodingOptions,
+) -> Any:
+    """Draws captions of drawn lengths, to learn from.
+
+    Args:
+        predictor: The model, as for `mask_predict`.
+        length_log_probs: float, (batch, max_caption_length + 1).
+        options: How to decode: `options.num_captions` are drawn of each photo
+            and all of them kept; `options.temperature` is not the number 0.
+
+    Returns:
+        int32, (batch * num_captions, width), as wide as the longest needs.
+    """
+    rows = options.num_captions
+    lengths = draw_lengths(length_log_probs, rows=rows, seed=options.seed)
+    canvas = blank_canvas(ops.reshape(lengths, (-1, 1)), predictor.special)
+    return fill_canvas(predictor, canvas, options).token_ids
 
 
 def fill_templates(

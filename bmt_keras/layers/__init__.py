@@ -10,6 +10,7 @@ from bmt_keras.layers.image_embedding_repeat import ImageEmbeddingRepeat
 from bmt_keras.layers.length_head import LengthHead
 from bmt_keras.layers.masked_token_head import MaskedTokenHead
 from bmt_keras.layers.masked_token_loss import MaskedTokenLoss
+from bmt_keras.layers.relative_self_attention import RelativeSelfAttention
 from bmt_keras.layers.tanh_gelu import tanh_gelu
 from bmt_keras.layers.token_masking import TokenMasking
 
@@ -22,6 +23,7 @@ __all__ = [
     "LengthHead",
     "MaskedTokenHead",
     "MaskedTokenLoss",
+    "RelativeSelfAttention",
     "TokenMasking",
     "tanh_gelu",
 ]

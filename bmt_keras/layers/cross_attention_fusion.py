@@ -15,8 +15,8 @@ class CrossAttentionFusion(keras.layers.Layer):
 
     The image embedding is normalised, projected to the width of the token
     states and marked with a learned embedding of each cell's position. Then
-    come `num_blocks` of `CrossAttentionBlock`. At the start of training the
-    output equals the token states exactly.
+    come `num_blocks` of `CrossAttentionBlock`. With gates that start at zero,
+    the output equals the token states exactly at the start of training.
 
     Args:
         num_blocks: int.
@@ -25,14 +25,17 @@ class CrossAttentionFusion(keras.layers.Layer):
         dropout: float in [0, 1). Share of the output of each attention and
             feed-forward network that training drops. Defaults to 0.0.
         layer_norm_epsilon: float. Defaults to 1e-5.
+        gate_initializer: Initializer of the blocks' gates. Defaults to
+            "zeros".
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
         token_states: float, (batch, length, hidden_dim). Its mask is the
             output's.
-        image_embedding: float, (batch, height, width, channels), (batch,
-            cells, channels), or (batch, channels) for an image of one cell.
-            The number of cells must be known.
+        image_embedding: float, (photos, height, width, channels), (photos,
+            cells, channels), or (photos, channels) for an image of one cell.
+            The number of cells must be known. `batch` is a multiple of
+            `photos`, and the captions of a photo are neighbouring rows.
         padding_mask: int or bool, (batch, length), 1 at tokens, or None for
             the mask that `token_states` carries. The output at tokens depends
             neither on what stands at padding nor on how much of it there is.
@@ -65,6 +68,7 @@ class CrossAttentionFusion(keras.layers.Layer):
         intermediate_dim: int,
         dropout: float = 0.0,
         layer_norm_epsilon: float = 1e-5,
+        gate_initializer: Any = "zeros",
         **kwargs: Any,
     ) -> None:
         """Checks and keeps the arguments; see the class."""
@@ -78,6 +82,7 @@ class CrossAttentionFusion(keras.layers.Layer):
         self.intermediate_dim = intermediate_dim
         self.dropout = dropout
         self.layer_norm_epsilon = layer_norm_epsilon
+        self.gate_initializer = keras.initializers.get(gate_initializer)
         self.supports_masking = True
         self.blocks = [self._block(index) for index in range(num_blocks)]
 
@@ -138,7 +143,7 @@ class CrossAttentionFusion(keras.layers.Layer):
             image_embedding: float, as in the layer's call.
 
         Returns:
-            float, (batch, cells, hidden_dim), where `hidden_dim` is the token
+            float, (photos, cells, hidden_dim), where `hidden_dim` is the token
             states'.
         """
         # The layer's call does these casts by itself; a direct one does not.
@@ -159,7 +164,7 @@ class CrossAttentionFusion(keras.layers.Layer):
 
         Args:
             token_states: float, (batch, length, hidden_dim).
-            image_cells: float, (batch, cells, hidden_dim), from
+            image_cells: float, (photos, cells, hidden_dim), from
                 `project_image`.
             padding_mask: int or bool, (batch, length), or None.
 
@@ -187,6 +192,9 @@ class CrossAttentionFusion(keras.layers.Layer):
             "intermediate_dim": self.intermediate_dim,
             "dropout": self.dropout,
             "layer_norm_epsilon": self.layer_norm_epsilon,
+            "gate_initializer": keras.initializers.serialize(
+                self.gate_initializer
+            ),
         }
 
     def _block(self, index: int) -> CrossAttentionBlock:
@@ -195,6 +203,7 @@ class CrossAttentionFusion(keras.layers.Layer):
             self.intermediate_dim,
             dropout=self.dropout,
             layer_norm_epsilon=self.layer_norm_epsilon,
+            gate_initializer=self.gate_initializer,
             name=f"block_{index}",
             dtype=self.dtype_policy,
         )

@@ -78,13 +78,38 @@ class MaskedTokenLoss(keras.layers.Layer):
             sample_weight = ops.ones_like(labels)
         weight = ops.cast(sample_weight, "float32")
         labels = ops.where(weight > 0, labels, 0)
-        cross_entropy = self._cross_entropy(ops.cast(logits, "float32"), labels)
+        cross_entropy = self.cross_entropy(logits, labels)
         loss = ops.divide_no_nan(
             ops.sum(cross_entropy * weight), ops.sum(weight)
         )
         if self._adds_loss:
             self.add_loss(loss)
         return loss
+
+    def cross_entropy(
+        self, logits: Any, labels: Any, *, label_smoothing: float | None = None
+    ) -> Any:
+        """The cross-entropy of each position, for other ways to average.
+
+        Args:
+            logits: float, (..., vocabulary_size).
+            labels: int, (...).
+            label_smoothing: None for the layer's.
+
+        Returns:
+            float32, (...), in nats.
+        """
+        share = self.label_smoothing
+        if label_smoothing is not None:
+            share = label_smoothing
+        logits = ops.cast(logits, "float32")
+        if share == 0:
+            return ops.sparse_categorical_crossentropy(
+                labels, logits, from_logits=True
+            )
+        size = logits.shape[-1]
+        smooth = ops.one_hot(labels, size) * (1 - share) + share / size
+        return ops.categorical_crossentropy(smooth, logits, from_logits=True)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
         """Returns None: the loss has no positions."""
@@ -111,14 +136,3 @@ class MaskedTokenLoss(keras.layers.Layer):
             "label_smoothing": self.label_smoothing,
             "add_loss": self._adds_loss,
         }
-
-    def _cross_entropy(self, logits: Any, labels: Any) -> Any:
-        # (batch, positions)
-        hard = ops.sparse_categorical_crossentropy(
-            labels, logits, from_logits=True
-        )
-        if self.label_smoothing == 0:
-            return hard
-        # The mean over the vocabulary of -log p, with no one-hot labels.
-        even = ops.logsumexp(logits, axis=-1) - ops.mean(logits, axis=-1)
-        return (1 - self.label_smoothing) * hard + self.label_smoothing * even

@@ -1,6 +1,6 @@
 """The masked language model that sees a photo."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 from keras import ops
@@ -13,6 +13,21 @@ from bmt_keras.layers import (
     MaskedTokenLoss,
     TokenMasking,
 )
+
+
+class CaptionObjective(Protocol):
+    """What else than captions by people a model may learn from."""
+
+    def draw(self, batch: Any, step: Any) -> Any:
+        """Gives a batch of other captions for the photos of a batch.
+
+        Args:
+            batch: As `BimodalMaskedLM.train_step` takes it.
+            step: int, (), of the optimizer.
+
+        Returns:
+            A batch with a `caption_weight`, which may be negative.
+        """
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
@@ -44,12 +59,13 @@ class BimodalMaskedLM(keras.Model):
             `token_ids`: int32, (batch, length);
             `padding_mask`: int32, (batch, length), 1 token, 0 padding;
             `mask_positions`: int32, (batch, positions);
-            `images`: float, (batch, height, width, 3) in [0, 255], or
-            `image_embedding`: float, (batch, ...).
+            `images`: float, (photos, height, width, 3) in [0, 255], or
+            `image_embedding`: float, (photos, ...). `batch` is a multiple of
+            `photos`, and the captions of a photo are neighbouring rows.
 
     Returns:
         Dictionary of `logits`, float, (batch, positions, vocabulary_size), and
-        with a length head `length_logits`, float, (batch,
+        with a length head `length_logits`, float, (photos,
         max_caption_length + 1).
     """
 
@@ -129,6 +145,7 @@ class BimodalMaskedLM(keras.Model):
         self.max_caption_length = max_caption_length
         self.label_smoothing = label_smoothing
         self.length_loss_weight = length_loss_weight
+        self.objective: CaptionObjective | None = None
         self.accuracy_tracker = keras.metrics.Mean(name="masked_accuracy")
         self.loss_tracker = keras.metrics.Mean(name="loss")
 
@@ -149,56 +166,91 @@ class BimodalMaskedLM(keras.Model):
         image_embedding: Any,
         *,
         mask_positions: Any | None = None,
+        image_cells: Any | None = None,
+        training: bool | None = None,
     ) -> Any:
         """The vocabulary's logits, from an image embedding.
 
         Args:
             token_ids: int32, (batch, length).
             padding_mask: int32, (batch, length).
-            image_embedding: float, (batch, ...).
-            mask_positions: int32, (batch, positions); None for all positions.
+            image_embedding: float, (photos, ...); a divisor of the batch.
+            mask_positions: int32, (batch, positions), or (positions,) of the
+                flattened batch * length; None for all positions.
+            image_cells: float, from `project_image`: read instead of the
+                embedding.
+            training: Whether dropout is on.
 
         Returns:
-            float, (batch, positions or length, vocabulary_size).
+            float, (batch, positions or length, vocabulary_size), or
+            (positions, vocabulary_size) where the positions are flat.
         """
         states = self.text_encoder(
             {
                 "token_ids": token_ids,
                 "padding_mask": padding_mask,
                 "segment_ids": ops.zeros_like(token_ids),
-            }
+            },
+            training=training,
         )["sequence_output"]
-        if isinstance(self.fusion, BimodalFusion):
-            states = self.fusion(states, image_embedding)
+        if image_cells is not None:
+            states = self.fusion.attend(states, image_cells, padding_mask)
+        elif isinstance(self.fusion, BimodalFusion):
+            states = self.fusion(states, image_embedding, training=training)
         else:
             states = self.fusion(
                 states,
                 image_embedding,
                 padding_mask=padding_mask,
+                training=training,
             )
-        return self.head(states, mask_positions=mask_positions)
+        if mask_positions is None or len(mask_positions.shape) == 2:
+            return self.head(states, mask_positions=mask_positions)
+        states = ops.reshape(states, (1, -1, states.shape[-1]))
+        return self.head(states, mask_positions=mask_positions[None])[0]
+
+    def project_image(self, image_embedding: Any) -> Any | None:
+        """What tokens read of a photo, for many calls of `token_logits`.
+
+        Args:
+            image_embedding: float, (photos, ...).
+
+        Returns:
+            float, (photos, cells, hidden_dim); None for a fusion that has no
+            such step.
+        """
+        if isinstance(self.fusion, BimodalFusion):
+            return None
+        return self.fusion.project_image(image_embedding)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Masks a batch of captions, fills it, and learns from the masks.
 
         Args:
             data: The call's inputs without `mask_positions`, alone or as the
-                first of a tuple.
+                first of a tuple. `caption_weight`, float, (batch,), may be
+                among them: the weights of the captions in the loss; and
+                `image_ids`, int, (photos,), for an objective.
 
         Returns:
             The running `loss` (nats a masked token) and `masked_accuracy`.
         """
         import tensorflow as tf
 
-        inputs, labels, weight = self._mask(data, training=True)
+        if self.objective is not None:
+            data = self.objective.draw(data, self.optimizer.iterations)
+        inputs, targets = self._mask(data, training=True)
         with tf.GradientTape() as tape:
-            outputs = self(inputs, training=True)
-            loss = self._total_loss(inputs, outputs, labels, weight)
+            # Captions that the model drew without dropout are judged so, too.
+            outputs = self._predict_masked(
+                inputs, training=self.objective is None
+            )
+            loss = self._total_loss(inputs, outputs, targets)
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_weights
         gradients = tape.gradient(scaled, variables)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return self._update_metrics(outputs, labels, weight, loss)
+        return self._update_metrics(outputs, targets, loss)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Measures loss and accuracy on masks that are the same every time.
@@ -209,51 +261,99 @@ class BimodalMaskedLM(keras.Model):
         Returns:
             The running `loss` and `masked_accuracy`.
         """
-        inputs, labels, weight = self._mask(data, training=False)
-        outputs = self(inputs, training=False)
-        loss = self._total_loss(inputs, outputs, labels, weight)
-        return self._update_metrics(outputs, labels, weight, loss)
+        inputs, targets = self._mask(data, training=False)
+        outputs = self._predict_masked(inputs, training=False)
+        loss = self._total_loss(inputs, outputs, targets)
+        return self._update_metrics(outputs, targets, loss)
 
     def _mask(
         self, data: Any, *, training: bool
-    ) -> tuple[dict[str, Any], Any, Any]:
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Masked inputs, and labels and weights of the masked tokens alone."""
+        import tensorflow as tf
+
         batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         batch = {k: ops.convert_to_tensor(v) for k, v in batch.items()}
+        caption_weight = batch.pop("caption_weight", None)
+        batch.pop("image_ids", None)
         masked = self.masking(
             batch["token_ids"],
             padding_mask=batch["padding_mask"],
             training=training,
         )
+        # (masked tokens, 2): half of the slots are empty at random rates.
+        used = tf.cast(tf.where(masked["sample_weight"] > 0), "int32")
+        positions = tf.gather_nd(masked["mask_positions"], used)
+        length = ops.shape(batch["token_ids"])[1]
         inputs = {
             **batch,
             "token_ids": masked["token_ids"],
-            "mask_positions": masked["mask_positions"],
+            "mask_positions": used[:, 0] * length + positions,
         }
-        return inputs, masked["labels"], masked["sample_weight"]
+        targets = {"labels": tf.gather_nd(masked["labels"], used)}
+        targets["sample_weight"] = ops.ones_like(targets["labels"], "float32")
+        targets["caption_weight"] = caption_weight
+        if caption_weight is not None:
+            targets["sample_weight"] = tf.gather(caption_weight, used[:, 0])
+        return inputs, targets
 
-    def _total_loss(
-        self, inputs: Any, outputs: Any, labels: Any, weight: Any
-    ) -> Any:
-        loss = self.token_loss(outputs["logits"], labels, sample_weight=weight)
+    def _predict_masked(
+        self, inputs: dict[str, Any], *, training: bool
+    ) -> dict[str, Any]:
+        embedding = inputs[self.image_input]
+        if self.image_encoder is not None:
+            embedding = self.image_encoder(embedding, training=training)
+        outputs = {
+            "logits": self.token_logits(
+                inputs["token_ids"],
+                inputs["padding_mask"],
+                embedding,
+                mask_positions=inputs["mask_positions"],
+                training=training,
+            )
+        }
+        if self.length_head is not None:
+            outputs["length_logits"] = self.length_head(
+                embedding, training=training
+            )
+        return outputs
+
+    def _total_loss(self, inputs: Any, outputs: Any, targets: Any) -> Any:
+        # Smoothing has no meaning for a caption that is to become unlikely.
+        cross_entropy = self.token_loss.cross_entropy(
+            outputs["logits"],
+            targets["labels"],
+            label_smoothing=None if self.objective is None else 0.0,
+        )
+        count = ops.cast(ops.size(cross_entropy), "float32")
+        loss = ops.divide_no_nan(
+            ops.sum(cross_entropy * targets["sample_weight"]), count
+        )
         if self.length_head is None:
             return loss
         # [CLS] and [SEP] are no part of a caption's length.
         lengths = ops.sum(inputs["padding_mask"], axis=-1) - 2
         lengths = ops.clip(lengths, 0, self.max_caption_length)
-        length_loss = keras.losses.sparse_categorical_crossentropy(
-            lengths,
-            ops.cast(outputs["length_logits"], "float32"),
-            from_logits=True,
+        # (photos, captions of a photo)
+        logits = ops.cast(outputs["length_logits"], "float32")
+        lengths = ops.reshape(lengths, (ops.shape(logits)[0], -1))
+        log_probs = ops.take_along_axis(
+            ops.log_softmax(logits), lengths, axis=-1
         )
-        return loss + self.length_loss_weight * ops.mean(length_loss)
+        if targets["caption_weight"] is not None:
+            log_probs *= ops.reshape(
+                targets["caption_weight"], ops.shape(log_probs)
+            )
+        return loss - self.length_loss_weight * ops.mean(log_probs)
 
     def _update_metrics(
-        self, outputs: Any, labels: Any, weight: Any, loss: Any
+        self, outputs: Any, targets: Any, loss: Any
     ) -> dict[str, Any]:
         predicted = ops.cast(ops.argmax(outputs["logits"], axis=-1), "int32")
-        right = ops.equal(predicted, ops.cast(labels, "int32"))
-        self.loss_tracker.update_state(loss, sample_weight=ops.sum(weight))
-        self.accuracy_tracker.update_state(right, sample_weight=weight)
+        right = ops.equal(predicted, ops.cast(targets["labels"], "int32"))
+        count = ops.cast(ops.size(right), "float32")
+        self.loss_tracker.update_state(loss, sample_weight=count)
+        self.accuracy_tracker.update_state(right)
         return {metric.name: metric.result() for metric in self.metrics}
 
     def get_config(self) -> dict[str, Any]:

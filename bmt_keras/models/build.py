@@ -20,6 +20,8 @@ from bmt_keras.models.pretrained_head import load_pretrained_head
 from bmt_keras.models.text_encoders import build_albert, load_albert
 from bmt_keras.settings import Settings
 
+_OPEN_GATE = 0.125  # the block's tanh(8 * gate) is 0.76
+
 
 def build_image_encoder(settings: Settings) -> keras.Model:
     """Builds the model from pixels to image embeddings.
@@ -163,10 +165,15 @@ def _build_fusion(
             kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
             name="fusion",
         )
+    # A fresh ALBERT has nothing to keep that closed gates would protect.
+    is_fresh = settings.text_weights == "random"
     return CrossAttentionFusion(
         settings.fusion_blocks,
         settings.fusion_heads,
         intermediate_dim=text_encoder.intermediate_dim,
         dropout=settings.fusion_dropout,
+        gate_initializer=(
+            keras.initializers.Constant(_OPEN_GATE) if is_fresh else "zeros"
+        ),
         name="fusion",
     )

@@ -7,6 +7,8 @@ from bmt_keras.training.data import (
     make_tokenizer,
     prepare_data,
 )
+from bmt_keras.training.phases import train_in_phases
+from bmt_keras.training.pretraining import read_caption_texts, text_data
 from bmt_keras.training.run import check_run_folder, train_captioner
 
 __all__ = [
@@ -16,5 +18,8 @@ __all__ = [
     "feature_source",
     "make_tokenizer",
     "prepare_data",
+    "read_caption_texts",
+    "text_data",
     "train_captioner",
+    "train_in_phases",
 ]

@@ -1,17 +1,38 @@
 """The optimizer that the settings ask for."""
 
+from collections.abc import Sequence
+
 import keras
 
 from bmt_keras.settings import Settings
 
 
+@keras.saving.register_keras_serializable(package="bmt_keras")
+class AveragingAdamW(keras.optimizers.AdamW):
+    """AdamW that takes the weights' average over only when it is told to.
+
+    Keras' own gives the model its average at the end of each `fit`; a run
+    that stopped within an epoch fits twice, and would go on from an average.
+    """
+
+    def finalize_variable_values(
+        self, var_list: Sequence[keras.Variable]
+    ) -> None:
+        """Leaves the weights as they are."""
+
+    def take_average(self, var_list: Sequence[keras.Variable]) -> None:
+        """Sets weights to their average, if one is kept."""
+        super().finalize_variable_values(var_list)
+
+
 def build_optimizer(
     settings: Settings, total_steps: int
 ) -> keras.optimizers.Optimizer:
-    """Builds Adam, with decoupled weight decay where that is asked.
+    """Builds Adam, with decoupled weight decay or an average where asked.
 
     Args:
-        settings: Rate, schedule, decay, epsilon and clipping are read.
+        settings: Rate, schedule, decay, epsilon, clipping and average are
+            read.
         total_steps: Steps of the whole run, the cosine's length.
 
     Returns:
@@ -27,15 +48,17 @@ def build_optimizer(
             warmup_target=settings.learning_rate if warmup else None,
             warmup_steps=warmup,
         )
-    if not settings.weight_decay:
+    if not (settings.weight_decay or settings.ema_momentum):
         return keras.optimizers.Adam(
             rate, epsilon=settings.adam_epsilon, clipnorm=settings.clipnorm
         )
-    optimizer = keras.optimizers.AdamW(
+    optimizer = AveragingAdamW(
         rate,
         weight_decay=settings.weight_decay,
         epsilon=settings.adam_epsilon,
         clipnorm=settings.clipnorm,
+        use_ema=settings.ema_momentum > 0,
+        ema_momentum=settings.ema_momentum,
     )
     optimizer.exclude_from_weight_decay(
         var_names=["bias", "gamma", "beta", "gate"]

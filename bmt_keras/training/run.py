@@ -11,20 +11,24 @@ import numpy as np
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.data.batches import CaptionBatches
-from bmt_keras.data.coco import Photo
+from bmt_keras.data.coco import Photo, drop_final_period
 from bmt_keras.data.photo_features import PhotoFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 from bmt_keras.models import BimodalMaskedLM, build_masked_lm
 from bmt_keras.settings import Settings
+from bmt_keras.training.calibration import calibrate
 from bmt_keras.training.callbacks import (
     CaptionLog,
     LearningRateLog,
     drop_epochs,
 )
 from bmt_keras.training.checkpoints import Checkpoints, load_last
+from bmt_keras.training.consensus import consensus_weights
 from bmt_keras.training.data import TrainingData
 from bmt_keras.training.optimizer import build_optimizer
+from bmt_keras.training.self_critical import SelfCritical
+from bmt_keras.training.start import copy_weights, start_from_frequencies
 
 _LOGGER = logging.getLogger(__name__)
 _SETTINGS, _HISTORY = "settings.json", "history.csv"
@@ -38,6 +42,7 @@ def train_captioner(
     tokenizer: CaptionTokenizer,
     image_encoder: keras.Model,
     out: Path,
+    start: BimodalMaskedLM | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
 ) -> Captioner:
@@ -50,6 +55,7 @@ def train_captioner(
         image_encoder: The model behind the features.
         out: Folder of the run: `checkpoints/`, `tensorboard/`, `history.csv`
             and at the end `captioner/`.
+        start: Begin with the weights of this model instead of fresh ones.
         callbacks: More callbacks for `fit`, called after the run's own.
         verbose: As for `fit`: 1 a progress bar, 2 a line an epoch, 0 silent.
 
@@ -57,7 +63,8 @@ def train_captioner(
         The captioner, which is also saved in `out`.
 
     Raises:
-        InputError: `out` is the folder of a run with other settings.
+        InputError: `out` is the folder of a run with other settings, or
+            `start` is of another shape.
     """
     check_run_folder(out, settings)
     out.mkdir(parents=True, exist_ok=True)
@@ -68,6 +75,12 @@ def train_captioner(
         settings,
         tokenizer,
         captions_per_photo=settings.captions_per_photo,
+        caption_weights=(
+            consensus_weights(data.train, settings.consensus)
+            if settings.consensus
+            else None
+        ),
+        with_image_ids=settings.objective != "tokens",
     )
     val = _batches(
         data.val, data.val_features, settings, tokenizer, shuffle=False
@@ -76,7 +89,13 @@ def train_captioner(
     model = load_last(out / "checkpoints")
     if model is None:
         total_steps = settings.epochs * steps_per_epoch
-        model = _build_compiled(settings, tokenizer, image_encoder, total_steps)
+        model = _build_compiled(
+            settings, tokenizer, image_encoder, total_steps, start
+        )
+        if start is None and settings.text_weights == "random":
+            start_from_frequencies(
+                model, train.count_tokens(tokenizer.vocabulary_size)
+            )
     captioner = Captioner(
         model,
         tokenizer,
@@ -86,6 +105,8 @@ def train_captioner(
             train.lengths, minlength=settings.max_length - 1
         ).tolist(),
     )
+    if settings.objective != "tokens":
+        model.objective = _build_objective(captioner, data.train)
     _fit(
         model,
         train,
@@ -96,6 +117,10 @@ def train_captioner(
         callbacks=[*_own_callbacks(out, captioner, data), *callbacks],
         verbose=verbose,
     )
+    if settings.ema_momentum:
+        model.optimizer.take_average(model.trainable_variables)
+    model.objective = None
+    calibrate(captioner, data)
     captioner.save(out / "captioner")
     return captioner
 
@@ -129,9 +154,12 @@ def _build_compiled(
     tokenizer: CaptionTokenizer,
     image_encoder: keras.Model,
     total_steps: int,
+    start: BimodalMaskedLM | None,
 ) -> BimodalMaskedLM:
     keras.utils.set_random_seed(settings.seed)
     model = build_masked_lm(settings, tokenizer, image_encoder=image_encoder)
+    if start is not None:
+        copy_weights(start, model)
     # XLA on the CPU is slower here and would compile for every shape.
     model.compile(
         optimizer=build_optimizer(settings, total_steps), jit_compile=False
@@ -139,6 +167,22 @@ def _build_compiled(
     # Variables made within the first step would have it traced twice.
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _build_objective(
+    captioner: Captioner, photos: Sequence[Photo]
+) -> SelfCritical:
+    settings = captioner.settings
+    return SelfCritical(
+        captioner.graph,
+        {photo.image_id: photo.captions for photo in photos},
+        num_captions=settings.draws,
+        keep_best=settings.objective == "distill",
+        passes=settings.draw_passes,
+        top_p=settings.draw_top_p,
+        reference_weight=settings.reference_weight,
+        seed=settings.seed,
+    )
 
 
 def _fit(
@@ -183,6 +227,13 @@ def _batches(
     **options: Any,
 ) -> CaptionBatches:
     inside = settings.train_image_model
+    if settings.drop_final_period:
+        photos = [
+            dataclasses.replace(
+                photo, captions=tuple(map(drop_final_period, photo.captions))
+            )
+            for photo in photos
+        ]
     return CaptionBatches(
         photos,
         features,
@@ -191,6 +242,7 @@ def _batches(
         batch_size=settings.batch_size,
         max_length=settings.max_length,
         bucket_width=settings.bucket_width,
+        group_size=settings.group_size,
         shuffle_buffer=settings.shuffle_buffer,
         seed=settings.seed,
         **options,
@@ -204,7 +256,10 @@ def _own_callbacks(
     watched = watched[:_WATCHED]
     rows = [data.val_features.rows[photo.image_id] for photo in watched]
     settings = captioner.settings
+    # Swaps the average in while the model is validated.
+    swap = [keras.callbacks.SwapEMAWeights()] if settings.ema_momentum else []
     return [
+        *swap,
         Checkpoints(
             out / "checkpoints",
             every_steps=settings.checkpoint_steps,

@@ -294,3 +294,57 @@ def test_first_captions_alone_are_kept(make, photos, tokenizer):
         [photo.captions[0] for photo in photos], max_length=MAX_LENGTH
     )
     assert found == {(n, tuple(ids)) for n, ids in enumerate(first)}
+
+
+# === Groups ===
+
+
+def test_captions_of_a_photo_stay_together(make):
+    batches = make(group_size=2, batch_size=4, bucket_width=0)
+    seen = []
+    for batch in take(batches, batches.steps_per_epoch):
+        size = len(batch["token_ids"]) // len(batch["image_embedding"])
+        assert size in (1, 2)
+        assert len(batch["token_ids"]) <= 4
+        images = np.repeat(batch["image_embedding"], size, axis=0)
+        seen += pairs_of({**batch, "image_embedding": images})
+    expected = []
+    single = make(bucket_width=0)
+    for batch in take(single, single.steps_per_epoch):
+        expected += pairs_of(batch)
+    assert sorted(seen) == sorted(expected)
+
+
+def test_group_holds_captions_of_like_length(make, photos):
+    lengths = [
+        sorted(min(len(c.split()), MAX_LENGTH - 2) for c in p.captions)
+        for p in photos
+    ]
+    batches = make(group_size=2, batch_size=2, bucket_width=0)
+    for batch in take(batches, batches.steps_per_epoch):
+        if len(batch["token_ids"]) == 2:
+            photo = int(batch["image_embedding"][0, 0])
+            found = (batch["padding_mask"].sum(axis=1) - 2).tolist()
+            assert found == lengths[photo][:2]
+
+
+def test_weights_and_image_ids_go_with_their_captions(make, photos):
+    weights = {
+        photo.image_id: [photo.image_id + i / 10 for i in range(CAPTIONS_EACH)]
+        for photo in photos
+    }
+    batches = make(caption_weights=weights, with_image_ids=True)
+    for batch in take(batches, 5):
+        numbers = batch["image_embedding"][:, 0].astype(int) + 100
+        np.testing.assert_array_equal(batch["image_ids"], numbers)
+        np.testing.assert_array_equal(
+            np.floor(batch["caption_weight"]), numbers
+        )
+
+
+def test_tokens_are_counted_without_the_frame(make, tokenizer):
+    counts = make().count_tokens(tokenizer.vocabulary_size)
+    assert counts[tokenizer.cls_id] == counts[tokenizer.sep_id] == 0
+    assert counts.sum() == make().lengths.sum()
+    first = tokenizer.encode(["a"])[0][1]
+    assert counts[first] == NUM_PHOTOS * CAPTIONS_EACH

@@ -120,6 +120,12 @@ CASES = {
         lambda **kwargs: layers.MaskedTokenLoss(0.1, **kwargs),
         ("logits", "labels", "weight"),
     ),
+    "RelativeSelfAttention": LayerCase(
+        lambda **kwargs: layers.RelativeSelfAttention(
+            2, max_distance=2, **kwargs
+        ),
+        ("states", "padding_mask"),
+    ),
     "LengthHead": LayerCase(
         lambda **kwargs: layers.LengthHead(9, 16, dropout=0.1, **kwargs),
         ("image",),

@@ -29,13 +29,13 @@ def normalise(x, norm):
 
 def project(x, dense):
     kernel = dense.kernel.numpy().reshape(4, 4)
-    return x @ kernel + dense.bias.numpy().reshape(4)
+    return x @ kernel
 
 
-def attend(queries, keys, attention, mask):
+def attend(queries, keys, attention):
     scores = project(queries, attention.query_dense)
     scores = scores @ project(keys, attention.key_dense).swapaxes(1, 2)
-    scores = np.exp(scores / 2) * mask  # the square root of the width 4
+    scores = np.exp(scores / 2)  # the square root of the width 4
     scores = scores / scores.sum(-1, keepdims=True)
     context = scores @ project(keys, attention.value_dense)
     return project(context, attention.output_dense)
@@ -51,10 +51,9 @@ def test_output_is_that_of_the_formula():
     block, x = make_block(), STATES
     gates = [np.tanh(8 * getattr(block, name).numpy()) for name in GATES]
     normal = normalise(x, block.self_attention_norm)
-    mask = PADDING_MASK[:, None, :]
-    x = x + gates[0] * attend(normal, normal, block.self_attention, mask)
+    x = x + gates[0] * block.self_attention(normal, PADDING_MASK).numpy()
     normal = normalise(x, block.cross_attention_norm)
-    x = x + gates[1] * attend(normal, CELLS, block.cross_attention, 1)
+    x = x + gates[1] * attend(normal, CELLS, block.cross_attention)
     x = x + gates[2] * feed_forward(
         normalise(x, block.feed_forward_norm), block
     )
@@ -123,3 +122,24 @@ def test_arguments_must_be_in_range(arguments, message):
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="num_heads=3, hidden_dim=4"):
         CrossAttentionBlock(3, 6)(STATES, CELLS)
+
+
+def test_captions_of_a_photo_share_its_cells():
+    block = make_block()
+    states = RNG.normal(size=(6, 5, 4)).astype("float32")
+    mask = np.array([[1, 1, 1, 0, 0]] * 3 + [[1, 1, 1, 1, 1]] * 3)
+    repeated = np.repeat(CELLS, 3, axis=0)
+    np.testing.assert_allclose(
+        block(states, CELLS, mask), block(states, repeated, mask), atol=1e-5
+    )
+    fused = np.array(block(states, CELLS, mask))
+    other = np.array(block(states, CELLS[::-1], mask))
+    assert np.abs(fused - other).min(axis=(1, 2)).max() > 0
+
+
+def test_gates_start_where_they_are_told():
+    block = CrossAttentionBlock(
+        1, 6, gate_initializer=keras.initializers.Constant(0.25)
+    )
+    block.build(STATES.shape, CELLS.shape)
+    assert [float(getattr(block, name)) for name in GATES] == [0.25] * 3

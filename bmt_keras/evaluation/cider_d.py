@@ -1,0 +1,133 @@
+"""CIDEr-D of many captions against the same references, as a reward.
+
+`caption_scores` scores one caption a photo and counts the references anew at
+every call. Here they are counted once, so that thousands of captions of a photo
+can be scored while a captioner trains.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from bmt_keras.caption_text import split_caption
+
+_ORDERS = 4
+_SIGMA = 6.0
+
+NGram = tuple[str, ...]
+
+
+class _Sentence(NamedTuple):
+    """Weighted n-grams of a caption, their norms, and its word pairs."""
+
+    weights: list[dict[NGram, float]]
+    norms: list[float]
+    length: int
+
+
+class CiderD:
+    """Scores captions as `score_each_caption` does, which has the formula.
+
+    Args:
+        references: Captions by people by photo id. Document frequencies come
+            from all of them.
+
+    Example:
+        >>> cider = CiderD({1: ["a dog runs", "a dog"], 2: ["a red car"]})
+        >>> cider.score(1, "a dog runs")
+
+    Reference:
+        Vedantam et al. 2015, https://arxiv.org/abs/1411.5726, section 5.
+    """
+
+    def __init__(self, references: Mapping[int, Sequence[str]]) -> None:
+        """Counts the references' n-grams."""
+        counted = {
+            key: [_count(text) for text in texts]
+            for key, texts in references.items()
+        }
+        self._photos_with: Counter[NGram] = Counter()
+        for sentences in counted.values():
+            self._photos_with.update({n for each in sentences for n in each})
+        self._log_photos = math.log(max(len(references), 1))
+        self._references = {
+            key: [self._weigh(each) for each in sentences]
+            for key, sentences in counted.items()
+        }
+
+    def score(self, image_id: int, caption: str) -> float:
+        """Scores a caption of a photo.
+
+        Args:
+            image_id: A photo of the references.
+            caption: Any text.
+
+        Returns:
+            CIDEr-D in [0, 10].
+        """
+        sentence = self._weigh(_count(caption))
+        return _mean_similarity(sentence, self._references[image_id])
+
+    def score_references(self, image_id: int) -> list[float]:
+        """Scores each reference of a photo against its other ones.
+
+        Args:
+            image_id: A photo of the references.
+
+        Returns:
+            CIDEr-D in [0, 10] of each; 0 where it is the only one.
+        """
+        sentences = self._references[image_id]
+        return [
+            _mean_similarity(each, sentences[:i] + sentences[i + 1 :])
+            for i, each in enumerate(sentences)
+        ]
+
+    def _weigh(self, counts: Counter[NGram]) -> _Sentence:
+        weights: list[dict[NGram, float]] = [{} for _ in range(_ORDERS)]
+        length = 0
+        for ngram, count in counts.items():
+            rarity = self._log_photos - math.log(
+                max(self._photos_with.get(ngram, 0), 1)
+            )
+            weights[len(ngram) - 1][ngram] = count * rarity
+            length += count * (len(ngram) == 2)
+        norms = [math.hypot(*each.values()) for each in weights]
+        return _Sentence(weights, norms, length)
+
+
+def _count(caption: str) -> Counter[NGram]:
+    words = split_caption(caption)
+    return Counter(
+        tuple(words[start : start + order])
+        for order in range(1, _ORDERS + 1)
+        for start in range(len(words) - order + 1)
+    )
+
+
+def _mean_similarity(
+    sentence: _Sentence, references: Sequence[_Sentence]
+) -> float:
+    total = sum(_similarity(sentence, each) for each in references)
+    return 10.0 * total / max(len(references), 1)
+
+
+def _similarity(sentence: _Sentence, reference: _Sentence) -> float:
+    total = 0.0
+    for ours, theirs, our_norm, their_norm in zip(
+        sentence.weights,
+        reference.weights,
+        sentence.norms,
+        reference.norms,
+        strict=True,
+    ):
+        if our_norm and their_norm:
+            common = sum(
+                min(weight, theirs[ngram]) * theirs[ngram]
+                for ngram, weight in ours.items()
+                if ngram in theirs
+            )
+            total += common / (our_norm * their_norm)
+    difference = sentence.length - reference.length
+    return math.exp(-(difference**2) / (2 * _SIGMA**2)) * total / _ORDERS
