@@ -47,6 +47,7 @@ _SMALL = Settings(
     learning_rate=1e-3,
     warmup_share=0.02,
     weight_decay=0.01,
+    matmul_precision="auto",
     passes=10,
     length_candidates=5,
 )

@@ -10,6 +10,7 @@ from typing import Any
 from bmt_keras.errors import InputError
 
 OBJECTIVES = ("tokens", "cider", "distill")
+PRECISIONS = ("float32", "bfloat16", "auto")
 ORDERS = ("confidence", "left_to_right")
 
 _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
@@ -232,6 +233,12 @@ class Settings:
         "Keep an average of the weights, each step so much of the old one; it "
         "is what is validated and saved. 0 for none.",
     )
+    matmul_precision: str = _setting(
+        "float32",
+        "Products of matrices on a CPU: 'float32', 'bfloat16', or 'auto' for "
+        "bfloat16 where the processor has units for it.",
+        may_change=True,
+    )
     seed: int = _setting(0, "Seed of weights, order and masks.")
 
     # === Checkpoints ===
@@ -271,6 +278,7 @@ class Settings:
         _check_choice("fusion", self.fusion, ("cross_attention", "concat"))
         _check_choice("objective", self.objective, OBJECTIVES)
         _check_choice("order", self.order, ORDERS)
+        _check_choice("matmul_precision", self.matmul_precision, PRECISIONS)
         _check_choice("schedule", self.schedule, ("constant", "cosine"))
         for names, rule, holds in _RULES:
             for name in names:

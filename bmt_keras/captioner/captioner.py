@@ -88,6 +88,7 @@ class Captioner:
         temperature: float = 0.0,
         top_p: float = 1.0,
         keywords: Sequence[str] | None = None,
+        template: str | None = None,
         seed: int = 0,
         batch_size: int = 32,
     ) -> list[Caption]:
@@ -103,6 +104,8 @@ class Captioner:
             top_p: Words are drawn from the likeliest ones that together have
                 this probability.
             keywords: Words or phrases that stand in every caption.
+            template: Complete this, as `fill_mask` does; it goes with `passes`
+                alone.
             seed: Of the draws, which depend on `batch_size`, too.
             batch_size: Photos at once.
 
@@ -113,6 +116,16 @@ class Captioner:
         Raises:
             InputError: A photo cannot be read, or an option is out of range.
         """
+        if template is not None:
+            others = (length, num_captions, temperature, top_p)
+            if keywords or others != (None, 1, 0.0, 1.0):
+                raise InputError(
+                    "`template` goes with `passes` alone. Received another "
+                    f"control beside template={template!r}."
+                )
+            return self.fill_mask(
+                images, template, passes=passes, batch_size=batch_size
+            )
         options = self._options(
             passes=passes,
             num_captions=num_captions,

@@ -73,12 +73,17 @@ def caption(
         "passes": passes,
         "length": _parse_length(length),
         "keywords": keyword,
+        "template": template,
         "num_captions": num_captions,
         "temperature": temperature,
         "top_p": top_p,
         "seed": seed,
     }
-    _check_controls(controls, template=template, out=out, grid=grid)
+    if num_captions > 1 and (out is not None or grid is not None):
+        raise InputError(
+            "`--num-captions` prints captions; --out and --grid take one of "
+            f"each photo. Received: --num-captions={num_captions}."
+        )
     load_tensorflow()
     from bmt_keras.batch_captions import caption_to_file, find_photos
     from bmt_keras.captioner import Captioner
@@ -98,10 +103,7 @@ def caption(
         typer.echo(f"{out}: {len(photos) - len(bad)} captions")
         return
     model = Captioner.load(captioner)
-    if template is None:
-        written = model.caption(photos, **controls)
-    else:
-        written = model.fill_mask(photos, template, passes=passes)
+    written = model.caption(photos, **controls)
     for i, each in enumerate(written):
         line = each.text
         if len(photos) > 1:
@@ -124,35 +126,6 @@ def _parse_length(text: str | None) -> int | tuple[int, int] | None:
             "`--length` must be a number, or two with a hyphen such as 6-9. "
             f"Received: {text!r}."
         ) from err
-
-
-def _check_controls(
-    controls: dict[str, Any],
-    *,
-    template: str | None,
-    out: Path | None,
-    grid: Path | None,
-) -> None:
-    """Refuses options that do not go together."""
-    free = {**controls, "passes": None, "seed": 0}
-    plain = {
-        "passes": None,
-        "length": None,
-        "keywords": None,
-        "num_captions": 1,
-        "temperature": 0.0,
-        "top_p": 1.0,
-        "seed": 0,
-    }
-    if template is not None and (free != plain or out is not None):
-        raise InputError(
-            "`--template` goes with --passes, --scores and --grid alone."
-        )
-    if controls["num_captions"] > 1 and (out is not None or grid is not None):
-        raise InputError(
-            "`--num-captions` prints captions; --out and --grid take one of "
-            f"each photo. Received: --num-captions={controls['num_captions']}."
-        )
 
 
 def _describe_scores(

@@ -51,6 +51,7 @@ def pretrain(
     from bmt_keras.models import build_image_encoder
 
     training.check_run_folder(out, settings)
+    training.set_matmul_precision(settings.matmul_precision)
     texts = training.read_caption_texts(text)
     tokenizer = training.make_tokenizer(
         settings, [Photo(0, Path(), tuple(texts))]

@@ -65,6 +65,7 @@ def train(
 
     cache = cache or out / "cache"
     training.check_run_folder(out, settings)
+    training.set_matmul_precision(settings.matmul_precision)
     first = Captioner.load(start) if start else None
     tokenizer = (
         first.tokenizer if first else training.make_tokenizer(settings, photos)

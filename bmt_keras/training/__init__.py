@@ -8,6 +8,7 @@ from bmt_keras.training.data import (
     prepare_data,
 )
 from bmt_keras.training.phases import train_in_phases
+from bmt_keras.training.precision import set_matmul_precision
 from bmt_keras.training.pretraining import read_caption_texts, text_data
 from bmt_keras.training.run import check_run_folder, train_captioner
 
@@ -19,6 +20,7 @@ __all__ = [
     "make_tokenizer",
     "prepare_data",
     "read_caption_texts",
+    "set_matmul_precision",
     "text_data",
     "train_captioner",
     "train_in_phases",

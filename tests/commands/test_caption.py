@@ -1,3 +1,4 @@
+import csv
 import re
 
 import pytest
@@ -17,6 +18,7 @@ def test_scores_name_every_word_with_its_probability(
     text, scores = result.out.rstrip("\n").split("\t")
     (expected,) = tiny_captioner.caption([path])
     assert (result.code, text) == (0, expected.text)
+    assert tiny_captioner.temperature == 1
     words = re.findall(r"(\S+)=([01]\.\d\d)(?: |$)", scores)
     assert [word for word, _ in words] == text.split()
 
@@ -53,3 +55,88 @@ def test_photo_that_cannot_be_read_is_told_and_skipped(
     result = bmt("caption", *paths, "--captioner", folder, "--out", out)
     assert (result.code, result.out) == (0, f"{out}: 1 captions\n")
     assert f"cannot be read: {broken} (not a decodable image" in result.err
+
+
+# === Controls ===
+
+
+def test_controls_reach_the_captioner(
+    bmt, folder, tiny_captioner, sample_photos
+):
+    path = sample_photos[1][0].path
+    word = tiny_captioner.tokenizer.vocabulary[-1].replace("\u2581", "")
+    result = bmt(
+        *("caption", path, "--captioner", folder, "--length", "4-6"),
+        *("--keyword", word, "--num-captions", 2, "--temperature", 0.8),
+        *("--top-p", 0.9, "--seed", 3, "--passes", 2),
+    )
+    expected = tiny_captioner.caption(
+        [path],
+        length=(4, 6),
+        keywords=[word],
+        num_captions=2,
+        temperature=0.8,
+        top_p=0.9,
+        seed=3,
+        passes=2,
+    )
+    assert result.out.splitlines() == [each.text for each in expected]
+
+
+def test_length_is_kept(bmt, folder, sample_photos):
+    paths = [photo.path for photo in sample_photos[1][:3]]
+    result = bmt("caption", *paths, "--captioner", folder, "--length", 5)
+    captions = [line.split("\t")[1] for line in result.out.splitlines()]
+    assert [len(caption.split()) for caption in captions] == [5, 5, 5]
+
+
+def test_captions_of_a_photo_are_named_by_it(bmt, folder, sample_photos):
+    paths = [photo.path for photo in sample_photos[1][:2]]
+    result = bmt(
+        *("caption", *paths, "--captioner", folder),
+        *("--num-captions", 2, "--length", "4-6"),
+    )
+    names = [line.split("\t")[0] for line in result.out.splitlines()]
+    assert names == [str(paths[0])] * 2 + [str(paths[1])] * 2
+
+
+def test_template_is_completed(bmt, folder, tiny_captioner, sample_photos):
+    path = sample_photos[1][0].path
+    template = "a [MASK] [MASK]"
+    result = bmt("caption", path, "--captioner", folder, "--template", template)
+    (expected,) = tiny_captioner.fill_mask(path, template)
+    assert result.out == f"{expected.text}\n"
+    assert result.out.startswith("a ")
+
+
+def test_length_goes_into_a_file_too(bmt, folder, tiny_sample, tmp_path):
+    out = tmp_path / "captions.csv"
+    photos = tiny_sample / "images" / "val"
+    bmt("caption", photos, "--captioner", folder, "--out", out, "--length", 4)
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert {len(row["caption"].split()) for row in rows} == {4}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--length", "few"], "`--length` must be a number, or two with a"),
+        (["--length", "99"], "`length` must be a number of tokens"),
+        (
+            ["--template", "a [MASK]", "--length", "4"],
+            "`template` goes with `passes` alone",
+        ),
+        (
+            ["--num-captions", 2, "--out", "captions.csv"],
+            "`--num-captions` prints captions",
+        ),
+        (["--num-captions", 2, "--length", "4"], "`num_captions` must be"),
+        (["--template", "a dog"], "nothing to fill|expected"),
+    ],
+)
+def test_bad_controls_are_told(bmt, folder, sample_photos, options, message):
+    path = sample_photos[1][0].path
+    result = bmt("caption", path, "--captioner", folder, *options)
+    assert (result.code, result.out) == (2, "")
+    assert re.search(message, result.err)

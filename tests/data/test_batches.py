@@ -322,7 +322,7 @@ def test_group_holds_captions_of_like_length(make, photos):
     ]
     batches = make(group_size=2, batch_size=2, bucket_width=0)
     for batch in take(batches, batches.steps_per_epoch):
-        if len(batch["token_ids"]) == 2:
+        if len(batch["token_ids"]) == 2 * len(batch["image_embedding"]):
             photo = int(batch["image_embedding"][0, 0])
             found = (batch["padding_mask"].sum(axis=1) - 2).tolist()
             assert found == lengths[photo][:2]

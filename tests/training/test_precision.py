@@ -1,0 +1,45 @@
+import pytest
+import tensorflow as tf
+
+from bmt_keras.training.precision import (
+    has_bfloat16_units,
+    set_matmul_precision,
+)
+
+OPTION = "auto_mixed_precision_onednn_bfloat16"
+
+
+@pytest.fixture(autouse=True)
+def _plain_afterwards():
+    yield
+    set_matmul_precision("float32")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("flags : fpu avx512f avx512_bf16 sse", True),
+        ("flags : fpu amx_bf16", True),
+        ("flags : fpu avx512f avx512_bf16x", False),
+        ("", False),
+    ],
+)
+def test_units_are_found_by_the_processor_s_flags(tmp_path, flags, expected):
+    (tmp_path / "cpuinfo").write_text(flags)
+    assert has_bfloat16_units(tmp_path / "cpuinfo") is expected
+
+
+def test_system_without_such_a_list_has_no_units(tmp_path):
+    assert not has_bfloat16_units(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float32"])
+def test_precision_is_set_for_the_graph_optimizer(name):
+    assert set_matmul_precision(name) == name
+    found = tf.config.optimizer.get_experimental_options()[OPTION]
+    assert found is (name == "bfloat16")
+
+
+def test_auto_asks_the_processor():
+    expected = "bfloat16" if has_bfloat16_units() else "float32"
+    assert set_matmul_precision("auto") == expected
