@@ -201,10 +201,12 @@ class Settings:
         0.1, "Weight of people's captions beside the drawn ones."
     )
     cider_epochs: int = _setting(
-        0, "Epochs with the objective 'cider' after all others."
+        0,
+        "Epochs with the objective 'cider' after all others.",
+        may_change=True,
     )
     cider_learning_rate: float = _setting(
-        2e-4, "Adam's peak learning rate in those epochs."
+        2e-4, "Adam's peak learning rate in those epochs.", may_change=True
     )
     mask_rate: float = _setting(
         0.0, "Share of masked tokens; 0 draws it from U(0,1] for each caption."

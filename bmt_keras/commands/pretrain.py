@@ -32,6 +32,11 @@ def pretrain(
     settings = resolve_settings(
         preset, {"image_weights": "random", **_given(overrides)}
     )
+    if settings.fusion != "cross_attention":
+        raise InputError(
+            "`fusion` must be 'cross_attention' to learn without photos. "
+            f"Received: fusion={settings.fusion}."
+        )
     settings = dataclasses.replace(
         settings,
         group_size=settings.batch_size,
@@ -39,11 +44,6 @@ def pretrain(
         objective="tokens",
         cider_epochs=0,
     )
-    if settings.fusion != "cross_attention":
-        raise InputError(
-            "`fusion` must be 'cross_attention' to learn without photos. "
-            f"Received: fusion={settings.fusion}."
-        )
     load_tensorflow()
     import keras
 

@@ -110,12 +110,14 @@ class RelativeSelfAttention(keras.layers.Layer):
         # (3, batch, heads, length, width)
         queries, keys, values = ops.unstack(ops.transpose(x, (2, 0, 3, 1, 4)))
         logits = ops.matmul(queries * width**-0.5, ops.swapaxes(keys, -1, -2))
-        logits = logits + self._bias(shape[1])
+        # float16 holds no number as low as the mask's.
+        logits = ops.cast(logits, "float32") + self._bias(shape[1])
         if padding_mask is not None:
             # (batch, 1, 1, length)
-            hidden = 1 - ops.cast(padding_mask, logits.dtype)
+            hidden = 1 - ops.cast(padding_mask, "float32")
             logits = logits + _MASKED * hidden[:, None, None, :]
-        mixed = ops.matmul(ops.softmax(logits), values)
+        weights = ops.cast(ops.softmax(logits), values.dtype)
+        mixed = ops.matmul(weights, values)
         mixed = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), shape)
         return self.output_dense(mixed)
 
@@ -139,7 +141,7 @@ class RelativeSelfAttention(keras.layers.Layer):
         distance = places[None, :] - places[:, None]
         limit = self.max_distance
         index = ops.clip(distance, -limit, limit) + limit
-        table = ops.cast(self.distance_bias, self.compute_dtype)
+        table = ops.cast(self.distance_bias, "float32")
         return ops.transpose(ops.take(table, index, axis=0), (2, 0, 1))
 
     def _first_bias(self, shape: tuple[int, ...], dtype: Any = None) -> Any:

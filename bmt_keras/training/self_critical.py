@@ -24,8 +24,9 @@ class SelfCritical:
     tokens' probabilities given the rest stand for it, whatever the number of
     passes that drew the caption.
 
-    Captions by people stay in the batch with a small weight of their own, so
-    that the model goes on to know words that CIDEr-D does not ask for.
+    A caption by people, another one each time, stays in the batch with a small
+    weight of its own, so that the model goes on to know words that CIDEr-D does
+    not ask for.
 
     Args:
         graph: Of the model that learns.
@@ -36,7 +37,7 @@ class SelfCritical:
         passes: Passes that draw them.
         temperature: Of the draws.
         top_p: Of the draws.
-        reference_weight: Weight of captions by people.
+        reference_weight: Weight of the caption by people.
         seed: Seed of the draws.
     """
 
@@ -69,6 +70,8 @@ class SelfCritical:
     def draw(self, batch: Mapping[str, Any], step: Any) -> dict[str, Any]:
         """Gives drawn captions with their weights, and people's after them.
 
+        The captions of a photo are neighbouring rows.
+
         Args:
             batch: As `CaptionBatches` gives it, with `image_ids`.
             step: int, (), of the optimizer.
@@ -97,7 +100,7 @@ class SelfCritical:
         )
         weights = self._weigh(tf.reshape(rewards, (-1, number)))
         drawn = tf.reshape(drawn, (tf.shape(weights)[0], number, -1))
-        return self._with_references(batch, drawn, weights)
+        return self._with_references(batch, drawn, weights, seed)
 
     def _weigh(self, rewards: Any) -> Any:
         """Rewards to weights: float32, (photos, num_captions)."""
@@ -109,7 +112,7 @@ class SelfCritical:
         return others * (number / (number - 1))
 
     def _with_references(
-        self, batch: Mapping[str, Any], drawn: Any, weights: Any
+        self, batch: Mapping[str, Any], drawn: Any, weights: Any, seed: Any
     ) -> dict[str, Any]:
         name = self._graph.model.image_input
         pad_id = self._graph.tokenizer.pad_id
@@ -118,6 +121,11 @@ class SelfCritical:
                 batch["token_ids"],
                 (tf.shape(drawn)[0], -1, tf.shape(batch["token_ids"])[1]),
             )
+            # One of each photo's: (photos, 1, length)
+            index = tf.random.stateless_uniform(
+                (tf.shape(drawn)[0],), seed, 0, tf.shape(given)[1], tf.int32
+            )
+            given = tf.gather(given, index[:, None], axis=1, batch_dims=1)
             width = tf.maximum(tf.shape(given)[2], tf.shape(drawn)[2])
             drawn = tf.concat(
                 [_widen(drawn, width, pad_id), _widen(given, width, pad_id)],
