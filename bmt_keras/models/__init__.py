@@ -1,6 +1,7 @@
 """Models assembled from the layers."""
 
 from bmt_keras.models.albert_checkpoint import AlbertCheckpoint
+from bmt_keras.models.averaging_adamw import AveragingAdamW
 from bmt_keras.models.bimodal_masked_lm import BimodalMaskedLM
 from bmt_keras.models.build import build_image_encoder, build_masked_lm
 from bmt_keras.models.image_encoders import cut_application, small_cnn
@@ -12,6 +13,7 @@ from bmt_keras.models.text_encoders import build_albert, load_albert
 
 __all__ = [
     "AlbertCheckpoint",
+    "AveragingAdamW",
     "BimodalMaskedLM",
     "MaskedLMHeadWeights",
     "build_albert",

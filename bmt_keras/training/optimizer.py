@@ -1,28 +1,9 @@
 """The optimizer that the settings ask for."""
 
-from collections.abc import Sequence
-
 import keras
 
+from bmt_keras.models import AveragingAdamW
 from bmt_keras.settings import Settings
-
-
-@keras.saving.register_keras_serializable(package="bmt_keras")
-class AveragingAdamW(keras.optimizers.AdamW):
-    """AdamW that takes the weights' average over only when it is told to.
-
-    Keras' own gives the model its average at the end of each `fit`; a run
-    that stopped within an epoch fits twice, and would go on from an average.
-    """
-
-    def finalize_variable_values(
-        self, var_list: Sequence[keras.Variable]
-    ) -> None:
-        """Leaves the weights as they are."""
-
-    def take_average(self, var_list: Sequence[keras.Variable]) -> None:
-        """Sets weights to their average, if one is kept."""
-        super().finalize_variable_values(var_list)
 
 
 def build_optimizer(

@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -189,6 +191,11 @@ def test_average_of_the_weights_is_what_is_saved(
         strict=True,
     ):
         np.testing.assert_array_equal(np.array(weight), np.array(average))
+    load = (
+        "from bmt_keras.captioner import Captioner; "
+        f"Captioner.load({str(tmp_path / 'run/captioner')!r})"
+    )
+    subprocess.run([sys.executable, "-c", load], check=True)
 
 
 @pytest.mark.parametrize(

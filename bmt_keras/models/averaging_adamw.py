@@ -1,0 +1,26 @@
+"""The optimizer that a saved model is compiled with.
+
+It stands beside the models, because whoever loads one needs it.
+"""
+
+from collections.abc import Sequence
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="bmt_keras")
+class AveragingAdamW(keras.optimizers.AdamW):
+    """AdamW that takes the weights' average over only when it is told to.
+
+    Keras' own gives the model its average at the end of each `fit`; a run
+    that stopped within an epoch fits twice, and would go on from an average.
+    """
+
+    def finalize_variable_values(
+        self, var_list: Sequence[keras.Variable]
+    ) -> None:
+        """Leaves the weights as they are."""
+
+    def take_average(self, var_list: Sequence[keras.Variable]) -> None:
+        """Sets weights to their average, if one is kept."""
+        super().finalize_variable_values(var_list)
