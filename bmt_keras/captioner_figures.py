@@ -8,7 +8,6 @@ import numpy as np
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.captioner.texts import pad_rows
-from bmt_keras.data.coco import drop_final_period
 from bmt_keras.evaluation import (
     ReliabilityBin,
     apply_temperature,
@@ -188,8 +187,8 @@ def measure_passes(
 
 def _encode(captioner: Captioner, captions: Sequence[str]) -> np.ndarray:
     """Captions by people as training saw them: int32, (captions, length)."""
-    settings, tokenizer = captioner.settings, captioner.tokenizer
-    if settings.drop_final_period:
-        captions = [drop_final_period(caption) for caption in captions]
-    rows = tokenizer.encode(captions, max_length=settings.max_length)
-    return pad_rows(rows, tokenizer.pad_id)
+    rows = captioner.tokenizer.encode(
+        captioner.plain_captions(captions),
+        max_length=captioner.settings.max_length,
+    )
+    return pad_rows(rows, captioner.tokenizer.pad_id)

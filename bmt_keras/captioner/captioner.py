@@ -200,6 +200,12 @@ class Captioner:
             captions += to_captions(written, self.tokenizer, self.temperature)
         return captions
 
+    def plain_captions(self, texts: Sequence[str]) -> Sequence[str]:
+        """Captions as training saw them, perhaps without their full stops."""
+        if self.settings.drop_final_period:
+            return [drop_final_period(text) for text in texts]
+        return texts
+
     def guess_tokens(
         self, features: np.ndarray, token_ids: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -236,7 +242,9 @@ class Captioner:
             The mean log-probability a token of each caption.
         """
         length = self.settings.max_length
-        rows = self.tokenizer.encode(self._plain(texts), max_length=length)
+        rows = self.tokenizer.encode(
+            self.plain_captions(texts), max_length=length
+        )
         scores: list[float] = []
         for start in range(0, len(rows), batch_size):
             batch = slice(start, start + batch_size)
@@ -303,7 +311,9 @@ class Captioner:
         """
         photos, texts = pair_with_texts(images, texts)
         token_ids = encode_captions(
-            self._plain(texts), self.tokenizer, max_words=self.graph.max_words
+            self.plain_captions(texts),
+            self.tokenizer,
+            max_words=self.graph.max_words,
         )
         scores: list[Score] = []
         for start, pixels in read_batches(photos, self.graph, batch_size):
@@ -335,12 +345,6 @@ class Captioner:
             InputError: The folder is missing or holds no captioner.
         """
         return cls(**load_parts(Path(folder)))
-
-    def _plain(self, texts: Sequence[str]) -> Sequence[str]:
-        """Captions as training saw them."""
-        if self.settings.drop_final_period:
-            return [drop_final_period(text) for text in texts]
-        return texts
 
     def _to_input(self, features: np.ndarray) -> np.ndarray:
         inside = self.model.image_encoder is not None

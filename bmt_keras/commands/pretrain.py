@@ -29,9 +29,8 @@ def pretrain(
     from bmt_keras.presets import resolve_settings
 
     # The image model takes no part: its weights are those of `bmt train`.
-    settings = resolve_settings(
-        preset, {"image_weights": "random", **_given(overrides)}
-    )
+    overrides["image_weights"] = overrides["image_weights"] or "random"
+    settings = resolve_settings(preset, overrides)
     if settings.fusion != "cross_attention":
         raise InputError(
             "`fusion` must be 'cross_attention' to learn without photos. "
@@ -70,7 +69,3 @@ def pretrain(
         verbose=1 if sys.stdout.isatty() else 2,
     )
     typer.echo(f"{out / 'captioner'}: for `bmt train --start`")
-
-
-def _given(overrides: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in overrides.items() if v is not None}
