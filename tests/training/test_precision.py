@@ -1,6 +1,7 @@
 import pytest
 import tensorflow as tf
 
+from bmt_keras.training import precision
 from bmt_keras.training.precision import (
     has_bfloat16_units,
     set_matmul_precision,
@@ -40,6 +41,16 @@ def test_precision_is_set_for_the_graph_optimizer(name):
     assert found is (name == "bfloat16")
 
 
-def test_auto_asks_the_processor():
-    expected = "bfloat16" if has_bfloat16_units() else "float32"
+@pytest.mark.parametrize("has_units", [True, False])
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_auto_asks_the_processor_and_a_trial(
+    monkeypatch, has_units, is_faster
+):
+    monkeypatch.setattr(precision, "has_bfloat16_units", lambda: has_units)
+    monkeypatch.setattr(precision, "is_bfloat16_faster", lambda: is_faster)
+    expected = "bfloat16" if has_units and is_faster else "float32"
     assert set_matmul_precision("auto") == expected
+
+
+def test_trial_gives_an_answer():
+    assert precision.is_bfloat16_faster() in (True, False)
