@@ -9,8 +9,8 @@ import numpy as np
 from bmt_keras.captioner import Captioner
 from bmt_keras.captioner.texts import pad_rows
 from bmt_keras.evaluation import (
+    Calibration,
     ReliabilityBin,
-    apply_temperature,
     calibration_error,
     masked_accuracy,
     reliability_bins,
@@ -90,22 +90,22 @@ def guess_masked_tokens(
 
 
 def measure_masked_tokens(
-    guesses: MaskedGuesses, temperature: float
+    guesses: MaskedGuesses, calibration: Calibration
 ) -> tuple[dict[str, float], list[ReliabilityBin]]:
     """Measures how often guesses are right, and whether confidence says so.
 
     Args:
         guesses: Of `guess_masked_tokens`.
-        temperature: The captioner's, of `fit_temperature`.
+        calibration: The captioner's.
 
     Returns:
         `masked_accuracy`, `calibration_error` and
-        `calibration_error_raw` (without temperature), all in [0, 1]; and the
-        bins of the confidences with temperature.
+        `calibration_error_raw` (without the calibration), all in [0, 1]; and the
+        bins of the calibrated confidences.
     """
     correct = guesses.correct
     raw = reliability_bins(np.exp(guesses.log_probs), correct)
-    scaled = np.exp(apply_temperature(guesses.log_probs, temperature))
+    scaled = np.exp(calibration.apply(guesses.log_probs))
     bins = reliability_bins(scaled, correct)
     figures = {
         "masked_accuracy": masked_accuracy(

@@ -50,7 +50,7 @@ _EXPLANATIONS = {
     "repeated_words": "share of words that repeat the one before",
     "masked_accuracy": "share of masked tokens guessed, 15 % masked",
     "calibration_error": "how far confidence is from the share guessed",
-    "calibration_error_raw": "the same without the fitted temperature",
+    "calibration_error_raw": "the same without the fitted calibration",
     "photo_recall_at_1": "captions whose photo they fit best",
     "photo_recall_at_5": "captions whose photo is among the best 5",
     "photo_recall_at_10": "captions whose photo is among the best 10",

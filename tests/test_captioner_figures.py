@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from bmt_keras import captioner_figures as figures
+from bmt_keras.evaluation import Calibration
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_passes_have_a_point_each(tiny_captioner, val):
     assert all(point.seconds > 0 for point in points)
 
 
-def test_confidence_of_written_captions_follows_the_temperature(
+def test_confidence_of_written_captions_follows_the_calibration(
     tiny_captioner, val
 ):
     _, features, _ = val
@@ -99,11 +100,11 @@ def test_confidence_of_written_captions_follows_the_temperature(
     before = captioner.caption_features(features)[0]
     assert before.confidences == pytest.approx(np.exp(before.token_scores))
     assert before.confidence == pytest.approx(np.exp(before.score), rel=1e-4)
-    captioner.temperature = 2.0
+    captioner.calibration = Calibration(2.0)
     try:
         after = captioner.caption_features(features)[0]
     finally:
-        captioner.temperature = 1.0
+        captioner.calibration = Calibration()
     assert after.text == before.text
     assert all(
         abs(new - 0.5) <= abs(old - 0.5) + 1e-9

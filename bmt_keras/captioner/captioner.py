@@ -25,6 +25,7 @@ from bmt_keras.data.coco import drop_final_period
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.decoding import GAP, DecodingOptions
 from bmt_keras.errors import InputError
+from bmt_keras.evaluation import Calibration
 from bmt_keras.models import BimodalMaskedLM
 from bmt_keras.settings import Settings
 
@@ -44,8 +45,8 @@ class Captioner:
             None if `model` encodes pixels by itself.
         length_counts: How many training captions had 0, 1, 2 … tokens; used
             where the model has no length head.
-        temperature: Scales log-probabilities to confidences, as
-            `evaluation.fit_temperature` found it.
+        calibration: Turns log-probabilities into confidences; None leaves
+            them as they are.
 
     Example:
         >>> captioner = Captioner.load("runs/sample/captioner")
@@ -62,9 +63,9 @@ class Captioner:
         settings: Settings,
         image_encoder: keras.Model | None = None,
         length_counts: Sequence[int] | None = None,
-        temperature: float = 1.0,
+        calibration: Calibration | None = None,
     ) -> None:
-        self.temperature = temperature
+        self.calibration = calibration or Calibration()
         self.graph = CaptionGraph(
             model,
             tokenizer,
@@ -147,7 +148,7 @@ class Captioner:
                 length_bounds=(shortest, longest),
                 keywords=tokens,
             )
-            captions += to_captions(written, self.tokenizer, self.temperature)
+            captions += to_captions(written, self.tokenizer, self.calibration)
         return captions
 
     def features(
@@ -197,7 +198,7 @@ class Captioner:
         for start in range(0, len(features), batch_size):
             rows = self._to_input(features[start : start + batch_size])
             written = self._traces.write(rows, options, length_bounds=bounds)
-            captions += to_captions(written, self.tokenizer, self.temperature)
+            captions += to_captions(written, self.tokenizer, self.calibration)
         return captions
 
     def plain_captions(self, texts: Sequence[str]) -> Sequence[str]:
@@ -287,7 +288,7 @@ class Captioner:
         for start, pixels in read_batches(photos, self.graph, batch_size):
             rows = templates[start : start + batch_size]
             written = self._traces.fill(pixels, options, rows)
-            captions += to_captions(written, self.tokenizer, self.temperature)
+            captions += to_captions(written, self.tokenizer, self.calibration)
         return captions
 
     def score(
@@ -335,7 +336,7 @@ class Captioner:
         Raises:
             InputError: The folder holds something else.
         """
-        save_parts(self.graph, Path(folder), temperature=self.temperature)
+        save_parts(self.graph, Path(folder), calibration=self.calibration)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Captioner":

@@ -1,5 +1,6 @@
 """A captioner's folder."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from bmt_keras.atomic import write_folder_atomically
 from bmt_keras.caption_graph import CaptionGraph
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
+from bmt_keras.evaluation import Calibration
 from bmt_keras.settings import Settings
 
 _MODEL, _ENCODER = "model.keras", "image_encoder.keras"
@@ -18,14 +20,14 @@ _LENGTHS, _CALIBRATION = "lengths.json", "calibration.json"
 
 
 def save_parts(
-    graph: CaptionGraph, folder: Path, *, temperature: float
+    graph: CaptionGraph, folder: Path, *, calibration: Calibration
 ) -> None:
     """Writes a captioner's folder beside its place, then renames it.
 
     Args:
         graph: Holds the parts.
         folder: Where; an earlier captioner there is replaced.
-        temperature: Of the confidences.
+        calibration: Of the confidences.
 
     Raises:
         InputError: The folder holds something else.
@@ -41,8 +43,8 @@ def save_parts(
             graph.image_encoder.save(partial / _ENCODER)
         graph.tokenizer.save(partial / _VOCABULARY)
         graph.settings.save(partial / _SETTINGS)
-        calibration = json.dumps({"temperature": temperature})
-        (partial / _CALIBRATION).write_text(calibration)
+        text = json.dumps(dataclasses.asdict(calibration))
+        (partial / _CALIBRATION).write_text(text)
         if graph.length_counts is not None:
             counts = [int(count) for count in graph.length_counts]
             (partial / _LENGTHS).write_text(json.dumps(counts))
@@ -75,10 +77,10 @@ def load_parts(folder: Path) -> dict[str, Any]:
         "length_counts": (
             json.loads(lengths.read_text()) if lengths.is_file() else None
         ),
-        "temperature": (
-            float(json.loads(calibration.read_text())["temperature"])
+        "calibration": (
+            Calibration(**json.loads(calibration.read_text()))
             if calibration.is_file()
-            else 1.0
+            else None
         ),
     }
 

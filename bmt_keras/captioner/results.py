@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bmt_keras.evaluation.calibration import apply_temperature
+from bmt_keras.evaluation.confidence import Calibration
 
 if TYPE_CHECKING:
     from bmt_keras.data.tokenizer import CaptionTokenizer
@@ -59,7 +59,7 @@ class Score:
 def to_captions(
     written: Mapping[str, np.ndarray],
     tokenizer: "CaptionTokenizer",
-    temperature: float,
+    calibration: Calibration,
 ) -> list[Caption]:
     """Turns the arrays of a caption graph into captions, a row each."""
     special = tokenizer.special_token_ids
@@ -73,9 +73,7 @@ def to_captions(
     ):
         words = ~np.isin(ids, special)
         # A log-probability may be rounded to more than 0.
-        calibrated = apply_temperature(
-            np.minimum(scores[words], 0.0), temperature
-        )
+        calibrated = calibration.apply(np.minimum(scores[words], 0.0))
         captions.append(
             Caption(
                 text=text.decode(),

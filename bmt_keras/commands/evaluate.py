@@ -124,7 +124,7 @@ def write_evaluation(
         captioner_figures.guess_masked_tokens(
             captioner, features, [photo.captions[0] for photo in photos]
         ),
-        captioner.temperature,
+        captioner.calibration,
     )
     metrics = {
         **evaluation.evaluate_captions(texts, references, is_true=is_true),

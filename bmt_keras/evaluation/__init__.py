@@ -6,10 +6,8 @@ model.
 
 from bmt_keras.evaluation.calibration import (
     ReliabilityBin,
-    apply_temperature,
     calibration_error,
     expected_calibration_error,
-    fit_temperature,
     reliability_bins,
 )
 from bmt_keras.evaluation.caption_scores import (
@@ -19,6 +17,7 @@ from bmt_keras.evaluation.caption_scores import (
     share_true,
     shuffle_predictions,
 )
+from bmt_keras.evaluation.confidence import Calibration, fit_calibration
 from bmt_keras.evaluation.java_scores import score_with_java
 from bmt_keras.evaluation.masked_tokens import masked_accuracy
 from bmt_keras.evaluation.result_files import write_coco_results, write_metrics
@@ -26,12 +25,12 @@ from bmt_keras.evaluation.retrieval import retrieval_recall
 from bmt_keras.evaluation.wording import measure_wording, share_novel
 
 __all__ = [
+    "Calibration",
     "ReliabilityBin",
-    "apply_temperature",
     "calibration_error",
     "evaluate_captions",
     "expected_calibration_error",
-    "fit_temperature",
+    "fit_calibration",
     "masked_accuracy",
     "measure_wording",
     "reliability_bins",

@@ -13,11 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_LOG_ODDS_LIMIT = 16.0  # a probability within 1.1e-7 of 0 or 1, as float32
-_BOUNDS = (0.05, 20.0)  # of the temperature
-_HALVINGS = 60
-
-_Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ def reliability_bins(
     """
     if num_bins < 1:
         raise ValueError(f"`num_bins` must be at least 1. Received: {num_bins}")
-    values, hits = _check_pairs("confidences", confidences, correct)
+    values, hits = check_pairs("confidences", confidences, correct)
     if not np.all((values >= 0) & (values <= 1)):
         raise ValueError(
             "`confidences` must be in [0, 1]. Received: values from "
@@ -129,89 +125,22 @@ def expected_calibration_error(
     )
 
 
-def fit_temperature(log_probs: ArrayLike, correct: ArrayLike) -> float:
-    """Fits the temperature that makes confidences as high as they should be.
-
-    A captioner keeps the log-probability log p of the token that it chose, not
-    the logits of all. So the two cases "this token" and "any other" are
-    scaled, as in Platt's method with one parameter and no offset:
-
-        z = log p - log(1 - p),    p' = sigmoid(z / T),
-
-    and T minimises the mean of -log p' over the right tokens and -log(1 - p')
-    over the wrong ones. With a vocabulary of two this is the temperature of
-    Guo et al.; with more, the other tokens count as one. T > 1 lowers
-    confidences above one half and raises those below: no T lifts a confidence
-    over one half.
-
-    The loss is convex in 1 / T, and its slope's zero is found by bisection.
-
-    Args:
-        log_probs: float, (tokens,), in nats, at most 0.
-        correct: bool, (tokens,).
-
-    Returns:
-        T in [0.05, 20]; the upper bound if confidence tells nothing.
-
-    Raises:
-        ValueError: If there is no token, the shapes differ or a value is no
-            log-probability.
-
-    Reference:
-        Guo et al. 2017, section 4.2; Platt 1999.
-    """
-    odds, hits = _check_pairs("log_probs", log_probs, correct)
-    if not odds.size:
-        raise ValueError("`log_probs` must hold a token. Received: none")
-    odds = _log_odds(odds)
-    low, high = 1 / _BOUNDS[1], 1 / _BOUNDS[0]
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        slope = np.mean((np.exp(_log_sigmoid(middle * odds)) - hits) * odds)
-        low, high = (low, middle) if slope > 0 else (middle, high)
-    return float(2 / (low + high))
-
-
-def apply_temperature(log_probs: ArrayLike, temperature: float) -> _Floats:
-    """Scales log-probabilities by a fitted temperature.
-
-    Args:
-        log_probs: float, any shape, in nats, at most 0.
-        temperature: T of `fit_temperature`, above 0.
-
-    Returns:
-        float64, the same shape: log sigmoid(z / T), see `fit_temperature`.
-
-    Raises:
-        ValueError: If T is not above 0 or a value is no log-probability.
-    """
-    if not temperature > 0:
-        raise ValueError(
-            f"`temperature` must be above 0. Received: {temperature}"
-        )
-    odds = _log_odds(np.asarray(log_probs, np.float64))
-    return _log_sigmoid(odds / temperature)
-
-
-def _log_odds(log_probs: _Floats) -> _Floats:
-    if not np.all(log_probs <= 0):
-        raise ValueError(
-            "`log_probs` must be at most 0. Received: up to "
-            f"{np.max(log_probs)}"
-        )
-    # expm1 keeps 1 - p exact where p is nearly 1; p of 0 or 1 has no odds.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        odds = log_probs - np.log(-np.expm1(log_probs))
-    return np.clip(odds, -_LOG_ODDS_LIMIT, _LOG_ODDS_LIMIT)
-
-
-def _log_sigmoid(values: _Floats) -> _Floats:
-    return -np.logaddexp(0.0, -values)
-
-
-def _check_pairs(
+def check_pairs(
     name: str, values: ArrayLike, correct: ArrayLike
-) -> tuple[_Floats, _Floats]:
+) -> tuple[Floats, Floats]:
+    """Checks values and hits of the same guesses.
+
+    Args:
+        name: Of the values, for the error.
+        values: float, (guesses,).
+        correct: bool, (guesses,).
+
+    Returns:
+        Both as float64, the hits 0 or 1.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
     numbers = np.asarray(values, np.float64)
     hits = np.asarray(correct).astype(bool).astype(np.float64)
     if numbers.ndim != 1 or numbers.shape != hits.shape:

@@ -3,6 +3,8 @@ import re
 
 import pytest
 
+from bmt_keras.evaluation import Calibration
+
 
 @pytest.fixture
 def folder(tiny_captioner, tmp_path):
@@ -18,7 +20,7 @@ def test_scores_name_every_word_with_its_probability(
     text, scores = result.out.rstrip("\n").split("\t")
     (expected,) = tiny_captioner.caption([path])
     assert (result.code, text) == (0, expected.text)
-    assert tiny_captioner.temperature == 1
+    assert tiny_captioner.calibration == Calibration()
     words = re.findall(r"(\S+)=([01]\.\d\d)(?: |$)", scores)
     assert [word for word, _ in words] == text.split()
 

@@ -175,7 +175,7 @@ def test_second_phase_follows_and_becomes_the_run_s_captioner(
     for folder in ("run/captioner", "run/cider/captioner"):
         again = Captioner.load(tmp_path / folder)
         assert again.caption(paths) == expected
-        assert again.temperature == captioner.temperature
+        assert again.calibration == captioner.calibration
     assert (tmp_path / "run/cider/history.csv").is_file()
 
 

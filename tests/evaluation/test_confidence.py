@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+
+from bmt_keras.evaluation import (
+    Calibration,
+    expected_calibration_error,
+    fit_calibration,
+)
+
+
+def sigmoid(odds):
+    return 1 / (1 + np.exp(-np.asarray(odds)))
+
+
+def test_confidences_of_one_height_become_the_share_of_hits():
+    # Platt's targets: 3 of 4 right count as (3 * 4/5 + 1/3) / 4.
+    log_probs = np.log([0.9] * 4)
+    fitted = fit_calibration(log_probs, [True, True, True, False])
+    expected = (3 * 4 / 5 + 1 / 3) / 4
+    np.testing.assert_allclose(np.exp(fitted.apply(log_probs)), expected)
+
+
+def test_fit_recovers_what_spoilt_the_confidences():
+    generator = np.random.default_rng(0)
+    odds = generator.normal(1, 2, 40_000)
+    correct = generator.random(odds.size) < sigmoid(odds)
+    spoilt = np.log(sigmoid(3 * odds - 1.2))
+    fitted = fit_calibration(spoilt, correct)
+    assert fitted.temperature == pytest.approx(3, rel=0.05)
+    assert fitted.offset == pytest.approx(0.4, abs=0.05)
+    confidences = np.exp(fitted.apply(spoilt))
+    assert expected_calibration_error(confidences, correct) < 0.01
+    assert expected_calibration_error(np.exp(spoilt), correct) > 0.1
+
+
+def test_no_other_calibration_has_a_lower_loss():
+    generator = np.random.default_rng(1)
+    log_probs = np.log(generator.random(200))
+    correct = generator.random(200) < 0.5 + 0.3 * np.exp(log_probs)
+    n, m = correct.sum(), (~correct).sum()
+    targets = np.where(correct, (n + 1) / (n + 2), 1 / (m + 2))
+
+    def loss(calibration):
+        right = calibration.apply(log_probs)
+        wrong = np.log(-np.expm1(right))
+        return -np.mean(targets * right + (1 - targets) * wrong)
+
+    best = fit_calibration(log_probs, correct)
+    for temperature in (0.8, 0.99, 1.01, 1.3):
+        for shift in (-0.2, -0.01, 0, 0.01, 0.2):
+            other = Calibration(
+                best.temperature * temperature, best.offset + shift
+            )
+            assert loss(best) <= loss(other) + 1e-12
+
+
+@pytest.mark.parametrize("correct", [True, False])
+def test_guesses_all_alike_keep_confidences_finite(correct):
+    log_probs = np.log([0.9, 0.8, 0.3])
+    fitted = fit_calibration(log_probs, [correct] * 3)
+    assert 0.05 <= fitted.temperature <= 20
+    confidences = np.exp(fitted.apply(log_probs))
+    assert (0 < confidences).all()
+    assert (confidences < 1).all()
+    assert (confidences.mean() > 0.5) == correct
+
+
+def test_confidence_that_tells_the_wrong_thing_is_flattened():
+    generator = np.random.default_rng(2)
+    odds = generator.normal(0, 2, 2000)
+    correct = generator.random(odds.size) < sigmoid(-odds)
+    fitted = fit_calibration(np.log(sigmoid(odds)), correct)
+    assert fitted.temperature == pytest.approx(20)
+    confidences = np.exp(fitted.apply(np.log(sigmoid(odds))))
+    assert confidences.mean() == pytest.approx(correct.mean(), abs=0.01)
+
+
+def test_certain_and_impossible_tokens_stay_finite():
+    log_probs = np.array([0.0, -np.inf, -1e-30])
+    fitted = fit_calibration(log_probs, [True, False, False])
+    assert np.isfinite([fitted.temperature, fitted.offset]).all()
+    scaled = Calibration(2.0).apply(log_probs)
+    np.testing.assert_allclose(scaled[[0, 2]], -np.log1p(np.exp(-8)))
+    assert scaled[1] == pytest.approx(-8, abs=1e-3)
+
+
+def test_default_changes_nothing():
+    log_probs = np.log([[0.2, 0.5], [0.9, 0.99]])
+    np.testing.assert_allclose(Calibration().apply(log_probs), log_probs)
+
+
+def test_bad_values_are_refused():
+    with pytest.raises(ValueError, match="at most 0"):
+        fit_calibration([0.5], [True])
+    with pytest.raises(ValueError, match="must hold a token"):
+        fit_calibration([], [])
+    with pytest.raises(ValueError, match=r"above 0. Received: 0"):
+        Calibration(0)
