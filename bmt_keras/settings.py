@@ -33,6 +33,9 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
             "keep_checkpoints",
             "group_size",
             "draw_passes",
+            "draw_maskings",
+            "min_token_count",
+            "image_pooling",
         ),
         "at least 1",
         lambda value: value >= 1,
@@ -45,7 +48,7 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
     (("draws",), "at least 2", lambda value: value >= 2),
     (("draw_top_p",), "in (0, 1]", lambda value: 0 < value <= 1),
     (
-        ("label_smoothing", "ema_momentum"),
+        ("label_smoothing", "ema_momentum", "image_dropout"),
         "in [0, 1)",
         lambda value: 0 <= value < 1,
     ),
@@ -66,6 +69,7 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
             "consensus",
             "reference_weight",
             "cider_epochs",
+            "image_blocks",
             "captions_per_photo",
             "bucket_width",
             "shuffle_buffer",
@@ -110,6 +114,11 @@ class Settings:
     image_layer: str = _setting(
         "", "Layer whose output is the image embedding; empty for the last."
     )
+    image_pooling: int = _setting(
+        1,
+        "Average so many by so many cells of the image embedding "
+        "(keras.applications).",
+    )
     image_weights: str = _setting(
         "random", "File of weights, 'imagenet', or 'random'."
     )
@@ -129,6 +138,9 @@ class Settings:
         False,
         "Drop the vocabulary's pieces that no training caption uses "
         "(--text-weights random).",
+    )
+    min_token_count: int = _setting(
+        1, "Drop also those used fewer times (--prune-vocabulary)."
     )
     text_weights: str = _setting(
         "random",
@@ -157,6 +169,16 @@ class Settings:
     fusion_blocks: int = _setting(2, "Blocks of cross-attention.")
     fusion_heads: int = _setting(4, "Heads of cross-attention.")
     fusion_dropout: float = _setting(0.0, "Dropout in the fusion.")
+    image_blocks: int = _setting(
+        0,
+        "Blocks in which the photo's cells attend to each other "
+        "(cross_attention).",
+    )
+    image_dropout: float = _setting(
+        0.0,
+        "Share of the image embedding's channels that training drops "
+        "(cross_attention).",
+    )
     predict_length: bool = _setting(
         True, "Predict a caption's length from its photo."
     )
@@ -173,11 +195,16 @@ class Settings:
         "Captions of a photo that share a batch, and one reading of the photo "
         "(cross_attention).",
     )
-    batch_size: int = _setting(64, "Captions in a batch.")
+    batch_size: int = _setting(64, "Captions in a batch, drawn ones too.")
     bucket_width: int = _setting(
         4,
         "Batches hold captions of like length, in steps of so many tokens; 0 "
         "mixes lengths and pads to a batch's longest.",
+    )
+    mirror: bool = _setting(
+        False,
+        "Train on half of the photos turned left to right, others in each "
+        "epoch.",
     )
     shuffle_buffer: int = _setting(
         0, "Draw captions from a buffer of so many; 0 shuffles all of them."
@@ -194,6 +221,9 @@ class Settings:
         5, "Captions drawn of each photo ('cider', 'distill')."
     )
     draw_passes: int = _setting(4, "Passes that draw a caption.")
+    draw_maskings: int = _setting(
+        1, "Maskings of each drawn caption that one step learns from."
+    )
     draw_top_p: float = _setting(
         0.9, "Draw words among the likeliest that have this probability."
     )
@@ -293,6 +323,15 @@ class Settings:
             raise InputError(
                 "`group_size` must be 1 for the fusion 'concat', which reads "
                 f"the photo for each caption. Received: {self.group_size}."
+            )
+        if self.fusion == "concat" and (
+            self.objective != "tokens" or self.cider_epochs
+        ):
+            raise InputError(
+                "`objective` must be 'tokens' and `cider_epochs` 0 for the "
+                "fusion 'concat', which reads a photo for each caption. "
+                f"Received: objective={self.objective}, "
+                f"cider_epochs={self.cider_epochs}."
             )
         if self.max_positions < self.max_length:
             raise InputError(

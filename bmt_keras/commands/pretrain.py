@@ -21,11 +21,18 @@ def pretrain(
     preset: Annotated[
         str, typer.Option(help="The preset of the training that follows.")
     ] = "small",
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Captions in COCO's format (JSON) of the training that "
+            "follows, to learn from these, too."
+        ),
+    ] = None,
     *,
     overrides: dict[str, Any],
 ) -> None:
     """Pretrain on text alone; `bmt train --start OUT/captioner` follows."""
-    from bmt_keras.data.coco import Photo
+    from bmt_keras.data.coco import Photo, read_texts
     from bmt_keras.presets import resolve_settings
 
     # The image model takes no part: its weights are those of `bmt train`.
@@ -52,6 +59,8 @@ def pretrain(
     training.check_run_folder(out, settings)
     training.set_matmul_precision(settings.matmul_precision)
     texts = training.read_caption_texts(text)
+    if captions is not None:
+        texts += read_texts(captions)
     tokenizer = training.make_tokenizer(
         settings, [Photo(0, Path(), tuple(texts))]
     )

@@ -9,6 +9,8 @@ from bmt_keras.data.coco import Photo
 from bmt_keras.data.photo_features import PhotoFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
 
+_MIRROR_SEED = 1
+
 
 class CaptionBatches:
     """Endless seeded batches of photos with captions.
@@ -35,6 +37,9 @@ class CaptionBatches:
             length; the last group of a photo may have fewer.
         caption_weights: Weights of a photo's captions by image id; None for 1.
         with_image_ids: Give the photos' `image_ids`, too, int64, (photos,).
+        mirror: Turn the features of half of the photos, others in each epoch,
+            left to right: pixels, or a grid (height, width, channels) of a
+            model that has learnt to see mirrored photos alike.
         shuffle_buffer: Draw each caption from a buffer of so many, as
             `tf.data.Dataset.shuffle` does; 0 for all of them.
         shuffle: False keeps one order for all epochs (validation).
@@ -55,6 +60,7 @@ class CaptionBatches:
         group_size: int = 1,
         caption_weights: Mapping[int, Sequence[float]] | None = None,
         with_image_ids: bool = False,
+        mirror: bool = False,
         shuffle_buffer: int = 0,
         shuffle: bool = True,
         seed: int = 0,
@@ -83,6 +89,7 @@ class CaptionBatches:
         self._pad_id = tokenizer.pad_id
         self._image_input = image_input
         self._batch_size = batch_size
+        self._mirror = mirror
         self._shuffle = shuffle
         self._shuffle_buffer = shuffle_buffer
         self._seed = seed
@@ -167,11 +174,15 @@ class CaptionBatches:
     def _batches_from(self, step: int) -> Iterator[dict[str, np.ndarray]]:
         epoch, skip = divmod(step, self.steps_per_epoch)
         while True:
+            rng = np.random.default_rng([self._seed, epoch, _MIRROR_SEED])
+            turned = (rng.random(len(self._groups)) < 0.5) & self._mirror
             for members in self.plan_epoch(epoch)[skip:]:
-                yield self._gather(members)
+                yield self._gather(members, turned[members])
             epoch, skip = epoch + 1, 0
 
-    def _gather(self, members: np.ndarray) -> dict[str, np.ndarray]:
+    def _gather(
+        self, members: np.ndarray, turned: np.ndarray
+    ) -> dict[str, np.ndarray]:
         captions = np.concatenate([self._groups[i] for i in members])
         shape = (len(captions), int(self._bounds[members].max()))
         token_ids = np.full(shape, self._pad_id, np.int32)
@@ -180,10 +191,13 @@ class CaptionBatches:
             ids = self._token_ids[caption]
             token_ids[row, : len(ids)] = ids
             padding_mask[row, : len(ids)] = 1
+        features = self._features[self._rows[members]]
+        if turned.any():
+            features[turned] = features[turned, :, ::-1]
         batch = {
             "token_ids": token_ids,
             "padding_mask": padding_mask,
-            self._image_input: self._features[self._rows[members]],
+            self._image_input: features,
         }
         if self._weights is not None:
             batch["caption_weight"] = self._weights[captions]

@@ -1,5 +1,6 @@
 """The pieces of a SentencePiece model that captions use, and no others."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,28 +15,30 @@ _NORMAL = _protos.ModelProto.SentencePiece.NORMAL
 
 
 def prune_vocabulary(
-    tokenizer: CaptionTokenizer, captions: Sequence[str]
+    tokenizer: CaptionTokenizer, captions: Sequence[str], min_count: int = 1
 ) -> CaptionTokenizer:
-    """Drops the pieces that no caption uses.
+    """Drops the pieces that captions use rarely or not at all.
 
     A model that is trained from scratch learns nothing of them, and pays for
     their logits at every step. Single characters stay, so that words which the
     captions lack can still be spelt, and so do special tokens and added ones.
-    Captions are split as before; other texts may be split more finely.
+    Captions without a dropped piece are split as before, other texts more
+    finely.
 
     Args:
         tokenizer: The whole vocabulary.
         captions: The training captions.
+        min_count: How often captions use a piece that stays.
 
     Returns:
         A tokenizer with the remaining pieces in their order.
     """
-    used = {i for ids in tokenizer.encode(captions) for i in ids}
+    counts = Counter(i for ids in tokenizer.encode(captions) for i in ids)
     model: Any = parse_model(tokenizer.proto)
     pieces = [
         piece
         for i, piece in enumerate(model.pieces)
-        if i in used
+        if counts[i] >= min_count
         or piece.type != _NORMAL
         or len(piece.piece.replace(WORD_START, "")) <= 1
     ]

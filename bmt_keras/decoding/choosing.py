@@ -7,9 +7,9 @@ from keras import ops
 
 from bmt_keras.decoding.canvas import NEVER
 
-# Draws are made among so many likeliest tokens: sorting a whole vocabulary of
-# 30,000 at every place costs more than the model.
-_POOL = 256
+# Draws are made among so many likeliest tokens: to sort more of a vocabulary at
+# every place costs as much as the model.
+_POOL = 64
 
 
 def likeliest_tokens(logits: Any, ban: Any, count: int) -> tuple[Any, Any]:

@@ -4,9 +4,11 @@ import math
 from typing import Any
 
 import keras
+import keras_nlp
 from keras import ops
 
 from bmt_keras.layers.cross_attention_block import CrossAttentionBlock
+from bmt_keras.layers.tanh_gelu import tanh_gelu
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
@@ -14,8 +16,9 @@ class CrossAttentionFusion(keras.layers.Layer):
     """Lets token states attend to each other and to the cells of an image.
 
     The image embedding is normalised, projected to the width of the token
-    states and marked with a learned embedding of each cell's position. Then
-    come `num_blocks` of `CrossAttentionBlock`. With gates that start at zero,
+    states and marked with a learned embedding of each cell's position; cells may
+    attend to each other first, as a layer cut from within an image model has
+    not seen the whole photo. Then come `num_blocks` of `CrossAttentionBlock`. With gates that start at zero,
     the output equals the token states exactly at the start of training.
 
     Args:
@@ -27,6 +30,10 @@ class CrossAttentionFusion(keras.layers.Layer):
         layer_norm_epsilon: float. Defaults to 1e-5.
         gate_initializer: Initializer of the blocks' gates. Defaults to
             "zeros".
+        image_blocks: int. Blocks of a pre-norm Transformer encoder in which the
+            cells attend to each other before tokens read them. Defaults to 0.
+        image_dropout: float in [0, 1). Share of the image embedding's channels
+            that training drops, each from all cells. Defaults to 0.0.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -69,6 +76,8 @@ class CrossAttentionFusion(keras.layers.Layer):
         dropout: float = 0.0,
         layer_norm_epsilon: float = 1e-5,
         gate_initializer: Any = "zeros",
+        image_blocks: int = 0,
+        image_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         """Checks and keeps the arguments; see the class."""
@@ -77,12 +86,19 @@ class CrossAttentionFusion(keras.layers.Layer):
             raise ValueError(
                 f"`num_blocks` must be positive. Received: {num_blocks=}."
             )
+        if image_blocks < 0 or not 0 <= image_dropout < 1:
+            raise ValueError(
+                "`image_blocks` must not be negative and `image_dropout` in "
+                f"[0, 1). Received: {image_blocks=}, {image_dropout=}."
+            )
         self.num_blocks = num_blocks
         self.num_heads = num_heads
         self.intermediate_dim = intermediate_dim
         self.dropout = dropout
         self.layer_norm_epsilon = layer_norm_epsilon
         self.gate_initializer = keras.initializers.get(gate_initializer)
+        self.image_blocks = image_blocks
+        self.image_dropout = image_dropout
         self.supports_masking = True
         self.blocks = [self._block(index) for index in range(num_blocks)]
 
@@ -109,6 +125,10 @@ class CrossAttentionFusion(keras.layers.Layer):
             dtype=self.dtype_policy,
         )
         self.image_norm.build((batch, self.num_cells, channels))
+        # Whole channels: neighbouring cells would tell what one cell lost.
+        self.image_dropout_layer = keras.layers.SpatialDropout1D(
+            self.image_dropout, name="image_dropout", dtype=self.dtype_policy
+        )
         self.image_projection = keras.layers.Dense(
             hidden_dim, name="image_projection", dtype=self.dtype_policy
         )
@@ -118,8 +138,15 @@ class CrossAttentionFusion(keras.layers.Layer):
             shape=(self.num_cells, hidden_dim),
             initializer=keras.initializers.TruncatedNormal(stddev=0.02),
         )
+        cells_shape = (batch, self.num_cells, hidden_dim)
+        self.image_encoders = [
+            self._image_encoder(index, hidden_dim)
+            for index in range(self.image_blocks)
+        ]
+        for encoder in self.image_encoders:
+            encoder.build(cells_shape)
         for block in self.blocks:
-            block.build(token_states_shape, (batch, self.num_cells, hidden_dim))
+            block.build(token_states_shape, cells_shape)
 
     def call(
         self,
@@ -152,7 +179,11 @@ class CrossAttentionFusion(keras.layers.Layer):
         cells = ops.reshape(
             cells, (ops.shape(cells)[0], self.num_cells, self.channels)
         )
-        return self.image_projection(self.image_norm(cells)) + positions
+        cells = self.image_dropout_layer(self.image_norm(cells))
+        cells = self.image_projection(cells) + positions
+        for encoder in self.image_encoders:
+            cells = encoder(cells)
+        return cells
 
     def attend(
         self,
@@ -191,6 +222,8 @@ class CrossAttentionFusion(keras.layers.Layer):
             "num_heads": self.num_heads,
             "intermediate_dim": self.intermediate_dim,
             "dropout": self.dropout,
+            "image_blocks": self.image_blocks,
+            "image_dropout": self.image_dropout,
             "layer_norm_epsilon": self.layer_norm_epsilon,
             "gate_initializer": keras.initializers.serialize(
                 self.gate_initializer
@@ -205,5 +238,23 @@ class CrossAttentionFusion(keras.layers.Layer):
             layer_norm_epsilon=self.layer_norm_epsilon,
             gate_initializer=self.gate_initializer,
             name=f"block_{index}",
+            dtype=self.dtype_policy,
+        )
+
+    def _image_encoder(
+        self, index: int, hidden_dim: int
+    ) -> keras_nlp.layers.TransformerEncoder:
+        return keras_nlp.layers.TransformerEncoder(
+            self.intermediate_dim,
+            self.num_heads,
+            dropout=self.dropout,
+            activation=tanh_gelu,
+            layer_norm_epsilon=self.layer_norm_epsilon,
+            # See `CrossAttentionBlock` for why not Keras' default.
+            kernel_initializer=keras.initializers.TruncatedNormal(
+                stddev=0.6 * hidden_dim**-0.5
+            ),
+            normalize_first=True,
+            name=f"image_block_{index}",
             dtype=self.dtype_policy,
         )

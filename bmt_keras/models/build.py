@@ -14,6 +14,7 @@ from bmt_keras.models.bimodal_masked_lm import BimodalMaskedLM
 from bmt_keras.models.image_encoders import (
     SMALL_CNN,
     cut_application,
+    pool_cells,
     small_cnn,
 )
 from bmt_keras.models.pretrained_head import load_pretrained_head
@@ -33,8 +34,8 @@ def build_image_encoder(settings: Settings) -> keras.Model:
         A model from (batch, height, width, 3) in [0, 255] to (batch, ...).
 
     Raises:
-        InputError: The settings name no such model, or a frozen model without
-            weights.
+        InputError: The settings name no such model, a frozen model without
+            weights, or pools that the embedding has not.
     """
     if settings.image_model == SMALL_CNN:
         if not settings.train_image_model:
@@ -50,6 +51,8 @@ def build_image_encoder(settings: Settings) -> keras.Model:
         width=settings.image_width,
         weights=settings.image_weights,
     )
+    if settings.image_pooling > 1:
+        encoder = pool_cells(encoder, settings.image_pooling)
     encoder.trainable = settings.train_image_model
     return encoder
 
@@ -172,6 +175,8 @@ def _build_fusion(
         settings.fusion_heads,
         intermediate_dim=text_encoder.intermediate_dim,
         dropout=settings.fusion_dropout,
+        image_blocks=settings.image_blocks,
+        image_dropout=settings.image_dropout,
         gate_initializer=(
             keras.initializers.Constant(_OPEN_GATE) if is_fresh else "zeros"
         ),

@@ -105,6 +105,34 @@ def cut_application(
     return encoder
 
 
+def pool_cells(encoder: keras.Model, size: int) -> keras.Model:
+    """An encoder whose neighbouring cells are averaged.
+
+    Args:
+        encoder: To embeddings (batch, rows, columns, channels).
+        size: Rows and columns of a pool.
+
+    Returns:
+        A frozen model to embeddings (batch, ceil(rows / size), ceil(columns /
+        size), channels).
+
+    Raises:
+        InputError: The embeddings are no grid, or one smaller than the pool.
+    """
+    shape = tuple(encoder.output.shape[1:])
+    if len(shape) != 3 or size > min(shape[:2]):
+        raise InputError(
+            f"`image_pooling` must fit a grid of cells. Received: {size} for "
+            f"an embedding of shape {shape}."
+        )
+    pool = keras.layers.AveragePooling2D(size, padding="same", name="pooling")
+    pooled = keras.Model(
+        encoder.input, pool(encoder.output), name="image_encoder"
+    )
+    pooled.trainable = False
+    return pooled
+
+
 def fingerprint_weights(model: keras.Model) -> str:
     """A hash of all weights, which ties cached embeddings to them."""
     digest = hashlib.sha256()

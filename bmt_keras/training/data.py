@@ -53,6 +53,7 @@ def feature_source(
         encoder_settings={
             "image_model": settings.image_model,
             "image_layer": settings.image_layer,
+            "image_pooling": settings.image_pooling,
             "weights": fingerprint_weights(image_encoder),
         },
     )
@@ -115,7 +116,9 @@ def make_tokenizer(
     if settings.vocabulary:
         tokenizer = CaptionTokenizer.from_file(settings.vocabulary)
         if settings.prune_vocabulary:
-            tokenizer = prune_vocabulary(tokenizer, captions)
+            tokenizer = prune_vocabulary(
+                tokenizer, captions, settings.min_token_count
+            )
         return tokenizer
     if settings.text_weights != "random":
         folder = find_checkpoint(settings.text_weights)

@@ -81,6 +81,7 @@ def train_captioner(
             else None
         ),
         with_image_ids=settings.objective != "tokens",
+        mirror=settings.mirror,
     )
     val = _batches(
         data.val, data.val_features, settings, tokenizer, shuffle=False
@@ -180,6 +181,7 @@ def _build_objective(
         keep_best=settings.objective == "distill",
         passes=settings.draw_passes,
         top_p=settings.draw_top_p,
+        maskings=settings.draw_maskings,
         reference_weight=settings.reference_weight,
         seed=settings.seed,
     )
@@ -242,11 +244,17 @@ def _batches(
         batch_size=settings.batch_size,
         max_length=settings.max_length,
         bucket_width=settings.bucket_width,
-        group_size=settings.group_size,
+        group_size=_group_size(settings),
         shuffle_buffer=settings.shuffle_buffer,
         seed=settings.seed,
         **options,
     )
+
+
+def _group_size(settings: Settings) -> int:
+    # Each photo of a batch brings as many drawn captions.
+    drawn = 1 if settings.objective == "tokens" else settings.draws
+    return max(settings.group_size, drawn)
 
 
 def _own_callbacks(

@@ -37,6 +37,8 @@ class SelfCritical:
         passes: Passes that draw them.
         temperature: Of the draws.
         top_p: Of the draws.
+        maskings: How often each caption is masked anew for one step: to draw
+            one costs more than to learn from it again.
         reference_weight: Weight of the caption by people.
         seed: Seed of the draws.
     """
@@ -51,6 +53,7 @@ class SelfCritical:
         passes: int = 4,
         temperature: float = 1.0,
         top_p: float = 0.9,
+        maskings: int = 1,
         reference_weight: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -64,6 +67,7 @@ class SelfCritical:
             num_captions=num_captions,
         )
         self._keep_best = keep_best
+        self._maskings = maskings
         self._reference_weight = reference_weight
         self._seed = seed
 
@@ -135,6 +139,8 @@ class SelfCritical:
             weights = tf.concat(
                 [weights, tf.fill(shape, self._reference_weight)], axis=1
             )
+        drawn = tf.repeat(drawn, self._maskings, axis=1)
+        weights = tf.repeat(weights, self._maskings, axis=1)
         token_ids = tf.reshape(drawn, (-1, tf.shape(drawn)[2]))
         return {
             "token_ids": token_ids,

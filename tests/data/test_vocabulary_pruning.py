@@ -71,3 +71,12 @@ def test_pruned_tokenizer_reads_back(pruned, tmp_path):
     pruned.save(tmp_path / "spiece.model")
     again = CaptionTokenizer.from_file(tmp_path / "spiece.model")
     assert again.encode(CAPTIONS) == pruned.encode(CAPTIONS)
+
+
+def test_rare_pieces_go_and_their_words_are_spelt(whole):
+    captions = ["a red dog", "a red dog", "a red bird"]
+    pruned = prune_vocabulary(whole, captions, min_count=2)
+    assert "▁red" in pruned.vocabulary
+    assert "▁bird" not in pruned.vocabulary
+    assert pieces(pruned, "a red dog") == pieces(whole, "a red dog")
+    assert pieces(pruned, "bird") == ["▁", *"bird"]

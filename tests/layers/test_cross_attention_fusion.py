@@ -146,3 +146,50 @@ def test_number_of_cells_and_channels_must_be_known(shape):
     fusion = CrossAttentionFusion(1, 2, intermediate_dim=8)
     with pytest.raises(ValueError, match="`image_embedding` must have the"):
         fusion(keras.Input((None, 4)), keras.Input(shape))
+
+
+def test_training_drops_whole_channels_of_the_image():
+    fusion = make_fusion(image_dropout=0.5)
+    cells = np.ones((1, 2, 3, 6), "float32") * np.arange(1, 7)
+    fusion.image_projection.kernel.assign(np.eye(6, 4))
+    fusion.image_projection.bias.assign(np.zeros(4))
+    fusion.position_embedding.assign(np.zeros((6, 4)))
+    fusion.image_norm.beta.assign(np.ones(6))
+    fusion.image_norm.gamma.assign(np.zeros(6))
+    seen = set()
+    for _ in range(20):
+        fusion(STATES[:1], cells, training=True)
+        layer = fusion.image_dropout_layer
+        dropped = np.array(layer(np.ones((1, 6, 4), "float32"), training=True))
+        assert (dropped == dropped[:, :1]).all()
+        seen |= set(dropped.ravel().tolist())
+    assert seen == {0.0, 2.0}
+    kept = fusion.project_image(cells)
+    np.testing.assert_allclose(kept, np.ones((1, 6, 4)), atol=1e-6)
+
+
+def test_cells_attend_to_each_other_in_the_image_s_blocks():
+    other = GRID.copy()
+    other[:, 0, 0] += 1
+    plain = make_fusion()
+    deep = make_fusion(image_blocks=2)
+    for fusion, far in ((plain, False), (deep, True)):
+        change = np.abs(
+            np.array(fusion.project_image(GRID))
+            - np.array(fusion.project_image(other))
+        )
+        assert (change[:, 0] > 1e-3).any()
+        assert (change[:, -1] > 1e-4).any() == far
+    assert deep.get_config()["image_blocks"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_blocks": -1}, "`image_blocks`"),
+        ({"image_dropout": 1.0}, "`image_dropout`"),
+    ],
+)
+def test_image_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        CrossAttentionFusion(2, 2, intermediate_dim=8, **options)

@@ -8,6 +8,7 @@ from bmt_keras.layers.application_preprocessing import PREPROCESSING
 from bmt_keras.models.image_encoders import (
     cut_application,
     fingerprint_weights,
+    pool_cells,
     small_cnn,
 )
 
@@ -279,3 +280,22 @@ def test_fingerprint_changes_with_the_weights_alone():
 def test_small_cnn_has_a_cell_for_every_16_pixels():
     encoder = small_cnn(33, 16, channels=8)
     assert encoder.output.shape == (None, 3, 1, 8)
+
+
+def test_pools_average_neighbouring_cells():
+    encoder = cut(size=(96, 96))
+    pooled = pool_cells(encoder, 2)
+    photos = np.random.default_rng(3).uniform(0, 255, (1, 96, 96, 3))
+    grid = encoder.predict_on_batch(photos.astype("float32"))
+    found = pooled.predict_on_batch(photos.astype("float32"))
+    rows, columns, channels = grid.shape[1:]
+    assert found.shape == (1, -(-rows // 2), -(-columns // 2), channels)
+    np.testing.assert_allclose(
+        found[:, 0, 0], grid[:, :2, :2].mean(axis=(1, 2)), rtol=1e-4, atol=1e-5
+    )
+    assert not pooled.trainable_weights
+
+
+def test_pool_wider_than_the_grid_is_refused():
+    with pytest.raises(InputError, match="`image_pooling` must fit"):
+        pool_cells(cut(), 99)
