@@ -111,6 +111,8 @@ def make_options(
         options += [
             ("grpc.keepalive_time_ms", _to_ms(keepalive_s)),
             ("grpc.keepalive_timeout_ms", _to_ms(timeout_s)),
+            # It is this one, 60 s by default, that ends the connection.
+            ("grpc.http2.ping_timeout_ms", _to_ms(timeout_s)),
         ]
     if tls is not None and tls.server_name is not None:
         options.append(("grpc.ssl_target_name_override", tls.server_name))
