@@ -84,7 +84,7 @@ def request(
     # Imported late: TensorFlow takes seconds, and --help needs none of it.
     load_tensorflow(devices=False)
     from bmt_keras.serving.client import CaptionClient, Tls
-    from bmt_keras.serving.client.photos import find_photos
+    from bmt_keras.serving.client.photos import find_photos, name_photo
 
     photos = [photo for path in images for photo in find_photos(path)]
     encrypted = tls or any((ca, certificate, key, server_name))
@@ -110,10 +110,10 @@ def request(
         ):
             if result.error:
                 failed = True
-                typer.echo(f"{photo}: {result.error}", err=True)
+                typer.echo(f"{name_photo(photo)}: {result.error}", err=True)
             elif photos == images[:1]:
                 typer.echo(result.caption)
             else:
-                typer.echo(f"{photo}\t{result.caption}")
+                typer.echo(f"{name_photo(photo)}\t{result.caption}")
     if failed:
         raise typer.Exit(1)
