@@ -5,12 +5,15 @@ import sys
 import tempfile
 
 
-def load_tensorflow() -> None:
+def load_tensorflow(*, devices: bool = True) -> None:
     """Imports TensorFlow and finds its devices, silently if all goes well.
 
     The native libraries report missing accelerators and CPU features on the
     error stream before any log level counts, which would bury a command's own
     words.
+
+    Args:
+        devices: Whether the devices are found; a client needs none.
 
     Raises:
         ImportError: TensorFlow cannot be loaded; what it wrote is shown.
@@ -22,7 +25,8 @@ def load_tensorflow() -> None:
         try:
             import tensorflow as tf
 
-            tf.config.list_logical_devices()
+            if devices:
+                tf.config.list_logical_devices()
         except BaseException:
             chatter.seek(0)
             os.write(stderr, chatter.read())

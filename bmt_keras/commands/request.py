@@ -8,14 +8,11 @@ import typer
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
 
-# One request for everything would grow past what a message may hold.
-_PHOTOS_A_REQUEST = 16
-
 
 def request(
     images: Annotated[
         list[Path],
-        typer.Argument(help="Photo files."),
+        typer.Argument(help="Photo files, or folders of them."),
     ],
     server: Annotated[
         str, typer.Option(help="Address of the server, host:port.")
@@ -23,33 +20,100 @@ def request(
     name: Annotated[
         str, typer.Option(help="Name under which the model is served.")
     ] = MODEL_NAME,
+    version: Annotated[
+        int | None,
+        typer.Option(min=0, help="Version that answers; else the latest."),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Label of the version that answers.")
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(min=0, help="Tokens of a caption, 0 for any number."),
+    ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0.001, help="Seconds a request may take.")
+        float,
+        typer.Option(
+            min=0.001, help="Seconds a request may take, retries included."
+        ),
     ] = 30.0,
     wait: Annotated[
         float,
         typer.Option(min=0, help="Seconds to wait for a starting server."),
     ] = 0.0,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Requests on their way at a time.")
+    ] = 4,
+    photos_a_request: Annotated[
+        int, typer.Option(min=1, help="Photos sent together.")
+    ] = 8,
+    max_message_mb: Annotated[
+        int, typer.Option(min=1, help="Largest request and answer in MiB.")
+    ] = 256,
+    shrink: Annotated[
+        bool,
+        typer.Option("--shrink", help="Send a photo over it as smaller JPEG."),
+    ] = False,
+    tls: Annotated[
+        bool,
+        typer.Option("--tls", help="Encrypt; trust public authorities."),
+    ] = False,
+    ca: Annotated[
+        Path | None,
+        typer.Option(help="Encrypt; trust the authorities of this PEM file."),
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(help="Own certificate (PEM), for mutual TLS."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Its private key (PEM).")
+    ] = None,
+    server_name: Annotated[
+        str | None,
+        typer.Option(help="Name in the server's certificate, if another."),
+    ] = None,
+    progress: Annotated[
+        bool,
+        typer.Option("--progress", help="Show on stderr how far it has come."),
+    ] = False,
 ) -> None:
     """Ask a running server for the captions of photos."""
+    if version is not None and label is not None:
+        raise typer.BadParameter("--version and --label exclude each other.")
     # Imported late: TensorFlow takes seconds, and --help needs none of it.
-    load_tensorflow()
-    from bmt_keras.serving.client import CaptionClient
+    load_tensorflow(devices=False)
+    from bmt_keras.serving.client import CaptionClient, Tls
+    from bmt_keras.serving.client.photos import find_photos, name_photo
 
+    photos = [photo for path in images for photo in find_photos(path)]
+    encrypted = tls or any((ca, certificate, key, server_name))
     failed = False
-    with CaptionClient(server, model_name=name, timeout_s=timeout) as client:
+    with CaptionClient(
+        server,
+        model_name=name,
+        version=version,
+        label=label,
+        timeout_s=timeout,
+        max_message_mb=max_message_mb,
+        tls=Tls(ca, certificate, key, server_name) if encrypted else None,
+    ) as client:
         if wait:
             client.wait_until_reachable(wait)
-        for start in range(0, len(images), _PHOTOS_A_REQUEST):
-            batch = images[start : start + _PHOTOS_A_REQUEST]
-            results = client.caption(batch)
-            for path, result in zip(batch, results, strict=True):
-                if result.error:
-                    failed = True
-                    typer.echo(f"{path}: {result.error}", err=True)
-                elif len(images) == 1:
-                    typer.echo(result.caption)
-                else:
-                    typer.echo(f"{path}\t{result.caption}")
+        for photo, result in client.stream(
+            photos,
+            length=length,
+            concurrency=concurrency,
+            photos_a_request=photos_a_request,
+            shrink=shrink,
+            progress=progress,
+        ):
+            if result.error:
+                failed = True
+                typer.echo(f"{name_photo(photo)}: {result.error}", err=True)
+            elif photos == images[:1]:
+                typer.echo(result.caption)
+            else:
+                typer.echo(f"{name_photo(photo)}\t{result.caption}")
     if failed:
         raise typer.Exit(1)

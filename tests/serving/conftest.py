@@ -1,5 +1,7 @@
 """Small SavedModels and servers of them, built once a test run."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -7,12 +9,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
-from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tensorflow_serving.apis.prediction_service_pb2_grpc import (
+    PredictionServiceServicer,
     PredictionServiceStub,
+    add_PredictionServiceServicer_to_server,
 )
 
+from bmt_keras.serving.client import AsyncCaptionClient, CaptionClient
 from bmt_keras.serving.server import EmbeddedServer
 
 v1 = tf.compat.v1
@@ -168,6 +173,78 @@ def toolbox_server(toolbox_path):
 def captioner_server(captioner_path):
     with EmbeddedServer(captioner_path, port=0) as server:
         yield server
+
+
+# === The client and its servers ===
+
+
+@pytest.fixture(params=["blocking", "asynchronous"])
+def ask(request):
+    """Calls a method of either client, and returns what it found."""
+
+    def blocking(target, method, *args, client=None, **kwargs):
+        with CaptionClient(target, **(client or {})) as opened:
+            found = getattr(opened, method)(*args, **kwargs)
+            return list(found) if method == "stream" else found
+
+    def asynchronous(target, method, *args, client=None, **kwargs):
+        async def run():
+            async with AsyncCaptionClient(target, **(client or {})) as opened:
+                found = getattr(opened, method)(*args, **kwargs)
+                if method == "stream":
+                    return [pair async for pair in found]
+                return await found
+
+        return asyncio.run(run())
+
+    return {"blocking": blocking, "asynchronous": asynchronous}[request.param]
+
+
+@pytest.fixture
+def serve_answers():
+    """Serves what a function of request and context answers; a real server."""
+    servers = []
+
+    def serve(answer, credentials=None):
+        server = grpc.server(
+            ThreadPoolExecutor(16),
+            options=[("grpc.max_receive_message_length", -1)],
+        )
+        servicer = PredictionServiceServicer()
+        servicer.Predict = answer
+        add_PredictionServiceServicer_to_server(servicer, server)
+        if credentials is None:
+            port = server.add_insecure_port("127.0.0.1:0")
+        else:
+            port = server.add_secure_port("127.0.0.1:0", credentials)
+        server.start()
+        servers.append(server)
+        return f"127.0.0.1:{port}"
+
+    yield serve
+    for server in servers:
+        server.stop(0).wait()
+
+
+@pytest.fixture(scope="session")
+def answer_captions():
+    """Answers a request as `Captioner` does, with tensors as raw bytes."""
+
+    def answer(request, context=None):
+        photos = request.inputs["image_bytes"].string_val
+        count = len(photos)
+        response = PredictResponse()
+        for name, value in {
+            "caption": [b"a photo of %d bytes" % len(each) for each in photos],
+            "score": np.full(count, -0.5, np.float32),
+            "token_scores": np.full((count, 2), -0.5, np.float32),
+            "token_ids": np.full((count, 2), 7, np.int32),
+            "error": [b""] * count,
+        }.items():
+            response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+        return response
+
+    return answer
 
 
 @pytest.fixture(scope="session")

@@ -46,9 +46,11 @@ def test_no_photos_give_no_results(client):
     assert client.caption([]) == []
 
 
-def test_missing_file_is_named(client, tmp_path):
-    with pytest.raises(ServingError, match=r"nowhere\.jpg: No such file"):
-        client.caption([tmp_path / "nowhere.jpg"])
+def test_missing_file_is_the_error_of_its_row(client, tmp_path):
+    bad, good = client.caption([tmp_path / "nowhere.jpg", b"123"])
+    assert bad.caption == ""
+    assert "nowhere.jpg: No such file" in bad.error
+    assert good.caption == "a photo of 3 bytes"
 
 
 def test_unreachable_server_is_named():
@@ -100,13 +102,13 @@ def test_refusal_tells_code_and_details(captioner_server):
         client.caption([b"photo"])
 
 
-def test_message_over_the_limit_is_refused(captioner_server):
+def test_photo_over_the_limit_is_the_error_of_its_row(captioner_server):
     target = f"127.0.0.1:{captioner_server.port}"
-    with (
-        CaptionClient(target, max_message_mb=1) as client,
-        pytest.raises(ServingError, match="RESOURCE_EXHAUSTED"),
-    ):
-        client.caption([b"p" * 2**21])
+    with CaptionClient(target, max_message_mb=1) as client:
+        bad, good = client.caption([b"p" * 2**21, b"123"])
+    assert bad.error.startswith("A photo must have at most 1048")
+    assert "Received: 2097152 bytes; raise `max_message_mb`" in bad.error
+    assert good.caption == "a photo of 3 bytes"
 
 
 def test_model_without_the_agreed_outputs_is_told(tmp_path):

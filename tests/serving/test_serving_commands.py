@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 
+import cv2
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -62,10 +64,52 @@ def test_bad_photo_goes_to_stderr_and_fails_at_the_end(ask, photos, tmp_path):
     assert result.stdout == f"{photos[0]}\ta photo of 1 bytes\n"
 
 
-def test_missing_photo_is_told_in_a_sentence(ask, tmp_path):
+def test_missing_photo_goes_to_stderr(ask, tmp_path):
     result = ask(tmp_path / "nowhere.jpg")
-    assert isinstance(result.exception, ServingError)
-    assert "nowhere.jpg" in str(result.exception)
+    assert result.exit_code == 1
+    assert "nowhere.jpg: No such file" in result.stderr
+
+
+def test_folder_prints_a_line_a_photo(ask, photos, tmp_path):
+    result = ask("--progress", "--concurrency", 2, tmp_path)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        f"{path}\ta photo of {int(path.stem) + 1} bytes"
+        for path in sorted(photos)
+    ]
+    assert result.stderr.startswith("Captioning: 18 of 18, ")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "1.jpg").write_bytes(b"1")
+    line = f"{alone / '1.jpg'}\ta photo of 1 bytes\n"
+    assert ask(alone).stdout == line
+
+
+def test_large_photo_is_shrunk_when_asked(ask, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), np.uint8)
+    photo = tmp_path / "large.png"
+    cv2.imwrite(str(photo), noise)
+    refused = ask(photo, "--max-message-mb", 1)
+    assert "must have at most" in refused.stderr
+    shrunk = ask(photo, "--max-message-mb", 1, "--shrink")
+    assert shrunk.stdout.startswith("a photo of ")
+
+
+def test_version_length_and_tls_reach_the_server(ask, photos, tmp_path):
+    assert ask(photos[0], "--version", 3).exit_code == 0
+    assert "Specific(bmt, 4)" in str(ask(photos[0], "--version", 4).exception)
+    labelled = ask(photos[0], "--label", "canary")
+    assert "version label: canary" in str(labelled.exception)
+    assert ask(photos[0], "--version", 3, "--label", "a").exit_code == 2
+    lengthy = ask(photos[0], "--length", 7)
+    assert "caption_with_length" in str(lengthy.exception)
+    for options in (["--tls"], ["--server-name", "captions.test"]):
+        encrypted = ask(photos[0], *options)
+        assert "No server answers" in str(encrypted.exception)
+    halved = ask(photos[0], "--key", tmp_path / "own.key")
+    assert "must be given together" in str(halved.exception)
+    unread = ask(photos[0], "--ca", tmp_path / "nowhere.pem")
+    assert "nowhere.pem" in str(unread.exception)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
