@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 from bmt_keras.serving.errors import ServingError
 from bmt_keras.serving.server import EmbeddedServer
@@ -108,12 +109,12 @@ def test_warmup_requests_run_before_serving(
     # The request's model name does not matter: the version is already chosen.
     request = make_request("", {"by": np.int64(20), "unit": "m"}, model="any")
     write_warmup(counter_copy / "1", [request, request])
-    with EmbeddedServer(counter_copy, port=0) as server:
-        servable = server._catalog.find(make_request(model="bmt").model_spec)
-        (total,) = servable.run(
-            {"by:0": np.int64(2)},
-            [servable.signatures["serving_default"].outputs["total"].name],
-        )
+    with (
+        EmbeddedServer(counter_copy, port=0) as server,
+        server._catalog.borrow(ModelSpec(name="bmt")) as servable,
+    ):
+        outputs = servable.signatures["serving_default"].outputs
+        (total,) = servable.run({"by:0": np.int64(2)}, [outputs["total"].name])
     assert total == 42
 
 
@@ -149,7 +150,10 @@ def test_warmup_file_of_another_format_fails_the_load(
 
 @pytest.mark.parametrize(
     ("record", "rule"),
-    [(b"\xff", "must be a PredictionLog"), (b"", "must hold a predict_log")],
+    [
+        (b"\xff", "must be a PredictionLog"),
+        (b"", "must hold one of predict_log"),
+    ],
 )
 def test_warmup_record_of_another_kind_fails_the_load(
     counter_copy, write_warmup, record, rule
