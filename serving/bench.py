@@ -4,11 +4,9 @@
 """
 
 import json
-import multiprocessing
 import os
-import tempfile
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,10 +24,11 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 
 from bmt_keras import contract
 
+from .errors import ServingError
 from .load import Measured, offer_load
 from .predict import predict
 from .servable import Servable
-from .server import EmbeddedServer
+from .server_process import serve_in_own_process
 from .tensors import make_tensor_proto
 from .version_folders import VersionFolder, find_version_folders
 
@@ -94,7 +93,7 @@ class ServingBench:
         servable.close()
         rates = [share * row["calls_a_second"] for share in shares]
         with (
-            _serve(self._folder) as (address, add_version),
+            serve_in_own_process(self._folder) as (address, add_version),
             grpc.insecure_channel(address) as channel,
         ):
             stub = PredictionServiceStub(channel)
@@ -167,44 +166,6 @@ def _errors(response: Any) -> list[bool]:
     return [error != b"" for error in errors]
 
 
-# === A server in a process of its own ===
-
-
-@contextmanager
-def _serve(
-    folder: VersionFolder,
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Serves a version; gives the address, and what publishes it anew."""
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    with tempfile.TemporaryDirectory() as name:
-        base = Path(name)
-
-        def add_version() -> None:
-            number = len(find_version_folders(base)) + 1
-            (base / str(number)).symlink_to(folder.path.absolute())
-
-        add_version()
-        process = spawn.Process(target=_run_server, args=(base, theirs))
-        process.start()
-        # Theirs alone: a server that fails then ends the wait for its port.
-        theirs.close()
-        try:
-            yield f"127.0.0.1:{ours.recv()}", add_version
-        finally:
-            ours.close()
-            process.join()
-
-
-def _run_server(base: Path, pipe: Any) -> None:
-    with EmbeddedServer(base, port=0) as server:
-        pipe.send(server.port)
-        try:
-            pipe.recv()
-        except EOFError:
-            return
-
-
 # === The command ===
 
 
@@ -273,4 +234,7 @@ def _make_table(rows: Sequence[Row]) -> Table:
 
 
 if __name__ == "__main__":
-    typer.run(bench)
+    try:
+        typer.run(bench)
+    except (ServingError, OSError) as error:
+        sys.exit(f"bench: {error}")

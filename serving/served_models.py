@@ -102,7 +102,7 @@ class ServedModels:
         failed = self._failed.setdefault(name, {})
         for version in set(failed) - on_disk:
             del failed[version]
-        wanted = choose_versions(folders, model.model_version_policy)
+        wanted = choose_versions(folders, model)
         for folder in reversed(wanted):
             if folder.version not in (*failed, *self._catalog.available(name)):
                 self._load(name, folder)

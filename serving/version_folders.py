@@ -5,13 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tensorflow_serving.config.file_system_storage_path_source_pb2 import (
-    FileSystemStoragePathSourceConfig,
-)
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from .errors import ServingError
-
-ServableVersionPolicy = FileSystemStoragePathSourceConfig.ServableVersionPolicy
 
 
 @dataclass(frozen=True, order=True)
@@ -56,19 +52,21 @@ def find_version_folders(base_path: Path) -> list[VersionFolder]:
 
 
 def choose_versions(
-    folders: Sequence[VersionFolder], policy: ServableVersionPolicy
+    folders: Sequence[VersionFolder], model: ModelConfig
 ) -> list[VersionFolder]:
     """Chooses the versions to serve.
 
     Args:
         folders: VersionFolders, the oldest first.
-        policy: ServableVersionPolicy: `latest` with the number of versions,
-            `all`, or `specific` with the versions. Unset means the latest.
+        model: ModelConfig, whose policy is `latest` with the number of
+            versions, `all`, or `specific` with the versions. Unset means the
+            latest.
 
     Returns:
         list of VersionFolder, the oldest first. A specific version that has
         no folder is left out.
     """
+    policy = model.model_version_policy
     kind = policy.WhichOneof("policy_choice")
     if kind == "all":
         return list(folders)

@@ -46,7 +46,7 @@ def test_no_more_calls_are_under_way_than_asked():
             running.remove(number)
         return True
 
-    offer_load(call, seconds=0.2, concurrency=3)
+    offer_load(call, seconds=0.5, concurrency=3)
     assert max(seen) == 3
 
 
@@ -66,7 +66,7 @@ def test_bench_writes_a_table_and_json(captioner_path, tmp_path, app):
     photo, out = tmp_path / "photo.jpg", tmp_path / "runs" / "bench.json"
     photo.write_bytes(b"photo")
     arguments = ["--photo", str(photo), "--models", str(captioner_path)]
-    arguments += ["--out", str(out), "--seconds", "0.3", "--share", "0.1"]
+    arguments += ["--out", str(out), "--seconds", "0.5", "--share", "0.5"]
     arguments += ["--concurrency", "1", "--concurrency", "2", "--batch", "2"]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0

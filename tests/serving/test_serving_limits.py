@@ -84,7 +84,7 @@ def test_calls_over_the_limit_are_refused(
     ):
         stub = PredictionServiceStub(channel)
         stub.Predict(make_request("", X))
-        running = stub.Predict.future(_endless(make_request), timeout=1.0)
+        running = stub.Predict.future(_endless(make_request), timeout=30)
         code = "OK"
         while code == "OK" and not running.done():
             # The endless call may not have arrived yet.
@@ -93,8 +93,7 @@ def test_calls_over_the_limit_are_refused(
             except grpc.RpcError as error:
                 code = error.code().name
         assert code == "RESOURCE_EXHAUSTED"
-        with pytest.raises(grpc.RpcError):
-            running.result()
+        running.cancel()
 
         with server._rest.admit_call():
             answer = _post(
@@ -287,7 +286,7 @@ def test_waiting_call_of_a_client_that_left_never_runs(
         with grpc.insecure_channel(address) as channel:
             stub = PredictionServiceStub(channel)
             stub.Predict(read)
-            busy = stub.Predict.future(_endless(make_request), timeout=1.0)
+            busy = stub.Predict.future(_endless(make_request), timeout=3.0)
             with grpc.insecure_channel(address) as leaving:
                 grpc.channel_ready_future(leaving).result(timeout=20)
                 waiting = PredictionServiceStub(leaving).Predict.future(add)
