@@ -139,7 +139,9 @@ class Catalog:
     def retire(self, model_name: str, version: int) -> None:
         """Ends a version: no new requests, freed after its last borrower."""
         with self._lock:
-            retired = self._models[model_name][version]
+            retired = self._models.get(model_name, {}).get(version)
+            if retired is None:
+                return
             retired.state = ModelVersionStatus.UNLOADING
             freed = self._take_if_unused(retired)
         if freed is not None:

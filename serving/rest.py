@@ -1,13 +1,14 @@
 """REST: predict, status, metadata and metrics over HTTP."""
 
 import logging
-import re
+import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
-from urllib.parse import unquote
+from socketserver import TCPServer
+from typing import Any
 
 import grpc
 from tensorflow_serving.apis.get_model_metadata_pb2 import (
@@ -25,14 +26,12 @@ from .json_requests import Inputs, read_predict_request
 from .metadata import SIGNATURE_DEF, describe_model
 from .metrics import Metrics
 from .predict import predict
+from .rest_paths import read_path
 from .servable import Servable
 from .status import StatusError, truncate_message
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 _TIMEOUT_SECONDS = 30
-_MODEL = r"/v1/models(?:/([^/:]+))?(?:/versions/(\d+)|/labels/([^/:]+))?"
-_POST = re.compile(_MODEL + ":(classify|regress|predict)", re.IGNORECASE)
-_GET = re.compile(_MODEL + "(?:/(metadata))?", re.IGNORECASE)
 _HTTP_CODES = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.FAILED_PRECONDITION: 400,
@@ -67,6 +66,7 @@ class RestServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(
         self,
@@ -83,7 +83,15 @@ class RestServer(ThreadingHTTPServer):
         self._limit = max_concurrent_calls
         self._in_flight = 0
         self._changed = threading.Condition()
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        """Takes the address, without asking a name server who it is."""
+        TCPServer.server_bind(self)
+        self.server_name = str(self.server_address[0])
+        self.server_port = int(self.server_address[1])
 
     @contextmanager
     def admit_call(self) -> Iterator[None]:
@@ -119,14 +127,12 @@ class RestServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Notes a connection that broke, such as a client that went away."""
-        _logger.debug("Connection of %s broke", client_address, exc_info=True)
-
-
-class _Asked(NamedTuple):
-    """What a path names."""
-
-    model_spec: ModelSpec
-    action: str
+        level = (
+            logging.DEBUG
+            if isinstance(sys.exception(), OSError)
+            else logging.ERROR
+        )
+        _logger.log(level, "Failed with %s", client_address, exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -163,9 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(code, to_json({"error": message}))
 
     def _get(self) -> Mapping[str, Any]:
-        asked = self._read_path(_GET)
-        if not asked.model_spec.name:
-            raise invalid("Missing model name in request.")
+        asked = read_path("GET", self.path)
         catalog = self.server.catalog
         if asked.action:
             request = GetModelMetadataRequest(metadata_field=[SIGNATURE_DEF])
@@ -178,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _post(self) -> Mapping[str, Any]:
         body = self._read_body()
-        asked = self._read_path(_POST)
+        asked = read_path("POST", self.path)
         model_name = asked.model_spec.name
         if asked.action != "predict":
             raise StatusError(
@@ -189,23 +193,9 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.metrics.watch(model_name, asked.action, "REST"):
             return _predict(self.server.catalog, asked.model_spec, body)
 
-    def _read_path(self, pattern: re.Pattern[str]) -> _Asked:
-        match = pattern.fullmatch(self.path)
-        if match is None or (pattern is _POST and not match[1]):
-            raise invalid(f"Malformed request: {self.command} {self.path}")
-        name, version, label, action = match.groups()
-        model_spec = ModelSpec(name=unquote(name or ""))
-        if version is not None:
-            if int(version) >= 2**63:
-                raise invalid(
-                    f"Failed to convert version: {version} to numeric."
-                )
-            model_spec.version.value = int(version)
-        elif label is not None:
-            model_spec.version_label = unquote(label)
-        return _Asked(model_spec, (action or "").lower())
-
     def _read_body(self) -> bytes:
+        if "Transfer-Encoding" in self.headers:
+            raise invalid("A request must give its Content-Length.")
         limit = self.server.max_message_bytes
         if 0 <= limit < self._unread:
             raise StatusError(

@@ -116,12 +116,15 @@ class EmbeddedServer:
         """Loads the models, then opens the ports.
 
         Afterwards `port`, `rest_port` and `versions` tell what is served
-        where.
+        where. A server starts once.
 
         Raises:
             ServingError: If a model has no version that loads and warms up,
-                or an address or a TLS file cannot be used.
+                an address or a TLS file cannot be used, or the server was
+                started before.
         """
+        if self._stopping.is_set() or self._server is not None:
+            raise ServingError("A server starts once; make a new one.")
         try:
             self._load()
             self._server, self.port = self._listen()
@@ -237,6 +240,7 @@ class EmbeddedServer:
         return rest
 
     def _close(self) -> None:
+        self._stopping.set()
         if self._rest is not None:
             self._rest.server_close()
         if self._workers is not None:

@@ -299,6 +299,20 @@ def test_waiting_call_of_a_client_that_left_never_runs(
     assert response.outputs["total"].int64_val[0] == 0
 
 
+def test_rest_request_without_its_length_is_told(toolbox_path):
+    with (
+        EmbeddedServer(toolbox_path, "toolbox", port=0, rest_port=0) as server,
+        socket.create_connection(("127.0.0.1", server.rest_port)) as client,
+    ):
+        client.sendall(
+            b"POST /v1/models/toolbox:predict HTTP/1.1\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+        answer = client.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"must give its Content-Length" in answer
+
+
 def test_rest_client_that_leaves_harms_no_other(toolbox_path):
     with EmbeddedServer(toolbox_path, "toolbox", port=0, rest_port=0) as server:
         for part in (b"POST", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"):

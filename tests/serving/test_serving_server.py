@@ -102,6 +102,15 @@ def test_port_is_free_again_after_stop(counter_path):
         assert not _can_connect(port)
 
 
+def test_server_starts_once(counter_path):
+    with EmbeddedServer(counter_path, port=0) as server:
+        with pytest.raises(ServingError, match="starts once"):
+            server.start()
+        assert _can_connect(server.port)
+    with pytest.raises(ServingError, match="starts once"):
+        server.start()
+
+
 def test_wait_ends_when_the_server_stops(counter_path):
     server = EmbeddedServer(counter_path, port=0)
     server.start()
