@@ -1,28 +1,33 @@
-"""ModelService: the state of served models over gRPC."""
-
-from typing import Any
+"""ModelService: the state of served models, and their change, over gRPC."""
 
 import grpc
 from tensorflow_serving.apis.get_model_status_pb2 import (
     GetModelStatusRequest,
     GetModelStatusResponse,
 )
+from tensorflow_serving.apis.model_management_pb2 import (
+    ReloadConfigRequest,
+    ReloadConfigResponse,
+)
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceServicer
 
 from .catalog import Catalog
-from .prediction_service import require_model_spec
+from .metadata import require_model_spec
+from .served_models import ServedModels
 from .status import StatusError, abort_on_error
 
 
 class ModelService(ModelServiceServicer):
-    """Answers status calls from the versions in a catalog.
+    """Tells the versions in a catalog and changes the models in it.
 
     Args:
         catalog: Catalog.
+        models: ServedModels that fill the catalog.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, models: ServedModels) -> None:
         self._catalog = catalog
+        self._models = models
 
     def GetModelStatus(
         self, request: GetModelStatusRequest, context: grpc.ServicerContext
@@ -35,12 +40,29 @@ class ModelService(ModelServiceServicer):
             )
 
     def HandleReloadConfigRequest(
-        self, request: Any, context: grpc.ServicerContext
-    ) -> None:
-        """Answers that the call is not supported."""
+        self, request: ReloadConfigRequest, context: grpc.ServicerContext
+    ) -> ReloadConfigResponse:
+        """Serves other models; returns once the new ones are available."""
         with abort_on_error(context):
-            raise StatusError(
-                grpc.StatusCode.UNIMPLEMENTED,
-                "HandleReloadConfigRequest is not supported by this server; "
-                "restart it with other models instead.",
-            )
+            if request.config.WhichOneof("config") != "model_config_list":
+                raise StatusError(
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    "ServerModelConfig type not supported by "
+                    "HandleReloadConfigRequest. Only ModelConfigList is "
+                    "currently supported",
+                )
+            missing = self._models.configure(request.config.model_config_list)
+            if missing:
+                told = ", ".join(
+                    f"{{{name} due to error: {why}}}"
+                    for name, why in missing.items()
+                )
+                raise StatusError(
+                    grpc.StatusCode.UNKNOWN,
+                    f"{len(missing)} model(s) did not become available: "
+                    f"{{{told}}}",
+                )
+            response = ReloadConfigResponse()
+            # Present though empty: no error.
+            response.status.SetInParent()
+            return response

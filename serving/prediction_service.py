@@ -1,99 +1,104 @@
-"""PredictionService: Predict and GetModelMetadata over gRPC."""
+"""PredictionService: the calls that run a model, over gRPC."""
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
+from tensorflow_serving.apis.classification_pb2 import (
+    ClassificationRequest,
+    ClassificationResponse,
+)
 from tensorflow_serving.apis.get_model_metadata_pb2 import (
     GetModelMetadataRequest,
     GetModelMetadataResponse,
-    SignatureDefMap,
 )
-from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis.inference_pb2 import (
+    MultiInferenceRequest,
+    MultiInferenceResponse,
+)
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     PredictionServiceServicer,
 )
+from tensorflow_serving.apis.regression_pb2 import (
+    RegressionRequest,
+    RegressionResponse,
+)
 
 from .catalog import Catalog
+from .classify import classify
+from .metadata import describe_model, require_model_spec
+from .metrics import Metrics
+from .multi_inference import first_model_spec, multi_inference
 from .predict import predict
-from .status import StatusError, abort_on_error
+from .regress import regress
+from .status import abort_on_error
 
-_SIGNATURE_DEF = "signature_def"
 _LONGEST_TIMEOUT_MS = 2**31 - 1
 
 
 class PredictionService(PredictionServiceServicer):
     """Answers prediction calls from the versions in a catalog.
 
+    A call's deadline bounds the run of the model.
+
     Args:
         catalog: Catalog.
+        metrics: Metrics, where calls are counted.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, metrics: Metrics) -> None:
         self._catalog = catalog
+        self._metrics = metrics
 
     def Predict(
         self, request: PredictRequest, context: grpc.ServicerContext
     ) -> PredictResponse:
-        """Runs a signature; the call's deadline bounds the run."""
-        with abort_on_error(context):
-            servable = self._catalog.find(require_model_spec(request))
-            return predict(servable, request, timeout_ms=_timeout_ms(context))
+        """Runs a signature on tensors."""
+        return self._answer("Predict", predict, request, context)
+
+    def Classify(
+        self, request: ClassificationRequest, context: grpc.ServicerContext
+    ) -> ClassificationResponse:
+        """Runs a signature that classifies examples."""
+        return self._answer("Classify", classify, request, context)
+
+    def Regress(
+        self, request: RegressionRequest, context: grpc.ServicerContext
+    ) -> RegressionResponse:
+        """Runs a signature that gives examples a number."""
+        return self._answer("Regress", regress, request, context)
+
+    def MultiInference(
+        self, request: MultiInferenceRequest, context: grpc.ServicerContext
+    ) -> MultiInferenceResponse:
+        """Runs several signatures on the same examples at once."""
+        model_spec = first_model_spec(request)
+        with abort_on_error(context), self._catalog.borrow(model_spec) as model:
+            return multi_inference(
+                model, request, timeout_ms=_timeout_ms(context)
+            )
 
     def GetModelMetadata(
         self, request: GetModelMetadataRequest, context: grpc.ServicerContext
     ) -> GetModelMetadataResponse:
         """Describes a version's signatures."""
         with abort_on_error(context):
-            model_spec = require_model_spec(request)
-            _check_metadata_fields(request)
-            servable = self._catalog.find(model_spec)
-            response = GetModelMetadataResponse()
-            response.model_spec.name = model_spec.name
-            response.model_spec.version.value = servable.version
-            response.metadata[_SIGNATURE_DEF].Pack(
-                SignatureDefMap(signature_def=servable.signatures)
-            )
-            return response
+            return describe_model(self._catalog, request)
 
-    def Classify(self, request: Any, context: grpc.ServicerContext) -> None:
-        """Answers that the call is not supported."""
-        _refuse("Classify", context)
-
-    def Regress(self, request: Any, context: grpc.ServicerContext) -> None:
-        """Answers that the call is not supported."""
-        _refuse("Regress", context)
-
-    def MultiInference(
-        self, request: Any, context: grpc.ServicerContext
-    ) -> None:
-        """Answers that the call is not supported."""
-        _refuse("MultiInference", context)
-
-
-def require_model_spec(request: Any) -> ModelSpec:
-    """Returns a request's model_spec.
-
-    Raises:
-        StatusError: If the request has none.
-    """
-    if not request.HasField("model_spec"):
-        raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
-    return request.model_spec
-
-
-def _check_metadata_fields(request: GetModelMetadataRequest) -> None:
-    if not request.metadata_field:
-        raise StatusError(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "GetModelMetadataRequest must specify at least one metadata_field",
-        )
-    for field in request.metadata_field:
-        if field != _SIGNATURE_DEF:
-            raise StatusError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"Metadata field {field} is not supported",
-            )
+    def _answer(
+        self,
+        api: str,
+        run: Callable[..., Any],
+        request: Any,
+        context: grpc.ServicerContext,
+    ) -> Any:
+        with (
+            abort_on_error(context),
+            self._metrics.watch(request.model_spec.name, api, "GRPC"),
+            self._catalog.borrow(require_model_spec(request)) as model,
+        ):
+            return run(model, request, timeout_ms=_timeout_ms(context))
 
 
 def _timeout_ms(context: grpc.ServicerContext) -> int | None:
@@ -102,11 +107,3 @@ def _timeout_ms(context: grpc.ServicerContext) -> int | None:
         return None
     # At least 1: to a session, 0 means no limit.
     return int(max(1, min(seconds * 1000, _LONGEST_TIMEOUT_MS)))
-
-
-def _refuse(method: str, context: grpc.ServicerContext) -> None:
-    with abort_on_error(context):
-        raise StatusError(
-            grpc.StatusCode.UNIMPLEMENTED,
-            f"{method} is not supported by this server; call Predict instead.",
-        )

@@ -7,11 +7,10 @@ from typing import Any
 import grpc
 import numpy as np
 import tensorflow as tf
-
-# The released TensorFlow Serving links these ops, so models may use them.
-import tensorflow_text  # noqa: F401
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.framework import op_def_registry
+from tensorflow.python.saved_model import loader_impl
 from tensorflow.python.util import deprecation
 
 from .errors import ServingError
@@ -55,13 +54,13 @@ class Servable:
             graph=tf.Graph(),
             config=tf.compat.v1.ConfigProto(allow_soft_placement=True),
         )
+        self._handles: dict[str, Any] = {}
         try:
             meta_graph = _load(self._session, folder)
         except ServingError:
             self.close()
             raise
         self.signatures: Mapping[str, SignatureDef] = meta_graph.signature_def
-        self._handles: dict[str, Any] = {}
 
     def run(
         self,
@@ -119,6 +118,7 @@ class Servable:
 
 def _load(session: tf.compat.v1.Session, folder: VersionFolder) -> MetaGraphDef:
     try:
+        _register_ops(folder)
         with deprecation.silence():
             meta_graph = tf.compat.v1.saved_model.loader.load(
                 session, [_SERVE_TAG], str(folder.path)
@@ -132,6 +132,25 @@ def _load(session: tf.compat.v1.Session, folder: VersionFolder) -> MetaGraphDef:
             f"{str(error).rstrip('.')}. Export the model again."
         ) from error
     return meta_graph
+
+
+def _register_ops(folder: VersionFolder) -> None:
+    """Loads TensorFlow Text where a graph has ops that TensorFlow lacks.
+
+    The released TensorFlow Serving links its ops, so models may use them.
+    """
+    for meta_graph in loader_impl.parse_saved_model(
+        str(folder.path)
+    ).meta_graphs:
+        graph = meta_graph.graph_def
+        functions = graph.library.function
+        nodes = [graph.node, *(function.node_def for function in functions)]
+        ops = {node.op for part in nodes for node in part}
+        ops -= {function.signature.name for function in functions}
+        if any(op_def_registry.get(op) is None for op in ops):
+            import tensorflow_text  # noqa: F401
+
+            return
 
 
 @contextmanager

@@ -1,53 +1,63 @@
-"""The embedded server: a model served over gRPC from this process."""
+"""The embedded server: models served over gRPC and REST from this process."""
 
-import socket
+import logging
+import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tensorflow_serving.apis.model_service_pb2_grpc import (
-    add_ModelServiceServicer_to_server,
-)
-from tensorflow_serving.apis.prediction_service_pb2_grpc import (
-    add_PredictionServiceServicer_to_server,
-)
+from grpc_health.v1 import health
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfigList
 
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
 
 from .catalog import Catalog
 from .errors import ServingError
+from .grpc_port import add_services, bind, bind_error, make_grpc_server
+from .metrics import Metrics
+from .model_config import make_model_config
 from .model_service import ModelService
 from .prediction_service import PredictionService
-from .servable import Servable
-from .version_folders import find_version_folders
-from .warmup import warm_up
+from .rest import RestServer
+from .served_models import ServedModels
+from .status import StatusError
+from .tls import TlsFiles
 
-_OPTIONS = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    # Else two servers could share a port, each with a part of the calls.
-    ("grpc.so_reuseport", 0),
-)
-_HEALTH_SERVICES = ("", "PredictionService", "ModelService")
+# How soon REST notices that it is to stop.
+_SECONDS_BETWEEN_LOOKS = 0.1
+
+_logger = logging.getLogger(__name__)
 
 
 class EmbeddedServer:
-    """Serves the latest version of a model as TensorFlow Serving would.
+    """Serves SavedModels as TensorFlow Serving would.
 
-    PredictionService (Predict, GetModelMetadata), ModelService
-    (GetModelStatus) and the gRPC health service answer with TensorFlow
-    Serving's codes and messages, so that its clients need no change. The port
-    opens only once the model is loaded and warm.
+    PredictionService, ModelService, health and reflection over gRPC, and on a
+    second port REST and Prometheus' metrics, answer with TensorFlow Serving's
+    codes and messages, so that its clients need no change. The ports open only
+    once every model is loaded and warm. Then the base paths are watched: a new
+    version is loaded and warmed up before the old one ends, and one that fails
+    leaves the old one serving.
 
     Args:
-        base_path: str or Path. Folder of the model's numbered versions.
-        model_name: str. The name that requests give.
+        models: str or Path of the folder of one model's numbered versions, of
+            which the latest is served, or ModelConfigList.
+        model_name: str. The name that requests give, where `models` is a
+            folder.
         host: str. The address to listen at; "0.0.0.0" for every one.
-        port: int. 0 picks a free port.
-        max_workers: int. The number of calls answered at a time.
+        port: int. gRPC's port; 0 picks a free one.
+        rest_port: int. REST's port; None for no REST.
+        max_workers: int. The number of gRPC calls answered at a time; more
+            wait.
+        max_concurrent_calls: int. Calls beyond this, answered or waiting, are
+            refused as RESOURCE_EXHAUSTED; None for no limit.
+        max_message_bytes: int. Larger requests are refused as
+            RESOURCE_EXHAUSTED; -1 for no limit.
+        poll_seconds: float. Time between looks for new versions; 0 for none.
+        tls: TlsFiles for the gRPC port; None for no encryption.
 
     Example:
         ```python
@@ -58,50 +68,88 @@ class EmbeddedServer:
 
     def __init__(
         self,
-        base_path: str | Path,
+        models: str | Path | ModelConfigList,
         model_name: str = MODEL_NAME,
         *,
         host: str = "127.0.0.1",
         port: int = GRPC_PORT,
+        rest_port: int | None = None,
         max_workers: int = 16,
+        max_concurrent_calls: int | None = None,
+        max_message_bytes: int = -1,
+        poll_seconds: float = 1.0,
+        tls: TlsFiles | None = None,
     ) -> None:
-        self.base_path = Path(base_path)
-        self.model_name = model_name
+        if not isinstance(models, ModelConfigList):
+            models = make_model_config(model_name, Path(models))
+        self.models = models
         self.host = host
         self.port = port
+        self.rest_port = rest_port
         self.max_workers = max_workers
-        self.version: int | None = None
+        self.max_concurrent_calls = max_concurrent_calls
+        self.max_message_bytes = max_message_bytes
+        self.poll_seconds = poll_seconds
+        self.tls = tls
+        self.metrics = Metrics()
         self._catalog = Catalog()
+        self._served = ServedModels(self._catalog)
+        self._health = health.HealthServicer()
+        self._stopping = threading.Event()
+        self._workers: ThreadPoolExecutor | None = None
         self._server: grpc.Server | None = None
+        self._rest: RestServer | None = None
+
+    @property
+    def versions(self) -> Mapping[str, list[int]]:
+        """Versions that answer requests, by model name."""
+        names = self._catalog.model_names()
+        return {name: self._catalog.available(name) for name in names}
+
+    @property
+    def version(self) -> int | None:
+        """The latest version of the first model; None before the start."""
+        name = self.models.config[0].name
+        return max(self._catalog.available(name), default=None)
 
     def start(self) -> None:
-        """Loads the model, then opens the port.
+        """Loads the models, then opens the ports.
 
-        Afterwards `port` and `version` tell what is served where.
+        Afterwards `port`, `rest_port` and `versions` tell what is served
+        where. A server starts once.
 
         Raises:
-            ServingError: If there is no version, it cannot be loaded, its
-                warm-up fails, or the address cannot be used.
+            ServingError: If a model has no version that loads and warms up,
+                an address or a TLS file cannot be used, or the server was
+                started before.
         """
-        self._load_latest()
+        if self._stopping.is_set() or self._server is not None:
+            raise ServingError("A server starts once; make a new one.")
         try:
+            self._load()
             self._server, self.port = self._listen()
+            self._rest = self._listen_for_rest()
         except ServingError:
-            self._catalog.close()
+            self._close()
             raise
         self._server.start()
+        self._start_threads()
 
     def stop(self, grace: float | None = None) -> None:
-        """Closes the port, lets calls in flight end, frees the model.
+        """Closes the ports, lets calls in flight end, frees the models.
 
         Args:
             grace: float. Seconds that calls in flight may still take; None
                 gives them up at once.
         """
+        self._stopping.set()
+        self._health.enter_graceful_shutdown()
         if self._server is not None:
-            self._server.stop(grace).wait()
-            self._server = None
-        self._catalog.close()
+            stopped = self._server.stop(grace)
+            if self._rest is not None:
+                self._rest.drain(grace)
+            stopped.wait()
+        self._close()
 
     def wait(self, timeout: float | None = None) -> None:
         """Waits until the server is stopped.
@@ -126,56 +174,76 @@ class EmbeddedServer:
         """Stops the server."""
         self.stop()
 
-    def _load_latest(self) -> None:
-        folder = find_version_folders(self.base_path)[-1]
-        servable = Servable(folder)
+    # === Start and end ===
+
+    def _load(self) -> None:
         try:
-            warm_up(servable, folder)
-        except ServingError:
-            servable.close()
-            raise
-        self._catalog.add(self.model_name, servable)
-        self.version = servable.version
+            missing = self._served.configure(self.models)
+        except StatusError as error:
+            raise ServingError(error.message) from error
+        if missing:
+            raise ServingError(" ".join(missing.values()))
+
+    def _start_threads(self) -> None:
+        if self._rest is not None:
+            threading.Thread(
+                target=self._rest.serve_forever,
+                args=(_SECONDS_BETWEEN_LOOKS,),
+                name="rest",
+                daemon=True,
+            ).start()
+        if self.poll_seconds > 0:
+            threading.Thread(
+                target=self._watch, name="versions", daemon=True
+            ).start()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(self.poll_seconds):
+            try:
+                self._served.look_again()
+            # Whatever goes wrong with a look, what is served goes on.
+            except Exception:
+                _logger.exception("Cannot look for new versions")
 
     def _listen(self) -> tuple[grpc.Server, int]:
-        workers = ThreadPoolExecutor(
+        self._workers = ThreadPoolExecutor(
             self.max_workers, thread_name_prefix="serving"
         )
-        server = grpc.server(workers, options=_OPTIONS)
-        add_PredictionServiceServicer_to_server(
-            PredictionService(self._catalog), server
+        server = make_grpc_server(
+            self._workers,
+            max_concurrent_calls=self.max_concurrent_calls,
+            max_message_bytes=self.max_message_bytes,
         )
-        add_ModelServiceServicer_to_server(ModelService(self._catalog), server)
-        health_pb2_grpc.add_HealthServicer_to_server(_make_health(), server)
+        add_services(
+            server,
+            PredictionService(self._catalog, self.metrics),
+            ModelService(self._catalog, self._served),
+            self._health,
+        )
+        return server, bind(server, self.host, self.port, tls=self.tls)
+
+    def _listen_for_rest(self) -> RestServer | None:
+        if self.rest_port is None:
+            return None
+        address = (self.host, self.rest_port)
         try:
-            port = server.add_insecure_port(_address(self.host, self.port))
-        except RuntimeError as error:
-            raise ServingError(
-                f"A server needs an address of its own. Cannot listen at "
-                f"{_address(self.host, self.port)}: "
-                f"{_explain_bind(self.host, self.port)}. Stop what listens "
-                "there, or choose another host or port."
-            ) from error
-        return server, port
+            rest = RestServer(
+                address,
+                self._catalog,
+                self.metrics,
+                max_message_bytes=self.max_message_bytes,
+                max_concurrent_calls=self.max_concurrent_calls,
+            )
+        except OSError as error:
+            raise bind_error(*address, error.strerror or str(error)) from error
+        self.rest_port = rest.server_port
+        return rest
 
-
-def _make_health() -> health.HealthServicer:
-    servicer = health.HealthServicer()
-    for service in _HEALTH_SERVICES:
-        servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
-    return servicer
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _explain_bind(host: str, port: int) -> str:
-    # gRPC keeps the reason to its log; the plain socket tells it.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        # Python appends the address in parentheses.
-        return (error.strerror or str(error)).partition(" (while")[0]
-    return "gRPC cannot bind it"
+    def _close(self) -> None:
+        self._stopping.set()
+        if self._rest is not None:
+            self._rest.server_close()
+        if self._workers is not None:
+            self._workers.shutdown(wait=False)
+        self._server = self._rest = self._workers = None
+        self._catalog.close()

@@ -1,8 +1,11 @@
-"""Where a model's versions lie: numbered folders under its base path."""
+"""A model's versions: numbered folders under its base path, and a choice."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from .errors import ServingError
 
@@ -29,10 +32,10 @@ def find_version_folders(base_path: Path) -> list[VersionFolder]:
             version can be written beside its final name and then renamed.
 
     Returns:
-        list of VersionFolder, by version.
+        list of VersionFolder, by version; empty if there is none.
 
     Raises:
-        ServingError: If there is no such folder or no version in it.
+        ServingError: If there is no such folder.
     """
     if not base_path.is_dir():
         raise ServingError(
@@ -44,11 +47,30 @@ def find_version_folders(base_path: Path) -> list[VersionFolder]:
         for path in base_path.iterdir()
         if re.fullmatch("[0-9]+", path.name) and path.is_dir()
     )
-    if not folders:
-        names = sorted(path.name for path in base_path.iterdir())
-        raise ServingError(
-            "A model's base path must hold a folder named by a version number, "
-            f"such as {base_path / '1'}. Found: {names or 'nothing'}. Export a "
-            "model into it, or name the folder above the version."
-        )
-    return folders
+    # "7" and "007" are one version.
+    return list({folder.version: folder for folder in folders}.values())
+
+
+def choose_versions(
+    folders: Sequence[VersionFolder], model: ModelConfig
+) -> list[VersionFolder]:
+    """Chooses the versions to serve.
+
+    Args:
+        folders: VersionFolders, the oldest first.
+        model: ModelConfig, whose policy is `latest` with the number of
+            versions, `all`, or `specific` with the versions. Unset means the
+            latest.
+
+    Returns:
+        list of VersionFolder, the oldest first. A specific version that has
+        no folder is left out.
+    """
+    policy = model.model_version_policy
+    kind = policy.WhichOneof("policy_choice")
+    if kind == "all":
+        return list(folders)
+    if kind == "specific":
+        wanted = set(policy.specific.versions)
+        return [folder for folder in folders if folder.version in wanted]
+    return list(folders[-max(policy.latest.num_versions, 1) :])

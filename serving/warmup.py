@@ -1,20 +1,32 @@
 """Warm-up: recorded requests run before a version is served."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from .classify import classify
 from .errors import ServingError
+from .multi_inference import multi_inference
 from .predict import predict
+from .regress import regress
 from .servable import Servable
 from .status import StatusError
 from .version_folders import VersionFolder
 
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 MAX_RECORDS = 1000
+
+_RUNS: dict[str, Callable[..., Any]] = {
+    "predict_log": predict,
+    "classify_log": classify,
+    "regress_log": regress,
+    "multi_inference_log": multi_inference,
+}
 
 _logger = logging.getLogger(__name__)
 
@@ -73,13 +85,14 @@ def _run_record(servable: Servable, record: bytes, *, where: str) -> None:
             f"A warm-up record must be a PredictionLog. Found: {where}, "
             f"{len(record)} bytes of something else. Export the model again."
         ) from error
-    if log.WhichOneof("log_type") != "predict_log":
+    kind = log.WhichOneof("log_type")
+    if kind not in _RUNS:
         raise ServingError(
-            "A warm-up record must hold a predict_log. Found: "
-            f"{log.WhichOneof('log_type')} in {where}. Remove the record."
+            f"A warm-up record must hold one of {', '.join(_RUNS)}. Found: "
+            f"{kind} in {where}. Remove the record."
         )
     try:
-        predict(servable, log.predict_log.request)
+        _RUNS[kind](servable, getattr(log, kind).request)
     except StatusError as error:
         raise ServingError(
             f"Every warm-up request must succeed. Failed: {where} with "

@@ -1,17 +1,17 @@
-"""`bmt serve`: the exported model over gRPC."""
+"""`bmt serve`: exported models over gRPC and REST."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
+from bmt_keras.errors import InputError
 
-_GRACE_SECONDS = 5.0
 _SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -22,30 +22,113 @@ def serve(
     name: Annotated[
         str, typer.Option(help="Name that requests give.")
     ] = MODEL_NAME,
+    model_config_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="TensorFlow Serving's models.config, in place of --models."
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0 for every one.")
     ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")
     ] = GRPC_PORT,
+    rest_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port of REST and metrics; none by default."
+        ),
+    ] = None,
+    poll_seconds: Annotated[
+        float,
+        typer.Option(min=0, help="Time between looks for versions; 0: none."),
+    ] = 1.0,
+    workers: Annotated[
+        int, typer.Option(min=1, help="gRPC calls answered at a time.")
+    ] = 16,
+    max_calls: Annotated[
+        int | None,
+        typer.Option(min=1, help="Calls beyond these, waiting too, refused."),
+    ] = None,
+    max_message_mb: Annotated[
+        int | None, typer.Option(min=1, help="Larger requests are refused.")
+    ] = None,
+    drain_seconds: Annotated[
+        float,
+        typer.Option(min=0, help="Time for calls in flight after SIGTERM."),
+    ] = 30.0,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="The server's private key, PEM.")
+    ] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="The server's certificate, PEM.")
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(help="Authority of clients, PEM: demands certificates."),
+    ] = None,
 ) -> None:
-    """Serve the latest version of an exported model over gRPC."""
+    """Serve exported models over gRPC, and REST if asked."""
+    _check_tls(tls_key, tls_certificate, tls_client_ca)
     # Imported late: TensorFlow takes seconds, and --help needs none of it.
     load_tensorflow()
+    from bmt_keras.serving.model_config import read_model_config
     from bmt_keras.serving.server import EmbeddedServer
+    from bmt_keras.serving.tls import TlsFiles
 
-    server = EmbeddedServer(models, name, host=host, port=port)
+    tls = None
+    if tls_key is not None and tls_certificate is not None:
+        tls = TlsFiles(tls_key, tls_certificate, tls_client_ca)
+    server = EmbeddedServer(
+        models
+        if model_config_file is None
+        else read_model_config(model_config_file),
+        name,
+        host=host,
+        port=port,
+        rest_port=rest_port,
+        max_workers=workers,
+        max_concurrent_calls=max_calls,
+        max_message_bytes=-1
+        if max_message_mb is None
+        else max_message_mb << 20,
+        poll_seconds=poll_seconds,
+        tls=tls,
+    )
+    _run(server, drain_seconds)
+
+
+def _check_tls(
+    key: Path | None, certificate: Path | None, client_ca: Path | None
+) -> None:
+    if (key is None) != (certificate is None) or (
+        client_ca is not None and key is None
+    ):
+        raise InputError(
+            "TLS needs --tls-key and --tls-certificate together, and "
+            "--tls-client-ca only beside them. Received: "
+            f"--tls-key {key}, --tls-certificate {certificate}, "
+            f"--tls-client-ca {client_ca}."
+        )
+
+
+def _run(server: Any, drain_seconds: float) -> None:
     server.start()
     try:
         with _listen_to_signals() as received:
-            typer.echo(
-                f"Serving {name} version {server.version} at "
-                f"{host}:{server.port}"
-            )
+            for name, versions in server.versions.items():
+                told = ", ".join(map(str, versions))
+                typer.echo(
+                    f"Serving {name} version {told} at "
+                    f"{server.host}:{server.port}"
+                )
+            if server.rest_port is not None:
+                typer.echo(f"REST at {server.host}:{server.rest_port}")
             while not received:
                 server.wait(_SECONDS_BETWEEN_LOOKS)
     finally:
-        server.stop(_GRACE_SECONDS)
+        server.stop(drain_seconds)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from bmt_keras.commands.request import request
 from bmt_keras.commands.serve import serve
+from bmt_keras.errors import InputError
 from bmt_keras.serving.errors import ServingError
 from bmt_keras.serving.server import EmbeddedServer
 
@@ -134,6 +135,72 @@ def test_serve_announces_itself_and_stops_on_signal(
     assert result.stdout.startswith("Serving bmt version 3 at 127.0.0.1:")
     assert int(result.stdout.rsplit(":", maxsplit=1)[1]) > 0
     assert signal.getsignal(number) is handler
+
+
+@pytest.fixture
+def serve_until_up(monkeypatch):
+    """Runs `serve` in this process; it stops once its port is open."""
+
+    def stop_at_once(server, timeout):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(EmbeddedServer, "wait", stop_at_once)
+
+    def run(*arguments):
+        return CliRunner().invoke(app, ["serve", "--port", "0", *arguments])
+
+    return run
+
+
+def test_serve_takes_models_config_and_rest(
+    serve_until_up, toolbox_path, captioner_path, tmp_path
+):
+    config = tmp_path / "models.config"
+    config.write_text(
+        f"""model_config_list {{
+          config {{
+            name: "tools" base_path: "{toolbox_path}"
+            model_platform: "tensorflow" model_version_policy {{ all {{}} }}
+          }}
+          config {{
+            name: "captions" base_path: "{captioner_path}"
+            model_platform: "tensorflow"
+          }}
+        }}"""
+    )
+    result = serve_until_up(
+        *("--model-config-file", str(config), "--rest-port", "0"),
+        *("--workers", "2", "--max-calls", "9", "--max-message-mb", "1"),
+        *("--poll-seconds", "0", "--drain-seconds", "1"),
+    )
+    assert result.exit_code == 0, result.output
+    captions, tools, rest = result.stdout.splitlines()
+    assert captions.startswith("Serving captions version 3 at 127.0.0.1:")
+    assert tools.startswith("Serving tools version 7, 123 at 127.0.0.1:")
+    assert rest.startswith("REST at 127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--tls-key", "a.pem"),
+        ("--tls-certificate", "b.pem"),
+        ("--tls-client-ca", "c.pem"),
+    ],
+)
+def test_half_of_tls_is_bad_input(serve_until_up, captioner_path, options):
+    result = serve_until_up("--models", str(captioner_path), *options)
+    assert isinstance(result.exception, InputError)
+    assert "--tls-key and --tls-certificate together" in str(result.exception)
+
+
+def test_tls_files_reach_the_server(serve_until_up, captioner_path):
+    result = serve_until_up(
+        *("--models", str(captioner_path)),
+        *("--tls-key", "no.key", "--tls-certificate", "no.pem"),
+    )
+    assert isinstance(result.exception, ServingError)
+    assert "Cannot use no.key, no.pem" in str(result.exception)
 
 
 def test_serve_without_a_model_is_a_serving_error(tmp_path):

@@ -1,16 +1,27 @@
 """The server finds the latest version, warms it up and owns its port."""
 
+import functools
+import runpy
 import shutil
 import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from bmt_keras.serving.errors import ServingError
+from bmt_keras.serving.servable import Servable
 from bmt_keras.serving.server import EmbeddedServer
 from bmt_keras.serving.version_folders import find_version_folders
+from bmt_keras.serving.warmup import warm_up
+
+MODELS = Path(__file__).parent / "conformance" / "conformance_models.py"
 
 
 @pytest.fixture
@@ -91,6 +102,15 @@ def test_port_is_free_again_after_stop(counter_path):
         assert not _can_connect(port)
 
 
+def test_server_starts_once(counter_path):
+    with EmbeddedServer(counter_path, port=0) as server:
+        with pytest.raises(ServingError, match="starts once"):
+            server.start()
+        assert _can_connect(server.port)
+    with pytest.raises(ServingError, match="starts once"):
+        server.start()
+
+
 def test_wait_ends_when_the_server_stops(counter_path):
     server = EmbeddedServer(counter_path, port=0)
     server.start()
@@ -108,13 +128,80 @@ def test_warmup_requests_run_before_serving(
     # The request's model name does not matter: the version is already chosen.
     request = make_request("", {"by": np.int64(20), "unit": "m"}, model="any")
     write_warmup(counter_copy / "1", [request, request])
-    with EmbeddedServer(counter_copy, port=0) as server:
-        servable = server._catalog.find(make_request(model="bmt").model_spec)
-        (total,) = servable.run(
-            {"by:0": np.int64(2)},
-            [servable.signatures["serving_default"].outputs["total"].name],
-        )
+    with (
+        EmbeddedServer(counter_copy, port=0) as server,
+        server._catalog.borrow(ModelSpec(name="bmt")) as servable,
+    ):
+        outputs = servable.signatures["serving_default"].outputs
+        (total,) = servable.run({"by:0": np.int64(2)}, [outputs["total"].name])
     assert total == 42
+
+
+def test_warmup_runs_every_kind_of_request(tmp_path):
+    write = runpy.run_path(str(MODELS))["write_half_plus"]
+    write(tmp_path / "1", 2.0)
+    logs = [PredictionLog() for _ in range(3)]
+    requests = (
+        (logs[0].regress_log.request, "regress_flat"),
+        (logs[1].classify_log.request, "classify_both"),
+    )
+    for request, name in requests:
+        request.model_spec.signature_name = name
+    task = logs[2].multi_inference_log.request.tasks.add()
+    task.model_spec.name = "m"
+    task.model_spec.signature_name = "regress_column"
+    task.method_name = "tensorflow/serving/regress"
+    multi = logs[2].multi_inference_log.request
+    for request in (*(request for request, _ in requests), multi):
+        feature = request.input.example_list.examples.add().features.feature
+        feature["x"].float_list.value.append(1.0)
+    (folder,) = find_version_folders(tmp_path)
+    path = folder.path / "assets.extra" / "tf_serving_warmup_requests"
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for log in logs:
+            writer.write(log.SerializeToString())
+    servable = Servable(folder)
+    assert warm_up(servable, folder) == 3
+
+    multi.tasks[0].model_spec.signature_name = "classify_both"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(logs[2].SerializeToString())
+    with pytest.raises(ServingError, match=r"record 1 of .*method_name to be"):
+        warm_up(servable, folder)
+    servable.close()
+
+
+def test_ops_of_tensorflow_text_are_loaded_where_a_model_has_them(
+    tmp_path, counter_path
+):
+    save = """
+import sys, tensorflow as tf, tensorflow_text as text
+module = tf.Module()
+split = text.WhitespaceTokenizer()
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+def words(text):
+    return {"words": split.tokenize(text).to_tensor()}
+module.words = words
+tf.saved_model.save(module, sys.argv[1], signatures=words)
+"""
+    load = """
+import sys
+from pathlib import Path
+from bmt_keras.serving.served_models import ServedModels
+from bmt_keras.serving.catalog import Catalog
+from bmt_keras.serving.model_config import make_model_config
+for base in sys.argv[1:]:
+    models = ServedModels(Catalog())
+    assert models.configure(make_model_config("m", Path(base))) == {}
+    print("tensorflow_text" in sys.modules)
+"""
+    run = functools.partial(
+        subprocess.run, check=True, stdout=subprocess.PIPE, text=True
+    )
+    run([sys.executable, "-c", save, str(tmp_path / "1")])
+    result = run([sys.executable, "-c", load, str(counter_path), str(tmp_path)])
+    assert result.stdout.split() == ["False", "True"]
 
 
 def test_failing_warmup_request_fails_the_load(
@@ -149,7 +236,10 @@ def test_warmup_file_of_another_format_fails_the_load(
 
 @pytest.mark.parametrize(
     ("record", "rule"),
-    [(b"\xff", "must be a PredictionLog"), (b"", "must hold a predict_log")],
+    [
+        (b"\xff", "must be a PredictionLog"),
+        (b"", "must hold one of predict_log"),
+    ],
 )
 def test_warmup_record_of_another_kind_fails_the_load(
     counter_copy, write_warmup, record, rule

@@ -1,10 +1,9 @@
-"""Metadata, status, health and the calls that are not supported."""
+"""Metadata, status and health."""
 
 import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 from tensorflow_serving.apis.get_model_metadata_pb2 import (
     GetModelMetadataRequest,
     SignatureDefMap,
@@ -13,9 +12,6 @@ from tensorflow_serving.apis.get_model_status_pb2 import (
     GetModelStatusRequest,
     ModelVersionStatus,
 )
-from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest
-from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
-from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 INVALID = "INVALID_ARGUMENT"
 
@@ -116,21 +112,3 @@ def test_health_of_unknown_service_is_not_found(channel):
     with pytest.raises(grpc.RpcError) as caught:
         HealthStub(channel).Check(HealthCheckRequest(service="x"))
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
-
-
-@pytest.mark.parametrize(
-    ("method", "request_"),
-    [
-        ("Classify", ClassificationRequest()),
-        ("Regress", RegressionRequest()),
-        ("MultiInference", MultiInferenceRequest()),
-        ("HandleReloadConfigRequest", ReloadConfigRequest()),
-    ],
-)
-def test_unsupported_call_says_so(
-    predict_stub, model_stub, expect_error, method, request_
-):
-    stub = predict_stub if hasattr(predict_stub, method) else model_stub
-    code, message = expect_error(getattr(stub, method), request_)
-    assert code == "UNIMPLEMENTED"
-    assert message.startswith(f"{method} is not supported by this server")

@@ -1,0 +1,102 @@
+"""A server to ask: one that is named in the environment, or one of ours."""
+
+import json
+import os
+import runpy
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
+from tensorflow_serving.apis.prediction_service_pb2_grpc import (
+    PredictionServiceStub,
+)
+
+from bmt_keras.serving.model_config import read_model_config
+from bmt_keras.serving.server import EmbeddedServer
+
+_MODELS = Path(__file__).with_name("conformance_models.py")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Where a server listens, and where it sees its models."""
+
+    target: str
+    rest: str
+    base: str
+
+
+@pytest.fixture(scope="session")
+def asked(tmp_path_factory):
+    target = os.environ.get("BMT_SERVING_TARGET")
+    if target is not None:
+        host = target.rsplit(":", maxsplit=1)[0]
+        yield Asked(
+            target,
+            os.environ.get("BMT_SERVING_REST", f"{host}:8501"),
+            os.environ.get("BMT_SERVING_BASE", "/models"),
+        )
+        return
+    folder = tmp_path_factory.mktemp("models")
+    config = runpy.run_path(str(_MODELS))["write_models"](folder, str(folder))
+    with EmbeddedServer(
+        read_model_config(config), port=0, rest_port=0
+    ) as server:
+        yield Asked(
+            f"127.0.0.1:{server.port}",
+            f"127.0.0.1:{server.rest_port}",
+            str(folder),
+        )
+
+
+@pytest.fixture(scope="session")
+def asked_channel(asked):
+    with grpc.insecure_channel(asked.target) as channel:
+        yield channel
+
+
+@pytest.fixture(scope="session")
+def prediction(asked_channel):
+    return PredictionServiceStub(asked_channel)
+
+
+@pytest.fixture(scope="session")
+def models(asked_channel):
+    return ModelServiceStub(asked_channel)
+
+
+@pytest.fixture(scope="session")
+def wait_until():
+    """Waits until a claim holds, at most half a minute."""
+
+    def wait(holds):
+        end = time.monotonic() + 30
+        while not holds():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def fetch(asked):
+    """Sends a REST request; returns the code and the document."""
+
+    def send(path, document=None, *, body=None):
+        if document is not None:
+            body = json.dumps(document).encode()
+        url = f"http://{asked.rest}{path}"
+        request = urllib.request.Request(url, data=body)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+    return send
