@@ -100,8 +100,8 @@ def measure_masked_tokens(
 
     Returns:
         `masked_accuracy`, `calibration_error` and
-        `calibration_error_raw` (without the calibration), all in [0, 1]; and the
-        bins of the calibrated confidences.
+        `calibration_error_raw` (without the calibration), all in [0, 1];
+        and the bins of the calibrated confidences.
     """
     correct = guesses.correct
     raw = reliability_bins(np.exp(guesses.log_probs), correct)

@@ -56,11 +56,11 @@ def test_accuracy_and_calibration_are_those_of_the_guesses():
         np.array([5, 6, 7, 9]),
         np.log([0.75, 0.75, 0.75, 0.75]),
     )
-    measured, bins = figures.measure_masked_tokens(guesses, 1.0)
+    measured, bins = figures.measure_masked_tokens(guesses, Calibration())
     assert measured["masked_accuracy"] == 0.75
     assert measured["calibration_error"] == pytest.approx(0)
     assert sum(each.count for each in bins) == 4
-    cold, _ = figures.measure_masked_tokens(guesses, 0.5)
+    cold, _ = figures.measure_masked_tokens(guesses, Calibration(0.5))
     assert cold["calibration_error"] == pytest.approx(0.9 - 0.75, abs=1e-6)
     assert cold["calibration_error_raw"] == pytest.approx(0)
 

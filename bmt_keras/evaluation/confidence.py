@@ -44,8 +44,7 @@ class Calibration:
         """Checks the temperature."""
         if not self.temperature > 0:
             raise ValueError(
-                "`temperature` must be above 0. Received: "
-                f"{self.temperature}"
+                f"`temperature` must be above 0. Received: {self.temperature}"
             )
 
     def apply(self, log_probs: ArrayLike) -> Floats:

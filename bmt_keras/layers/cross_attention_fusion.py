@@ -16,10 +16,11 @@ class CrossAttentionFusion(keras.layers.Layer):
     """Lets token states attend to each other and to the cells of an image.
 
     The image embedding is normalised, projected to the width of the token
-    states and marked with a learned embedding of each cell's position; cells may
-    attend to each other first, as a layer cut from within an image model has
-    not seen the whole photo. Then come `num_blocks` of `CrossAttentionBlock`. With gates that start at zero,
-    the output equals the token states exactly at the start of training.
+    states and marked with a learned embedding of each cell's position. Where
+    the embedding comes from within an image model, its cells have not seen the
+    whole photo, and may attend to each other first. Then come `num_blocks` of
+    `CrossAttentionBlock`. With gates that start at zero, the output equals the
+    token states exactly at the start of training.
 
     Args:
         num_blocks: int.

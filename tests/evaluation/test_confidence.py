@@ -60,7 +60,7 @@ def test_guesses_all_alike_keep_confidences_finite(correct):
     fitted = fit_calibration(log_probs, [correct] * 3)
     assert 0.05 <= fitted.temperature <= 20
     confidences = np.exp(fitted.apply(log_probs))
-    assert (0 < confidences).all()
+    assert (confidences > 0).all()
     assert (confidences < 1).all()
     assert (confidences.mean() > 0.5) == correct
 

@@ -170,7 +170,7 @@ def test_training_drops_whole_channels_of_the_image():
 
 def test_cells_attend_to_each_other_in_the_image_s_blocks():
     other = GRID.copy()
-    other[:, 0, 0] += 1
+    other[:, 0, 0, 0] += 1
     plain = make_fusion()
     deep = make_fusion(image_blocks=2)
     for fusion, far in ((plain, False), (deep, True)):
