@@ -107,8 +107,8 @@ def _cut_gif(gif: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     over them takes a step for each; here all chains are followed at once, in
     a number of steps that grows with the logarithm of their length.
     """
-    codes = _codes(tf.strings.join([gif, b"\0" * _TAIL]))
-    size = tf.size(codes, tf.int64)
+    codes = _codes(tf.strings.join([gif, b"\0" * _TAIL]), tf.int32)
+    size = tf.size(codes)
     last, places = size - 1, tf.range(size)
     ends = _follow(
         tf.where(codes > 0, tf.minimum(places + codes + 1, last), places)
@@ -121,27 +121,29 @@ def _cut_gif(gif: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     image = blocks[13 + _table_size(codes[10])]
     sides = codes[image + 5 : image + 9]
     width, height = sides[0] + 256 * sides[1], sides[2] + 256 * sides[3]
-    pixels = tf.where(tf.equal(codes[image], _IMAGE), width * height, 0)
+    # Two bytes each: the product fits into 63 bits, not into 31.
+    pixels = tf.cast(width, tf.int64) * tf.cast(height, tf.int64)
+    pixels = tf.where(tf.equal(codes[image], _IMAGE), pixels, 0)
     data = image + 11 + _table_size(codes[image + 9])
-    frame = tf.strings.substr(gif, tf.constant(0, tf.int64), ends[data] + 1)
+    frame = tf.strings.substr(gif, 0, ends[data] + 1)
     return tf.strings.join([frame, b";"]), pixels
 
 
-def _codes(text: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.io.decode_raw(text, tf.uint8), tf.int64)
+def _codes(text: tf.Tensor, dtype: tf.DType = tf.int64) -> tf.Tensor:
+    return tf.cast(tf.io.decode_raw(text, tf.uint8), dtype)
 
 
 def _table_size(flags: tf.Tensor) -> tf.Tensor:
     """Bytes of a GIF's table of colours, which these flags announce."""
-    size = tf.bitwise.left_shift(tf.constant(6, tf.int64), flags % 8)
+    size = tf.bitwise.left_shift(6, flags % 8)
     return tf.where(flags >= 128, size, 0)
 
 
 def _follow(following: tf.Tensor) -> tf.Tensor:
-    """Where the chain that begins at each place ends: int64, (size,).
+    """Where the chain that begins at each place ends: int32, (size,).
 
     Args:
-        following: int64, (size,), the next place of each; an end is its own.
+        following: int32, (size,), the next place of each; an end is its own.
     """
 
     def double(places: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
