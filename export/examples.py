@@ -1,6 +1,7 @@
 """Example inputs of every signature: they warm a server up and check it."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -8,17 +9,17 @@ import tensorflow as tf
 from bmt_keras import contract
 from bmt_keras.captioner import Captioner
 
-_MASK = "[MASK]"
+_MASK = b"[MASK]"
 
 
 def example_inputs(
-    captioner: Captioner, signatures: Iterable[str]
+    captioner: Captioner, functions: Mapping[str, Any]
 ) -> dict[str, dict[str, np.ndarray]]:
     """Makes inputs for signatures: first a good row, then others.
 
     Args:
         captioner: Tells the shapes.
-        signatures: Names of signatures.
+        functions: The traced signatures by name.
 
     Returns:
         Arrays by input name, by signature name; (rows, ...) each. The first
@@ -30,7 +31,8 @@ def example_inputs(
         size=(2, *captioner.graph.embedding_shape)
     )
     embedding = embedding.astype(np.float32)
-    caption = captioner.caption([noise])[0].text
+    written = functions[contract.SERVING_DEFAULT](tf.constant([noise]))
+    caption = written[contract.CAPTION].numpy()[0]
     broken = b"no photo"
     photos = {contract.IMAGE_BYTES: _strings(photo, noise, broken)}
     inputs = {
@@ -51,15 +53,15 @@ def example_inputs(
         contract.FILL_MASK: {
             contract.IMAGE_BYTES: _strings(photo, noise, photo, broken),
             contract.TEXT: _strings(
-                *(_MASK, f"{_MASK} {caption}", caption, _MASK)
+                *(_MASK, _MASK + b" " + caption, caption, _MASK)
             ),
         },
         contract.SCORE_CAPTION: {
             contract.IMAGE_BYTES: _strings(photo, noise, photo, broken),
-            contract.TEXT: _strings("a", caption, "", caption),
+            contract.TEXT: _strings(b"a", caption, b"", caption),
         },
     }
-    return {name: inputs[name] for name in signatures}
+    return {name: inputs[name] for name in functions}
 
 
 def example_photo(captioner: Captioner, *, seed: int | None = None) -> bytes:
@@ -75,7 +77,5 @@ def example_photo(captioner: Captioner, *, seed: int | None = None) -> bytes:
     return jpeg
 
 
-def _strings(*values: str | bytes) -> np.ndarray:
-    return np.array(
-        [v.encode() if isinstance(v, str) else v for v in values], object
-    )
+def _strings(*values: bytes) -> np.ndarray:
+    return np.array(values, object)
