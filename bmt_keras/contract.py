@@ -18,8 +18,8 @@ IMAGE_BYTES = "image_bytes"  # (batch,) string: an encoded photo
 IMAGE_EMBEDDING = "image_embedding"  # (batch, ...) float32
 TOKEN_IDS = "token_ids"  # (batch, length) int32, also an output
 PADDING_MASK = "padding_mask"  # (batch, length) int32: 1 token, 0 padding
-LENGTH = "length"  # (batch,) int32: tokens of the caption, 0 where free
-TEXT = "text"  # (batch,) string: a caption, also an output
+LENGTH = "length"  # (batch,) int32: tokens of the caption, 0 leaves it free
+TEXT = "text"  # (batch,) string, also an output
 
 # === Outputs ===
 CAPTION = "caption"  # (batch,) string
@@ -27,9 +27,9 @@ SCORE = "score"  # (batch,) float32: mean log-probability a token, in nats
 TOKEN_SCORES = "token_scores"  # (batch, length) float32, 0 at padding
 ERROR = "error"  # (batch,) string, empty where the row is good
 LOGITS = "logits"  # (batch, length, vocabulary_size) float32
-TOTAL_SCORE = "total_score"  # (batch,) float32: log-probability, in nats
-CANDIDATES = "candidates"  # (batch, masks, k) string, "" where no mask is
-CANDIDATE_PROBABILITIES = "candidate_probabilities"  # (batch, masks, k) float32
+CANDIDATES = "candidates"  # (batch, masks, k) string, the likeliest first
+CANDIDATE_PROBABILITIES = "candidate_probabilities"  # as them, float32
+TOTAL_SCORE = "total_score"  # (batch,) float32: log-likelihood, in nats
 
 # === Defaults ===
 MODEL_NAME = "bmt"
