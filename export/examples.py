@@ -35,7 +35,7 @@ def example_inputs(
     caption = written[contract.CAPTION].numpy()[0]
     broken = b"no photo"
     photos = {contract.IMAGE_BYTES: _strings(photo, noise, broken)}
-    inputs = {
+    inputs: dict[str, dict[str, np.ndarray]] = {
         contract.SERVING_DEFAULT: photos,
         contract.EMBED_IMAGE: photos,
         contract.CAPTION_WITH_LENGTH: {

@@ -9,6 +9,7 @@ from bmt_keras import contract
 from bmt_keras.caption_graph import CaptionGraph
 
 from .photo_rows import blank_bad_rows, first_error, with_rows
+from .shared_graph import share_parts
 from .text_signatures import TextSignatures
 
 _PHOTOS = tf.TensorSpec((None,), tf.string, name=contract.IMAGE_BYTES)
@@ -27,7 +28,7 @@ class CaptionerSignatures:
     """
 
     def __init__(self, graph: CaptionGraph) -> None:
-        self._graph = graph
+        self._graph = share_parts(graph)
         self._embedding_spec = tf.TensorSpec(
             (None, *graph.embedding_shape),
             tf.float32,
@@ -40,7 +41,7 @@ class CaptionerSignatures:
             self._write_captions,
             input_signature=[self._embedding_spec, _LENGTHS],
         )
-        self._texts = TextSignatures(graph, self._embed_rows)
+        self._texts = TextSignatures(self._graph, self._embed_rows)
 
     def weights(self) -> tf.Module:
         """A module that holds every weight once, and nothing else.

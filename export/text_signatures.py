@@ -76,8 +76,9 @@ class TextSignatures:
         )
         outputs = {
             contract.TEXT: written[contract.CAPTION],
-            contract.CANDIDATES: graph.tokenizer.decode_tensor(
-                tokens[..., None]
+            contract.CANDIDATES: tf.reshape(
+                graph.tokenizer.decode_tensor(tf.reshape(tokens, (-1, 1))),
+                tf.shape(tokens),
             ),
             contract.CANDIDATE_PROBABILITIES: probabilities,
         }
