@@ -6,7 +6,7 @@ weigh a tenth of its weights.
 """
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import tensorflow as tf
 
@@ -25,8 +25,8 @@ def share_parts(graph: CaptionGraph) -> CaptionGraph:
         A graph that gives the same.
     """
     shared = copy.copy(graph)
-    shared.model = _SharedModel(graph.model)
-    shared.tokenizer = _SharedTokenizer(graph.tokenizer)
+    shared.model = cast(BimodalMaskedLM, _SharedModel(graph.model))
+    shared.tokenizer = cast(CaptionTokenizer, _SharedTokenizer(graph.tokenizer))
     return shared
 
 
