@@ -52,8 +52,12 @@ class _SharedModel:
         }
         key = frozenset(tensors)
         if key not in self._functions:
+
+            def token_logits(tensors: dict[str, Any]) -> Any:
+                return self._model.token_logits(**tensors)
+
             self._functions[key] = tf.function(
-                lambda tensors: self._model.token_logits(**tensors),
+                token_logits,
                 input_signature=[{k: _spec(v) for k, v in tensors.items()}],
             )
         return self._functions[key](tensors)

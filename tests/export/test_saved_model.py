@@ -269,7 +269,7 @@ def test_default_signature_needs_tensorflows_ops_alone(
         assert bool(beyond) == uses_texts, (name, beyond)
 
 
-def test_no_graph_is_stored_twice(captioner, version):
+def test_no_graph_is_stored_twice(version):
     _, library = functions_of(version)
     counts = Counter(n.op for f in library.values() for n in f.node_def)
     # One way to read photos, and one each from texts to tokens and back.
@@ -277,13 +277,8 @@ def test_no_graph_is_stored_twice(captioner, version):
     assert counts["SentencepieceOp"] == 1
     assert counts["ReduceJoin"] == 1
     # The model at some places and at all of them, however often it is called.
-    table = tf.TensorSpec((None, None), tf.int32)
-    embedding = tf.TensorSpec((None, *captioner.graph.embedding_shape))
-    once = tf.function(captioner.model.token_logits).get_concrete_function(
-        table, table, embedding
-    )
-    tanhs = [op for op in once.graph.get_operations() if op.type == "Tanh"]
-    assert counts["Tanh"] == 2 * len(tanhs) > 0
+    called = [name for name in library if "_token_logits_" in name]
+    assert len(called) == 2
 
 
 def test_every_weight_is_stored_once(captioner, version):
