@@ -9,7 +9,7 @@ SERVER ?= 127.0.0.1:8500
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install sample train evaluate export serve caption bench-serving test golden lint types dist clean
+.PHONY: help install sample train evaluate export serve caption bench-serving test check-cpp golden lint types dist clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -58,6 +58,10 @@ bench-serving: install sample  ## Measure a server under load against the direct
 test: install  ## Run all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
+check-cpp: install  ## Run an export by the C++ loader, of TensorFlow 2.20.0 too (g++)
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)-tf220 tensorflow-cpu==2.20.0
+	$(BIN)/python tests/cpp/check.py $(VENV)-tf220/tensorflow
+
 golden: install  ## Compute the stored reference figures anew and compare (PyTorch, TensorFlow 2.18)
 	$(BIN)/pip install --quiet --editable '.[reference]'
 	$(BIN)/python tests/golden/albert/make.py --check
@@ -79,4 +83,4 @@ dist: install  ## Build the wheel and check what is in it
 	$(BIN)/python tests/check_wheel.py dist
 
 clean:  ## Remove what was built (not data, runs and models)
-	rm -rf $(VENV) $(VENV)-notebook build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-notebook $(VENV)-tf220 build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -24,6 +24,7 @@ from bmt_keras.decoding import (
     mask_predict,
     score_tokens,
 )
+from bmt_keras.decoding.predictor import gather_places
 from bmt_keras.models import BimodalMaskedLM
 from bmt_keras.settings import Settings
 
@@ -235,6 +236,39 @@ class CaptionGraph:
         logits = predictor.logits_at(token_ids, places)
         tokens, log_probs = likeliest_tokens(logits, predictor.ban(), 1)
         return tokens[..., 0], log_probs[..., 0]
+
+    def mask_candidates(
+        self, image_embedding: tf.Tensor, token_ids: tf.Tensor, *, count: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The likeliest tokens at each mask, in the graph.
+
+        Each mask is judged with all others still masked.
+
+        Args:
+            image_embedding: float32, (batch, *embedding_shape).
+            token_ids: int32, (batch, length), `[CLS]` … `[SEP]`, padded.
+            count: How many tokens; fewer if the vocabulary has no more.
+
+        Returns:
+            Token ids, int32, and their probabilities, float32, both (batch,
+            max_words, count), the first mask and the likeliest token first.
+            Behind the last mask all are padding, of probability 0.
+        """
+        predictor = self._predictor(image_embedding, 1)
+        is_mask = tf.equal(token_ids, self.tokenizer.mask_id)
+        logits = predictor.logits_at(token_ids, gather_places(is_mask))
+        count = min(count, predictor.num_writable)
+        tokens, log_probs = likeliest_tokens(logits, predictor.ban(), count)
+        missing = self.max_words - tf.shape(tokens)[1]
+        number = tf.reduce_sum(tf.cast(is_mask, tf.int32), axis=1)
+        used = tf.sequence_mask(number, self.max_words)[..., None]
+
+        def pad(values: tf.Tensor, filler: Any) -> tf.Tensor:
+            padded = tf.pad(values, [[0, 0], [0, missing], [0, 0]])
+            padded = tf.where(used, padded, filler)
+            return tf.ensure_shape(padded, (None, self.max_words, count))
+
+        return pad(tokens, self.tokenizer.pad_id), pad(tf.exp(log_probs), 0.0)
 
     def _with_text(self, written: dict[str, Any]) -> dict[str, Any]:
         caption = self.tokenizer.decode_tensor(written["token_ids"])

@@ -1,84 +1,89 @@
 """What was written is loaded again and compared, before it is published."""
 
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from bmt_keras import contract
-from bmt_keras.captioner import Captioner
-
-from .warmup import example_photo
-
 _TOLERANCE = 1e-4
+_SCRIPT = Path(__file__).with_name("replay.py")
+_TOLD = 2000  # characters of another process' last words
+
+Arrays = Mapping[str, np.ndarray]
 
 
 def check_signatures(
-    version_folder: Path, functions: dict[str, Any], captioner: Captioner
+    version_folder: Path,
+    functions: Mapping[str, Any],
+    inputs: Mapping[str, Arrays],
 ) -> None:
     """Compares every signature of a SavedModel with the traced functions.
 
-    A TF1 session loads the folder, as TensorFlow Serving does: a model may
-    load in Python and still fail there.
+    A fresh process loads the folder into a TF1 session, as TensorFlow Serving
+    does: a model may load in Python, or beside its captioner, and fail there.
 
     Args:
         version_folder: Folder of the SavedModel.
         functions: The traced functions by signature name.
-        captioner: Tells the shapes of the inputs.
+        inputs: Arrays by input name, by signature name.
 
     Raises:
-        RuntimeError: An output differs; the message names it.
+        RuntimeError: The folder does not load, a signature is missing or one
+            too many, or an output differs; the message names it.
     """
-    feeds = _example_inputs(captioner)
-    # Before the session: inside it nothing runs eagerly.
-    expected = {
-        name: _call(function, feeds) for name, function in functions.items()
-    }
-    with tf.compat.v1.Session(graph=tf.Graph()) as session:
-        meta = tf.compat.v1.saved_model.loader.load(
-            session, ["serve"], str(version_folder)
-        )
-        for name, outputs in expected.items():
-            signature = meta.signature_def[name]
-            found = session.run(
-                {k: v.name for k, v in signature.outputs.items()},
-                {v.name: feeds[k] for k, v in signature.inputs.items()},
+    found = _replay(version_folder, inputs)
+    for name, function in functions.items():
+        expected = _call(function, inputs[name])
+        if found[name].keys() != expected.keys():
+            raise RuntimeError(
+                f"The exported signature {name!r} has the outputs "
+                f"{sorted(found[name])}, the model in memory "
+                f"{sorted(expected)}: nothing was published."
             )
-            _compare(name, found, outputs)
+        _compare(name, found[name], expected)
 
 
-def _example_inputs(captioner: Captioner) -> dict[str, np.ndarray]:
-    length = captioner.settings.max_length
-    token_ids = np.full((2, length), captioner.tokenizer.mask_id, np.int32)
-    shape = (2, *captioner.graph.embedding_shape)
-    noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    return {
-        contract.IMAGE_BYTES: np.array(
-            [example_photo(captioner), b"no photo"], object
-        ),
-        contract.IMAGE_EMBEDDING: noise,
-        contract.TOKEN_IDS: token_ids,
-        contract.PADDING_MASK: np.ones((2, length), np.int32),
-    }
+def _replay(
+    version_folder: Path, inputs: Mapping[str, Arrays]
+) -> dict[str, dict[str, np.ndarray]]:
+    # A processor, whatever the captioner runs on: its memory may be taken.
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    # Not -m: importing the package would import the captioner's code.
+    done = subprocess.run(
+        [sys.executable, "-P", str(_SCRIPT)],
+        input=pickle.dumps((str(version_folder), inputs)),
+        capture_output=True,
+        env=environment,
+    )
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip()[-_TOLD:]
+        raise RuntimeError(
+            "The exported model does not run in a process of its own: nothing "
+            f"was published. That process ended with:\n{words}"
+        )
+    outputs: dict[str, dict[str, np.ndarray]] = pickle.loads(done.stdout)
+    return outputs
 
 
-def _call(function: Any, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _call(function: Any, arrays: Arrays) -> dict[str, np.ndarray]:
     specs, _ = function.structured_input_signature
-    arguments = [tf.constant(feeds[spec.name]) for spec in specs]
+    arguments = [tf.constant(arrays[spec.name]) for spec in specs]
     outputs = function(*arguments)
     return {name: value.numpy() for name, value in outputs.items()}
 
 
-def _compare(
-    signature: str,
-    found: dict[str, np.ndarray],
-    expected: dict[str, np.ndarray],
-) -> None:
+def _compare(signature: str, found: Arrays, expected: Arrays) -> None:
     for name, value in expected.items():
-        if value.dtype.kind == "f":
+        same = found[name].shape == value.shape
+        if same and value.dtype.kind == "f":
             same = np.allclose(found[name], value, atol=_TOLERANCE)
-        else:
+        elif same:
             same = bool(np.all(found[name] == value))
         if not same:
             raise RuntimeError(

@@ -1,5 +1,6 @@
 """Versioned SavedModels, written whole or not at all."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import tensorflow as tf
@@ -10,6 +11,9 @@ from bmt_keras.captioner import Captioner
 from bmt_keras.errors import InputError
 
 from .check import check_signatures
+from .examples import example_inputs
+from .manifest import write_manifest
+from .model_card import write_model_card
 from .signatures import CaptionerSignatures
 from .warmup import write_warmup_requests
 
@@ -19,25 +23,33 @@ def export_captioner(
     base: str | Path,
     *,
     version: int | None = None,
+    text_inputs: bool = True,
+    metrics: Mapping[str, float] | None = None,
 ) -> Path:
     """Writes a captioner as the next version of a served model.
 
-    The version's folder is written under a hidden name beside its place,
-    loaded by a TF1 session (the road that TensorFlow Serving takes), compared
-    with the captioner, and only then renamed: a server that watches the base
-    folder never sees half a model.
+    The version's folder is written under a hidden name beside its place, run
+    by a TF1 session in a fresh process (the road that TensorFlow Serving
+    takes), compared with the captioner, and only then renamed: a server that
+    watches the base folder never sees half a model. It holds the SavedModel,
+    requests that warm a server up, a model card (`README.md`) and `bmt.json`.
 
     Args:
         captioner: What to export.
         base: The model's base folder, such as `models/bmt`.
         version: Number of the version; by default one more than the highest
             there.
+        text_inputs: Whether to export signatures that take texts, too; they
+            need tensorflow_text's ops, which TensorFlow Serving has.
+        metrics: Figures for the model card, by name.
 
     Returns:
         The version's folder.
 
     Raises:
         InputError: The version exists already.
+        OSError: The folder cannot be written, as on a full disk.
+        RuntimeError: What was written differs from the captioner.
     """
     base = Path(base)
     if version is None:
@@ -46,20 +58,34 @@ def export_captioner(
         raise InputError(
             f"`version` must be at least 1. Received: version={version}."
         )
+    folder = base / str(version)
     if version in _versions(base):
         raise InputError(
-            f"{base / str(version)}: the version exists already; give another "
-            "--version, or none for the next one."
+            f"{folder}: the version exists already; give another --version, or "
+            "none for the next one."
         )
     signatures = CaptionerSignatures(captioner.graph)
-    with write_folder_atomically(base / str(version)) as partial:
-        functions = signatures.trace()
-        tf.saved_model.save(
-            signatures.weights(), str(partial), signatures=functions
+    functions = signatures.trace(text_inputs=text_inputs)
+    inputs = example_inputs(captioner, functions)
+    with write_folder_atomically(folder) as partial:
+        try:
+            tf.saved_model.save(
+                signatures.weights(), str(partial), signatures=functions
+            )
+            write_warmup_requests(partial, inputs, contract.MODEL_NAME)
+        except tf.errors.OpError as err:
+            raise OSError(
+                f"{folder}: the model cannot be written, nothing was "
+                f"published: {err.message}"
+            ) from err
+        write_manifest(
+            partial, captioner, version=version, signatures=functions
         )
-        write_warmup_requests(partial, captioner, contract.MODEL_NAME)
-        check_signatures(partial, functions, captioner)
-    return base / str(version)
+        write_model_card(
+            partial, captioner, signatures=functions, metrics=metrics
+        )
+        check_signatures(partial, functions, inputs)
+    return folder
 
 
 def _versions(base: Path) -> list[int]:

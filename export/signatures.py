@@ -1,23 +1,47 @@
 """What the SavedModel can be asked: the signatures over a caption graph."""
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from bmt_keras import contract
 from bmt_keras.caption_graph import CaptionGraph
-from bmt_keras.data.images import pad_empty_batch
+
+from .photo_rows import blank_bad_rows, first_error, with_rows
+from .shared_graph import share_parts
+from .text_signatures import TextSignatures
+
+_PHOTOS = tf.TensorSpec((None,), tf.string, name=contract.IMAGE_BYTES)
+_TEXTS = tf.TensorSpec((None,), tf.string, name=contract.TEXT)
+_LENGTHS = tf.TensorSpec((None,), tf.int32, name=contract.LENGTH)
 
 
 class CaptionerSignatures:
     """The graphs of a captioner's signatures.
+
+    What several signatures do, such as reading photos or writing captions, is
+    a function of its own: the SavedModel stores it once.
 
     Args:
         graph: The captioner's graph.
     """
 
     def __init__(self, graph: CaptionGraph) -> None:
-        self._graph = graph
+        self._graph = share_parts(graph)
+        self._embedding_spec = tf.TensorSpec(
+            (None, *graph.embedding_shape),
+            tf.float32,
+            name=contract.IMAGE_EMBEDDING,
+        )
+        self._embed_rows = tf.function(
+            self._read_and_embed, input_signature=[_PHOTOS]
+        )
+        self._write = tf.function(
+            self._write_captions,
+            input_signature=[self._embedding_spec, _LENGTHS],
+        )
+        self._texts = TextSignatures(self._graph, self._embed_rows)
 
     def weights(self) -> tf.Module:
         """A module that holds every weight once, and nothing else.
@@ -33,79 +57,88 @@ class CaptionerSignatures:
         module.weights = [w.value for model in models for w in model.weights]
         return module
 
-    def trace(self) -> dict[str, Any]:
+    def trace(self, *, text_inputs: bool = True) -> dict[str, Any]:
         """Traces the signatures.
+
+        Args:
+            text_inputs: Whether signatures that take texts are among them:
+                they need tensorflow_text's ops, the others TensorFlow's alone.
 
         Returns:
             Concrete functions by signature name. Each input and output has
             the batch as its first dimension.
         """
-        image_bytes = tf.TensorSpec(
-            (None,), tf.string, name=contract.IMAGE_BYTES
-        )
-        embedding = tf.TensorSpec(
-            (None, *self._graph.embedding_shape),
-            tf.float32,
-            name=contract.IMAGE_EMBEDDING,
-        )
         token_ids, padding_mask = (
             tf.TensorSpec((None, None), tf.int32, name=name)
             for name in (contract.TOKEN_IDS, contract.PADDING_MASK)
         )
-        wanted = {
-            contract.SERVING_DEFAULT: (self._caption, (image_bytes,)),
-            contract.EMBED_IMAGE: (self._embed, (image_bytes,)),
-            contract.CAPTION_EMBEDDING: (self._caption_embedding, (embedding,)),
+        wanted: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+            contract.SERVING_DEFAULT: (self._caption, (_PHOTOS,)),
+            contract.CAPTION_WITH_LENGTH: (
+                self._caption_with_length,
+                (_PHOTOS, _LENGTHS),
+            ),
+            contract.EMBED_IMAGE: (self._embed, (_PHOTOS,)),
+            contract.CAPTION_EMBEDDING: (
+                self._caption_embedding,
+                (self._embedding_spec,),
+            ),
             contract.MASKED_LM: (
                 self._masked_lm,
-                (token_ids, padding_mask, embedding),
+                (token_ids, padding_mask, self._embedding_spec),
             ),
         }
+        if text_inputs:
+            wanted[contract.FILL_MASK] = (
+                self._texts.fill_mask,
+                (
+                    _PHOTOS,
+                    _TEXTS,
+                ),
+            )
+            wanted[contract.SCORE_CAPTION] = (
+                self._texts.score_caption,
+                (
+                    _PHOTOS,
+                    _TEXTS,
+                ),
+            )
         return {
             name: tf.function(graph).get_concrete_function(*inputs)
             for name, (graph, inputs) in wanted.items()
         }
 
+    # === Signatures ===
+
     def _caption(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        # Convolutions do not run on no photo at all.
-        rows = pad_empty_batch(image_bytes)
-        embedded = self._embed_rows(rows)
-        written = self._caption_embedding(embedded[contract.IMAGE_EMBEDDING])
-        good = tf.equal(embedded[contract.ERROR], "")
-        outputs = {
-            name: tf.where(
-                good if value.shape.rank == 1 else good[:, None],
-                value,
-                tf.zeros_like(value),
+        return self._caption_with_length(
+            image_bytes, tf.zeros_like(image_bytes, tf.int32)
+        )
+
+    def _caption_with_length(
+        self, image_bytes: tf.Tensor, length: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        def run(
+            image_bytes: tf.Tensor, length: tf.Tensor
+        ) -> dict[str, tf.Tensor]:
+            embedded = self._embed_rows(image_bytes)
+            wrong = self._check_length(length)
+            length = tf.where(tf.equal(wrong, ""), length, 0)
+            written = self._write(embedded[contract.IMAGE_EMBEDDING], length)
+            return blank_bad_rows(
+                written, first_error(embedded[contract.ERROR], wrong)
             )
-            for name, value in written.items()
-        }
-        outputs[contract.ERROR] = embedded[contract.ERROR]
-        return _keep_rows(outputs, image_bytes)
+
+        return with_rows(run, image_bytes, length, name=contract.LENGTH)
 
     def _embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        rows = pad_empty_batch(image_bytes)
-        return _keep_rows(self._embed_rows(rows), image_bytes)
-
-    def _embed_rows(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        pixels, errors = self._graph.read_pixels(image_bytes)
-        return {
-            contract.IMAGE_EMBEDDING: self._graph.embed_pixels(pixels),
-            contract.ERROR: errors,
-        }
+        return with_rows(self._embed_rows, image_bytes)
 
     def _caption_embedding(
         self, image_embedding: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        written = self._graph.write_captions(image_embedding)
-        names = (
-            contract.CAPTION,
-            contract.SCORE,
-            contract.TOKEN_IDS,
-            contract.TOKEN_SCORES,
-        )
-        # Outputs get names of their own: an input may be called the same.
-        return {name: tf.identity(written[name]) for name in names}
+        free = tf.zeros(tf.shape(image_embedding)[:1], tf.int32)
+        return dict(self._write(image_embedding, free))
 
     def _masked_lm(
         self,
@@ -118,9 +151,45 @@ class CaptionerSignatures:
         )
         return {contract.LOGITS: tf.cast(logits, tf.float32)}
 
+    # === What signatures share ===
 
-def _keep_rows(
-    outputs: dict[str, tf.Tensor], image_bytes: tf.Tensor
-) -> dict[str, tf.Tensor]:
-    count = tf.size(image_bytes)
-    return {name: value[:count] for name, value in outputs.items()}
+    def _read_and_embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        pixels, errors = self._graph.read_pixels(image_bytes)
+        return {
+            contract.IMAGE_EMBEDDING: self._graph.embed_pixels(pixels),
+            contract.ERROR: errors,
+        }
+
+    def _write_captions(
+        self, image_embedding: tf.Tensor, length: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        free = tf.equal(length, 0)
+        bounds = tf.stack(
+            [
+                tf.where(free, 1, length),
+                tf.where(free, self._graph.max_words, length),
+            ],
+            axis=1,
+        )
+        written = self._graph.write_captions(
+            image_embedding, length_bounds=bounds
+        )
+        names = (
+            contract.CAPTION,
+            contract.SCORE,
+            contract.TOKEN_IDS,
+            contract.TOKEN_SCORES,
+        )
+        return {name: written[name] for name in names}
+
+    def _check_length(self, length: tf.Tensor) -> tf.Tensor:
+        most = self._graph.max_words
+        refusal = tf.strings.join(
+            [
+                f"`length`: expected a number of tokens from 1 to {most}, or "
+                "0 to leave it free, found ",
+                tf.strings.as_string(length),
+                ".",
+            ]
+        )
+        return tf.where((length >= 0) & (length <= most), "", refusal)

@@ -1,26 +1,22 @@
 """Requests that a server runs when it loads the model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from bmt_keras import contract
-from bmt_keras.captioner import Captioner
 
 _FILE = "tf_serving_warmup_requests"
-
-
-def example_photo(captioner: Captioner) -> bytes:
-    """A grey JPEG of the captioner's photo size."""
-    settings = captioner.settings
-    shape = (settings.image_height, settings.image_width, 3)
-    jpeg: bytes = tf.io.encode_jpeg(np.full(shape, 127, np.uint8)).numpy()
-    return jpeg
+# Sets of outputs that clients ask for, besides all of them.
+_FILTERS = {contract.SERVING_DEFAULT: ((contract.CAPTION,),)}
 
 
 def write_warmup_requests(
-    version_folder: Path, captioner: Captioner, model_name: str
+    version_folder: Path,
+    inputs: Mapping[str, Mapping[str, np.ndarray]],
+    model_name: str,
 ) -> None:
     """Writes the warm-up file of a SavedModel.
 
@@ -29,22 +25,33 @@ def write_warmup_requests(
 
     Args:
         version_folder: Folder of the SavedModel.
-        captioner: Tells the photo's size.
+        inputs: Arrays by input name, by signature name; their first rows are
+            taken.
         model_name: Name of the model in the requests.
     """
-    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
-
     folder = version_folder / "assets.extra"
     folder.mkdir()
     with tf.io.TFRecordWriter(str(folder / _FILE)) as writer:
-        for signature in (contract.SERVING_DEFAULT, contract.EMBED_IMAGE):
-            request = predict_pb2.PredictRequest()
-            request.model_spec.name = model_name
-            request.model_spec.signature_name = signature
-            request.inputs[contract.IMAGE_BYTES].CopyFrom(
-                tf.make_tensor_proto([example_photo(captioner)])
-            )
-            log = prediction_log_pb2.PredictionLog(
-                predict_log=prediction_log_pb2.PredictLog(request=request)
-            )
-            writer.write(log.SerializeToString())
+        for signature, arrays in inputs.items():
+            for outputs in ((), *_FILTERS.get(signature, ())):
+                writer.write(_record(signature, arrays, outputs, model_name))
+
+
+def _record(
+    signature: str,
+    arrays: Mapping[str, np.ndarray],
+    outputs: tuple[str, ...],
+    model_name: str,
+) -> bytes:
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    request = predict_pb2.PredictRequest(output_filter=outputs)
+    request.model_spec.name = model_name
+    request.model_spec.signature_name = signature
+    for name, values in arrays.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(values[:1]))
+    log = prediction_log_pb2.PredictionLog(
+        predict_log=prediction_log_pb2.PredictLog(request=request)
+    )
+    content: bytes = log.SerializeToString()
+    return content

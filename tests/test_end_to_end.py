@@ -52,6 +52,8 @@ def test_sample_is_trained_exported_served_and_requested(tmp_path):
     for picture in ("grid.png", "curves.png"):
         assert (run / picture).read_bytes().startswith(b"\x89PNG")
     bmt("export", "--captioner", run / "captioner", "--out", models)
+    card = (models / "1" / "README.md").read_text()
+    assert f"| cider_d | {metrics['cider_d']:.4g} |" in card
     photos = sorted((sample / "images" / "val").iterdir())[:3]
     offline = bmt("caption", *photos, "--captioner", run / "captioner")
     with _serve(models) as server:

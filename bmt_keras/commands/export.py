@@ -1,5 +1,6 @@
 """`bmt export`: a captioner as a SavedModel for TensorFlow Serving."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,11 +20,35 @@ def export(
         int | None,
         typer.Option(help="Number of the version; by default the next one."),
     ] = None,
+    text_inputs: Annotated[
+        bool,
+        typer.Option(
+            help="Export `fill_mask` and `score_caption`, too, which need "
+            "tensorflow-text's ops in the server."
+        ),
+    ] = True,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(
+            help="Figures for the model card; by default metrics.json beside "
+            "the captioner's folder, if it is there."
+        ),
+    ] = None,
 ) -> None:
     """Export a captioner, check the export, and publish it as a version."""
+    # The export and the process that checks it compute on the same device.
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     load_tensorflow()
     from bmt_keras.captioner import Captioner
     from bmt_keras.export import export_captioner
+    from bmt_keras.export.model_card import find_metrics, read_metrics
 
-    folder = export_captioner(Captioner.load(captioner), out, version=version)
+    figures = read_metrics(metrics) if metrics else find_metrics(captioner)
+    folder = export_captioner(
+        Captioner.load(captioner),
+        out,
+        version=version,
+        text_inputs=text_inputs,
+        metrics=figures,
+    )
     typer.echo(f"{folder}: exported")

@@ -8,10 +8,14 @@ The TensorFlow ops below give what OpenCV gives for
 
 import tensorflow as tf
 
+from bmt_keras.data.image_headers import first_frame
+
 # Raised when the pixels of a photo change, so that old caches are refused.
 PREPROCESSING_VERSION = 1
 
 UNDECODABLE = "not a decodable image (JPEG, PNG, GIF, BMP or WebP expected)"
+TOO_LARGE = "too large an image"
+MAX_PIXELS = 2**26  # 8192 x 8192: 192 MiB when decoded
 
 # TensorFlow takes the palette's indices of such a BMP for levels of grey.
 _BMP_WITH_PALETTE = r"BM\C{26}\x08\x00\x00{4}\C*"
@@ -94,7 +98,8 @@ def read_pixels_or_error(
 
     A decoding op that fails takes the whole batch with it. A `tf.data` map can
     drop what fails, so each photo gets a data set of its own that falls back
-    to a black picture. The ops are TensorFlow's own and run in a SavedModel.
+    to a black picture. A photo of more than `MAX_PIXELS` is not decoded. The
+    ops are TensorFlow's own and run in a SavedModel.
 
     Args:
         image_bytes: string, (batch,).
@@ -117,7 +122,7 @@ def read_pixels_or_error(
         )
         return (
             tf.data.Dataset.from_tensors(row)
-            .map(lambda one: (read_pixels(one, height, width), ""))
+            .map(lambda one: _read_if_small(one, height, width))
             .ignore_errors()
             .concatenate(fallback)
             .take(1)
@@ -146,6 +151,26 @@ def pad_empty_batch(image_bytes: tf.Tensor) -> tf.Tensor:
     """
     missing = tf.cast(tf.equal(tf.size(image_bytes), 0), tf.int32)
     return tf.concat([image_bytes, tf.fill([missing], "")], axis=0)
+
+
+def _read_if_small(
+    image_bytes: tf.Tensor, height: int, width: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    frame, count = first_frame(image_bytes)
+    # An unknown format fails here: TensorFlow's decoder may know it.
+    with tf.control_dependencies([tf.debugging.assert_positive(count)]):
+        is_small = count <= MAX_PIXELS
+
+    def refuse() -> tuple[tf.Tensor, tf.Tensor]:
+        message = TOO_LARGE + "; received {} pixels, expected at most {}."
+        return (
+            tf.zeros((height, width, 3), tf.uint8),
+            tf.strings.format(message, (count, MAX_PIXELS)),
+        )
+
+    return tf.cond(
+        is_small, lambda: (read_pixels(frame, height, width), ""), refuse
+    )
 
 
 def _decode_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:

@@ -1,5 +1,6 @@
 import io
 import os
+import zlib
 
 import cv2
 import numpy as np
@@ -7,7 +8,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from bmt_keras.data.image_headers import first_frame
 from bmt_keras.data.images import (
+    MAX_PIXELS,
+    TOO_LARGE,
     UNDECODABLE,
     decode_rgb,
     read_pixels,
@@ -214,3 +218,106 @@ def test_saved_model_reads_alike_in_a_session(read_batch, tmp_path):
     np.testing.assert_array_equal(found["pixels"], expected)
     assert found["error"].tolist() == messages.numpy().tolist()
     assert nothing["pixels"].shape == (0, HEIGHT, WIDTH, 3)
+
+
+# === Large photos ===
+
+
+def claim(name, size):
+    """A photo whose head claims other sides than its pixels have."""
+    width, height = size
+    photo = bytearray(PHOTOS[name])
+    little, big = width.to_bytes(4, "little"), width.to_bytes(4, "big")
+    if name.startswith("jpeg"):
+        place = photo.index(b"\xff\xc0") + 5
+        photo[place : place + 4] = height.to_bytes(2, "big") + big[2:]
+    elif name.startswith("png"):
+        photo[16:24] = big + height.to_bytes(4, "big")
+        photo[29:33] = zlib.crc32(photo[12:29]).to_bytes(4, "big")
+    elif name.startswith("gif"):
+        place = photo.index(b"\x2c\0\0\0\0") + 5
+        photo[place : place + 4] = little[:2] + height.to_bytes(2, "little")
+    elif name.startswith("bmp"):
+        photo[18:26] = little + (-height).to_bytes(4, "little", signed=True)
+    elif photo[12:16] == b"VP8 ":
+        photo[26:30] = little[:2] + height.to_bytes(2, "little")
+    elif photo[12:16] == b"VP8L":
+        sides = (width - 1) | (height - 1) << 14
+        photo[21:25] = sides.to_bytes(4, "little")
+    else:
+        photo[24:27] = (width - 1).to_bytes(3, "little")
+        photo[27:30] = (height - 1).to_bytes(3, "little")
+    return bytes(photo)
+
+
+CLAIMED = {
+    "jpeg": (65_000, 64_000),
+    "png": (2**20, 2**19),
+    "png_grey_alpha": (8193, 8192),
+    "gif": (65_535, 65_535),
+    "bmp": (2**30, 2**20),
+    "webp": (16_383, 16_382),
+    "webp_lossless": (16_384, 16_383),
+    "webp_alpha": (2**24, 2**23),
+}
+
+
+@pytest.mark.parametrize("name", CLAIMED)
+def test_large_photo_is_refused_by_its_head(read_batch, name):
+    width, height = CLAIMED[name]
+    rows = [PHOTOS["jpeg"], claim(name, CLAIMED[name]), PHOTOS["gif"]]
+    pixels, errors = read_batch(tf.constant(rows))
+    message = (
+        f"{TOO_LARGE}; received {width * height} pixels, expected at most "
+        f"{MAX_PIXELS}."
+    )
+    assert errors.numpy().tolist() == [b"", message.encode(), b""]
+    assert pixels.numpy()[[0, 2]].any(axis=(1, 2, 3)).all()
+    assert not pixels.numpy()[1].any()
+
+
+def test_photo_at_the_limit_is_read(read_batch):
+    largest = Image.new("L", (8192, MAX_PIXELS // 8192), 200)
+    rows = [encode(largest, "PNG", compress_level=1)]
+    pixels, errors = read_batch(tf.constant(rows))
+    assert errors.numpy().tolist() == [b""]
+    assert (pixels.numpy() == 200).all()
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_pixels_are_counted_without_decoding(name):
+    _, count = first_frame(tf.constant(PHOTOS[name]))
+    assert int(count) == 67 * 101
+
+
+def test_gif_is_cut_behind_its_first_frame():
+    animated = encode(
+        PALETTE,
+        "GIF",
+        save_all=True,
+        append_images=[OTHER.quantize(16)],
+        comment=b"!," * 300,  # looks like blocks, in two parts
+    )
+    frame, count = first_frame(tf.constant(animated))
+    assert int(count) == 67 * 101
+    assert frame.numpy()[:-1] == animated[: len(frame.numpy()) - 1]
+    with Image.open(io.BytesIO(frame.numpy())) as cut:
+        assert cut.n_frames == 1
+    np.testing.assert_array_equal(
+        decode_rgb(frame), decode_rgb(encode(PALETTE, "GIF"))
+    )
+
+
+def test_later_frames_of_a_gif_are_not_decoded(read_batch):
+    animated = PHOTOS["gif_animated"]
+    place = animated.rindex(b"\x2c\0\0\0\0") + 5
+    claimed = animated[:place] + b"\xff" * 4 + animated[place + 4 :]
+    pixels, errors = read_batch(tf.constant([claimed, PHOTOS["gif"]]))
+    assert errors.numpy().tolist() == [b"", b""]
+    np.testing.assert_array_equal(pixels[0], pixels[1])
+
+
+@pytest.mark.parametrize("length", [0, 3, 6, 12, 20, 90])
+def test_head_of_a_gif_alone_is_broken(read_batch, length):
+    _, errors = read_batch(tf.constant([PHOTOS["gif"][:length]]))
+    assert errors.numpy()[0].startswith(UNDECODABLE.encode())

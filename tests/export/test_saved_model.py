@@ -1,51 +1,14 @@
+import json
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from bmt_keras import contract
-from bmt_keras.errors import InputError
-from bmt_keras.export import export_captioner
-
-
-@pytest.fixture(scope="module", params=["tiny", "frozen_tower"])
-def captioner(request):
-    return request.getfixturevalue(f"{request.param}_captioner")
-
-
-@pytest.fixture(scope="module")
-def version(captioner, tmp_path_factory):
-    return export_captioner(captioner, tmp_path_factory.mktemp("m") / "bmt")
-
-
-class Session:
-    """The SavedModel in a TF1 session, the road of TensorFlow Serving."""
-
-    def __init__(self, folder):
-        self._session = tf.compat.v1.Session(graph=tf.Graph())
-        meta = tf.compat.v1.saved_model.loader.load(
-            self._session, ["serve"], str(folder)
-        )
-        self.signatures = meta.signature_def
-
-    def run(self, name, **inputs):
-        signature = self.signatures[name]
-        return self._session.run(
-            {k: v.name for k, v in signature.outputs.items()},
-            {signature.inputs[k].name: v for k, v in inputs.items()},
-        )
-
-
-@pytest.fixture(scope="module")
-def session(version):
-    return Session(version)
-
-
-@pytest.fixture
-def photos(sample_photos):
-    return [photo.path.read_bytes() for photo in sample_photos[1]]
 
 
 def test_served_captions_are_the_offline_ones(captioner, session, photos):
@@ -124,7 +87,6 @@ def test_signatures_have_the_contracts_names(session):
     found = {
         name: (set(one.inputs), set(one.outputs))
         for name, one in session.signatures.items()
-        if not name.startswith("__")
     }
     assert found == {
         contract.SERVING_DEFAULT: (
@@ -144,12 +106,179 @@ def test_signatures_have_the_contracts_names(session):
             },
             {contract.LOGITS},
         ),
+        contract.CAPTION_WITH_LENGTH: (
+            {contract.IMAGE_BYTES, contract.LENGTH},
+            {*written, contract.ERROR},
+        ),
+        contract.FILL_MASK: (
+            {contract.IMAGE_BYTES, contract.TEXT},
+            {
+                contract.TEXT,
+                contract.CANDIDATES,
+                contract.CANDIDATE_PROBABILITIES,
+                contract.ERROR,
+            },
+        ),
+        contract.SCORE_CAPTION: (
+            {contract.IMAGE_BYTES, contract.TEXT},
+            {contract.SCORE, contract.TOTAL_SCORE, contract.ERROR},
+        ),
     }
-    for name, one in session.signatures.items():
-        if name.startswith("__"):
-            continue
+    for one in session.signatures.values():
         for tensor in [*one.inputs.values(), *one.outputs.values()]:
             assert tensor.tensor_shape.dim[0].size == -1
+
+
+def test_outputs_have_stable_shapes(captioner, session):
+    words = captioner.graph.max_words
+    expected = {
+        contract.SERVING_DEFAULT: {
+            contract.TOKEN_IDS: [words + 2],
+            contract.TOKEN_SCORES: [words + 2],
+        },
+        contract.FILL_MASK: {
+            contract.CANDIDATES: [words, 5],
+            contract.CANDIDATE_PROBABILITIES: [words, 5],
+        },
+    }
+    for name, shapes in expected.items():
+        for output, tensor in session.signatures[name].outputs.items():
+            sizes = [dim.size for dim in tensor.tensor_shape.dim]
+            assert sizes == [-1, *shapes.get(output, [])], (name, output)
+
+
+# === Lengths ===
+
+
+def test_asked_lengths_are_those_of_the_library(captioner, session, photos):
+    lengths = np.array([3, 0, 7, captioner.graph.max_words], np.int32)
+    served = session.run(
+        contract.CAPTION_WITH_LENGTH, image_bytes=photos[:4], length=lengths
+    )
+    offline = [
+        captioner.caption([photo], length=int(length) or None)[0]
+        for photo, length in zip(photos, lengths, strict=False)
+    ]
+    assert served[contract.CAPTION].tolist() == [
+        caption.text.encode() for caption in offline
+    ]
+    assert [len(offline[i].tokens) for i in (0, 2, 3)] == [3, 7, 16]
+    np.testing.assert_allclose(
+        served[contract.SCORE], [c.score for c in offline], atol=1e-4
+    )
+
+
+def test_length_out_of_range_is_its_rows_error(captioner, session, photos):
+    served = session.run(
+        contract.CAPTION_WITH_LENGTH,
+        image_bytes=[photos[0], photos[1], b"no photo", photos[2]],
+        length=np.array([17, 4, -1, -1], np.int32),
+    )
+    errors = [error.decode() for error in served[contract.ERROR]]
+    expected = "`length`: expected a number of tokens from 1 to 16, or 0"
+    assert errors[0].startswith(expected)
+    assert errors[0].endswith("found 17.")
+    assert errors[1] == ""
+    assert "not a decodable image" in errors[2]
+    assert errors[3].endswith("found -1.")
+    (caption,) = captioner.caption([photos[1]], length=4)
+    assert served[contract.CAPTION].tolist() == [
+        *(b"", caption.text.encode(), b"", b"")
+    ]
+    assert not served[contract.TOKEN_IDS][[0, 2, 3]].any()
+
+
+def test_each_photo_needs_its_length(session, photos):
+    for lengths in ([1], [1, 2, 3], []):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError,
+            match="`length` must be one for each of `image_bytes`",
+        ):
+            session.run(
+                contract.CAPTION_WITH_LENGTH,
+                image_bytes=photos[:2],
+                length=np.array(lengths, np.int32),
+            )
+
+
+# === What is stored ===
+
+
+def functions_of(version):
+    proto = SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    (graph,) = proto.meta_graphs
+    library = {f.signature.name: f for f in graph.graph_def.library.function}
+    return graph, library
+
+
+def reachable_ops(nodes, library):
+    """Names of the ops that nodes run, through all functions they call."""
+    found, seen, waiting = set(), set(), list(nodes)
+    while waiting:
+        node = waiting.pop()
+        found.add(node.op)
+        called = [node.op]
+        for value in node.attr.values():
+            called += [value.func.name, *(f.name for f in value.list.func)]
+        for name in set(called) & library.keys() - seen:
+            seen.add(name)
+            waiting += library[name].node_def
+    return found - library.keys()
+
+
+def test_default_signature_needs_tensorflows_ops_alone(
+    version, textless_version, photos, tiny_captioner
+):
+    code = (
+        "import json, sys, numpy as np, tensorflow as tf\n"
+        "from tensorflow.python.client import pywrap_tf_session as c\n"
+        "from tensorflow.core.framework.op_def_pb2 import OpList\n"
+        "v1 = tf.compat.v1\n"
+        "with v1.Session(graph=tf.Graph()) as session:\n"
+        "    meta = v1.saved_model.loader.load(session, ['serve'], sys.argv[1])"
+        "\n"
+        "    one = meta.signature_def['serving_default']\n"
+        "    found = session.run(one.outputs['caption'].name,"
+        " {one.inputs['image_bytes'].name: [sys.stdin.buffer.read()]})\n"
+        "ops = OpList.FromString(bytes(c.TF_GetBuffer(c.TF_GetAllOpList())))\n"
+        "names = sorted(meta.signature_def)\n"
+        "ops = [op.name for op in ops.op]\n"
+        "assert 'tensorflow_text' not in sys.modules\n"
+        "print(json.dumps([found[0].decode(), names, ops]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(textless_version)],
+        input=photos[0],
+        capture_output=True,
+        check=True,
+    )
+    caption, names, core = json.loads(done.stdout)
+    assert caption == tiny_captioner.caption([photos[0]])[0].text
+    assert not {contract.FILL_MASK, contract.SCORE_CAPTION} & set(names)
+    graph, library = functions_of(version)
+    for name, uses_texts in (
+        (contract.SERVING_DEFAULT, False),
+        (contract.FILL_MASK, True),
+    ):
+        (start,) = {
+            tensor.name.split(":")[0]
+            for tensor in graph.signature_def[name].outputs.values()
+        }
+        nodes = [n for n in graph.graph_def.node if n.name == start]
+        beyond = reachable_ops(nodes, library) - set(core)
+        assert bool(beyond) == uses_texts, (name, beyond)
+
+
+def test_no_graph_is_stored_twice(version):
+    _, library = functions_of(version)
+    counts = Counter(n.op for f in library.values() for n in f.node_def)
+    # One way to read photos, and one each from texts to tokens and back.
+    assert counts["ExtractJpegShape"] == 1
+    assert counts["SentencepieceOp"] == 1
+    assert counts["ReduceJoin"] == 1
+    # The model at some places and at all of them, however often it is called.
+    called = [name for name in library if "_token_logits_" in name]
+    assert len(called) == 2
 
 
 def test_every_weight_is_stored_once(captioner, version):
@@ -174,43 +303,3 @@ def test_python_loads_it_too(captioner, version, photos):
     assert [text.decode() for text in served[contract.CAPTION].numpy()] == [
         caption.text for caption in captioner.caption(photos)
     ]
-
-
-def test_versions_count_up_and_are_never_overwritten(
-    tiny_captioner, tmp_path, monkeypatch
-):
-    from bmt_keras.export import saved_model
-
-    monkeypatch.setattr(saved_model, "check_signatures", lambda *args: None)
-    base = tmp_path / "bmt"
-    (base / "notes").mkdir(parents=True)
-    assert export_captioner(tiny_captioner, base, version=7).name == "7"
-    assert export_captioner(tiny_captioner, base).name == "8"
-    with pytest.raises(InputError, match="7: the version exists already"):
-        export_captioner(tiny_captioner, base, version=7)
-    with pytest.raises(InputError, match="at least 1"):
-        export_captioner(tiny_captioner, base, version=0)
-    assert sorted(p.name for p in base.iterdir()) == ["7", "8", "notes"]
-
-
-def test_failed_check_publishes_nothing(tiny_captioner, tmp_path, monkeypatch):
-    from bmt_keras.export import saved_model
-
-    def fail(*args):
-        raise RuntimeError("an output differs")
-
-    monkeypatch.setattr(saved_model, "check_signatures", fail)
-    with pytest.raises(RuntimeError, match="an output differs"):
-        export_captioner(tiny_captioner, tmp_path / "bmt")
-    assert list((tmp_path / "bmt").iterdir()) == []
-
-
-def test_module_runs_as_a_command(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "bmt_keras.export", "--help"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "--captioner" in done.stdout

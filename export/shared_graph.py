@@ -1,0 +1,86 @@
+"""A caption graph whose large parts are stored once.
+
+Signatures, and the loops within them, call the model and the vocabulary over
+and over. Each call would store all nodes anew: the graph of a deep model would
+weigh a tenth of its weights.
+"""
+
+import copy
+from typing import Any, cast
+
+import tensorflow as tf
+
+from bmt_keras.caption_graph import CaptionGraph
+from bmt_keras.data.tokenizer import CaptionTokenizer
+from bmt_keras.models import BimodalMaskedLM
+
+
+def share_parts(graph: CaptionGraph) -> CaptionGraph:
+    """Makes functions of the parts of a graph that are called more than once.
+
+    Args:
+        graph: The captioner's graph, which stays as it is.
+
+    Returns:
+        A graph that gives the same.
+    """
+    shared = copy.copy(graph)
+    shared.model = cast(BimodalMaskedLM, _SharedModel(graph.model))
+    shared.tokenizer = cast(CaptionTokenizer, _SharedTokenizer(graph.tokenizer))
+    return shared
+
+
+class _SharedModel:
+    """A model whose logits are one function for each set of arguments."""
+
+    def __init__(self, model: BimodalMaskedLM) -> None:
+        self._model = model
+        self._functions: dict[frozenset[str], Any] = {}
+
+    def token_logits(
+        self,
+        token_ids: Any,
+        padding_mask: Any,
+        image_embedding: Any,
+        **options: Any,
+    ) -> Any:
+        tensors = {
+            "token_ids": token_ids,
+            "padding_mask": padding_mask,
+            "image_embedding": image_embedding,
+            **{k: v for k, v in options.items() if v is not None},
+        }
+        key = frozenset(tensors)
+        if key not in self._functions:
+
+            def token_logits(tensors: dict[str, Any]) -> Any:
+                return self._model.token_logits(**tensors)
+
+            self._functions[key] = tf.function(
+                token_logits,
+                input_signature=[{k: _spec(v) for k, v in tensors.items()}],
+            )
+        return self._functions[key](tensors)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+class _SharedTokenizer:
+    """A tokenizer that holds its vocabulary's texts in one function."""
+
+    def __init__(self, tokenizer: CaptionTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.decode_tensor = tf.function(
+            tokenizer.decode_tensor,
+            input_signature=[tf.TensorSpec((None, None), tf.int32)],
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+
+def _spec(tensor: Any) -> tf.TensorSpec:
+    """Any number of rows, and of tokens where the columns are tokens."""
+    sizes = [None] if tensor.shape.rank == 2 else tensor.shape[1:]
+    return tf.TensorSpec([None, *sizes], tensor.dtype)

@@ -1,0 +1,183 @@
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from bmt_keras import contract
+from bmt_keras.errors import InputError
+from bmt_keras.export import export_captioner, saved_model
+from bmt_keras.export.check import check_signatures
+from bmt_keras.export.model_card import find_metrics, read_metrics
+from bmt_keras.serving.servable import Servable
+from bmt_keras.serving.version_folders import find_version_folders
+from bmt_keras.serving.warmup import warm_up
+
+SIGNATURES = {
+    contract.SERVING_DEFAULT,
+    contract.CAPTION_WITH_LENGTH,
+    contract.EMBED_IMAGE,
+    contract.CAPTION_EMBEDDING,
+    contract.MASKED_LM,
+    contract.FILL_MASK,
+    contract.SCORE_CAPTION,
+}
+
+
+# === What lies beside the model ===
+
+
+def test_warm_up_asks_every_signature_and_for_captions_alone(version):
+    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    requests = [
+        PredictionLog.FromString(record).predict_log.request
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    ]
+    asked = [
+        (r.model_spec.signature_name, tuple(r.output_filter)) for r in requests
+    ]
+    assert len(asked) == len(set(asked)) == len(SIGNATURES) + 1
+    assert set(asked) == {
+        *((name, ()) for name in SIGNATURES),
+        (contract.SERVING_DEFAULT, (contract.CAPTION,)),
+    }
+    for request in requests:
+        assert request.model_spec.name == contract.MODEL_NAME
+        for tensor in request.inputs.values():
+            assert tensor.tensor_shape.dim[0].size == 1
+
+
+def test_embedded_server_warms_up_on_it(version):
+    (folder,) = find_version_folders(version.parent)
+    servable = Servable(folder)
+    try:
+        assert warm_up(servable, folder) == len(SIGNATURES) + 1
+    finally:
+        servable.close()
+
+
+def test_warm_up_rows_are_good(version, session):
+    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        request = PredictionLog.FromString(record).predict_log.request
+        inputs = {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
+        outputs = session.run(request.model_spec.signature_name, **inputs)
+        assert not outputs.get(contract.ERROR, np.array([b""])).any()
+
+
+def test_manifest_tells_what_was_exported(captioner, version):
+    content = json.loads((version / "bmt.json").read_text())
+    assert content["version"] == 1
+    assert set(content["signatures"]) == SIGNATURES
+    assert content["settings"]["max_length"] == captioner.settings.max_length
+    proto = captioner.tokenizer.proto
+    assert content["vocabulary"] == {
+        "size": captioner.tokenizer.vocabulary_size,
+        "sha256": hashlib.sha256(proto).hexdigest(),
+    }
+    assert content["preprocessing"]["height"] == 16
+    assert content["preprocessing"]["max_pixels"] == 2**26
+
+
+def test_model_card_tells_signatures_and_figures(version, textless_version):
+    card = (version / "README.md").read_text()
+    assert all(f"| `{name}` |" in card for name in SIGNATURES)
+    assert "| cider_d | 0.4568 |" in card
+    assert "| num_photos | 8 |" in card
+    card = (textless_version / "README.md").read_text()
+    assert contract.FILL_MASK not in card
+    assert "None were given" in card
+
+
+def test_figures_are_found_beside_the_captioner(tmp_path):
+    captioner = tmp_path / "captioner"
+    captioner.mkdir()
+    assert find_metrics(captioner) is None
+    path = tmp_path / "metrics.json"
+    path.write_text('{"cider_d": 0.5}')
+    assert find_metrics(captioner) == {"cider_d": 0.5}
+    for content in ("no json", "[1]", '{"cider_d": "high"}'):
+        path.write_text(content)
+        with pytest.raises(InputError, match=r"metrics.json: expected figures"):
+            find_metrics(captioner)
+    with pytest.raises(InputError, match="expected figures"):
+        read_metrics(tmp_path / "none.json")
+
+
+# === Whole or not at all ===
+
+
+def test_versions_count_up_and_are_never_overwritten(
+    tiny_captioner, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(saved_model, "check_signatures", lambda *args: None)
+    base = tmp_path / "bmt"
+    (base / "notes").mkdir(parents=True)
+    assert export_captioner(tiny_captioner, base, version=7).name == "7"
+    assert export_captioner(tiny_captioner, base).name == "8"
+    with pytest.raises(InputError, match="7: the version exists already"):
+        export_captioner(tiny_captioner, base, version=7)
+    with pytest.raises(InputError, match="at least 1"):
+        export_captioner(tiny_captioner, base, version=0)
+    assert sorted(p.name for p in base.iterdir()) == ["7", "8", "notes"]
+
+
+def test_weights_that_changed_meanwhile_publish_nothing(
+    tiny_captioner, tmp_path, monkeypatch
+):
+    write = saved_model.write_model_card
+    weight = tiny_captioner.model.weights[0]
+    before = weight.numpy()
+    # The same number everywhere would be lost in a layer normalisation.
+    noise = np.random.default_rng(0).normal(size=before.shape)
+
+    def write_and_change(*args, **options):
+        write(*args, **options)
+        weight.assign(before + noise)
+
+    monkeypatch.setattr(saved_model, "write_model_card", write_and_change)
+    try:
+        with pytest.raises(RuntimeError, match="than the model in memory"):
+            export_captioner(tiny_captioner, tmp_path / "bmt")
+    finally:
+        weight.assign(before)
+    assert list((tmp_path / "bmt").iterdir()) == []
+
+
+def test_model_that_does_not_load_is_told(tmp_path):
+    with pytest.raises(RuntimeError, match=r"(?s)does not run .*SavedModel"):
+        check_signatures(tmp_path, {}, {})
+
+
+FULL_DISK = """
+import resource, signal, sys
+from bmt_keras.captioner import Captioner
+from bmt_keras.export import export_captioner
+captioner = Captioner.load(sys.argv[1])
+# No file may grow larger: a write fails as it does on a full disk.
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
+try:
+    export_captioner(captioner, sys.argv[2])
+except OSError as err:
+    print(err)
+"""
+
+
+@pytest.mark.parametrize("limit", [4_000, 200_000])
+def test_full_disk_publishes_nothing(tiny_captioner, tmp_path, limit):
+    tiny_captioner.save(tmp_path / "captioner")
+    base = tmp_path / "bmt"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", FULL_DISK),
+            *map(str, (tmp_path / "captioner", base, limit)),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert "nothing was published" in done.stdout, done.stderr
+    assert list(base.iterdir()) == []
