@@ -9,7 +9,7 @@ SERVER ?= 127.0.0.1:8500
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install sample train evaluate export serve caption test golden lint types dist clean
+.PHONY: help install sample train evaluate export serve caption test beam golden lint types dist clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -54,6 +54,15 @@ caption: install  ## Ask the server for a caption: make caption IMAGE=photo.jpg
 test: install  ## Run all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
+beam: install  ## Run the tests that need Apache Beam, in an environment of its own
+	$(PYTHON) -m venv $(VENV)-beam
+	sed 's/==.*/==/; s/^/^/' tests/beam/constraints.txt \
+		| grep -vf - constraints.txt > $(VENV)-beam/constraints.txt
+	cat tests/beam/constraints.txt >> $(VENV)-beam/constraints.txt
+	$(VENV)-beam/bin/pip install --quiet --disable-pip-version-check \
+		--constraint $(VENV)-beam/constraints.txt --editable '.[beam]' pytest
+	$(VENV)-beam/bin/python -m pytest tests/beam
+
 golden: install  ## Compute the stored reference figures anew and compare (PyTorch, TensorFlow 2.18)
 	$(BIN)/pip install --quiet --editable '.[reference]'
 	$(BIN)/python tests/golden/albert/make.py --check
@@ -75,4 +84,4 @@ dist: install  ## Build the wheel and check what is in it
 	$(BIN)/python tests/check_wheel.py dist
 
 clean:  ## Remove what was built (not data, runs and models)
-	rm -rf $(VENV) $(VENV)-notebook build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-beam $(VENV)-notebook build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -206,9 +206,7 @@ def _shards_in(folder: Path) -> list[Path]:
     return list(folder.glob("features-*.tfrecord"))
 
 
-def _begin(
-    hidden: Path, settings: Mapping[str, Any], shard_size: int
-) -> int:
+def _begin(hidden: Path, settings: Mapping[str, Any], shard_size: int) -> int:
     """Keeps the shards of a run with the same settings, and nothing else."""
     kept = {hidden / _LOCK}
     try:

@@ -50,9 +50,7 @@ class ShardedRows:
         flat = numbers.reshape(-1)
         rows = np.empty((len(flat), *self.shape[1:]), self.dtype)
         owners = np.searchsorted(self._ends, flat, side="right")
-        for place, (owner, number) in enumerate(
-            zip(owners, flat, strict=True)
-        ):
+        for place, (owner, number) in enumerate(zip(owners, flat, strict=True)):
             rows[place] = self._arrays[owner][number - self._ends[owner]]
         return rows.reshape(*numbers.shape, *self.shape[1:])
 

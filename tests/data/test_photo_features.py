@@ -205,7 +205,7 @@ def test_cache_of_one_array_is_refused_as_an_earlier_one(make_photos, cache):
     cache.mkdir(parents=True)
     np.save(cache / "features.npy", np.zeros((2, 4, 6, 3), np.uint8))
     (cache / "manifest.json").write_text('{"settings": {}, "image_ids": [1]}')
-    with pytest.raises(InputError, match="train: .* an earlier version"):
+    with pytest.raises(InputError, match=r"train: .* an earlier version"):
         prepare_features(make_photos([1]), PIXELS, folder=cache)
 
 

@@ -43,9 +43,7 @@ def test_precision_is_set_for_the_graph_optimizer(name):
 
 @pytest.mark.parametrize("has_units", [True, False])
 @pytest.mark.parametrize("is_faster", [True, False])
-def test_auto_asks_the_processor_and_a_trial(
-    monkeypatch, has_units, is_faster
-):
+def test_auto_asks_the_processor_and_a_trial(monkeypatch, has_units, is_faster):
     monkeypatch.setattr(precision, "has_bfloat16_units", lambda: has_units)
     monkeypatch.setattr(precision, "is_bfloat16_faster", lambda: is_faster)
     expected = "bfloat16" if has_units and is_faster else "float32"
