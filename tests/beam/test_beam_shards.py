@@ -100,9 +100,13 @@ def test_beam_gives_the_shards_and_the_manifest_of_the_local_road(
     assert list(tmp_path.iterdir()) == [tmp_path / "train"]
 
 
-def test_shards_that_are_there_are_kept(photos, source, writer, tmp_path):
+def test_beam_goes_on_where_the_local_road_has_ended(
+    photos, source, writer, tmp_path
+):
     folder = tmp_path / "train"
-    first = prepare(photos, source, folder, writer)
+    first = prepare_features(
+        photos, source, folder=folder, shard_size=SHARD_SIZE
+    )
     kept = folder / "features-00001-of-00005.tfrecord"
     changed = kept.stat().st_mtime_ns
     expected = np.asarray(first.array)
