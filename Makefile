@@ -9,7 +9,7 @@ SERVER ?= 127.0.0.1:8500
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install sample train evaluate export serve caption bench-serving test check-cpp golden lint types dist clean
+.PHONY: help install sample train evaluate export serve caption bench-serving test check-cpp beam golden lint types dist clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -62,6 +62,15 @@ check-cpp: install  ## Run an export by the C++ loader, of TensorFlow 2.20.0 too
 	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)-tf220 tensorflow-cpu==2.20.0
 	$(BIN)/python tests/cpp/check.py $(VENV)-tf220/tensorflow
 
+beam: install  ## Run the tests that need Apache Beam, in an environment of its own
+	$(PYTHON) -m venv $(VENV)-beam
+	sed 's/==.*/==/; s/^/^/' tests/beam/constraints.txt \
+		| grep -vf - constraints.txt > $(VENV)-beam/constraints.txt
+	cat tests/beam/constraints.txt >> $(VENV)-beam/constraints.txt
+	$(VENV)-beam/bin/pip install --quiet --disable-pip-version-check \
+		--constraint $(VENV)-beam/constraints.txt --editable '.[beam]' pytest
+	$(VENV)-beam/bin/python -m pytest tests/beam
+
 golden: install  ## Compute the stored reference figures anew and compare (PyTorch, TensorFlow 2.18)
 	$(BIN)/pip install --quiet --editable '.[reference]'
 	$(BIN)/python tests/golden/albert/make.py --check
@@ -83,4 +92,4 @@ dist: install  ## Build the wheel and check what is in it
 	$(BIN)/python tests/check_wheel.py dist
 
 clean:  ## Remove what was built (not data, runs and models)
-	rm -rf $(VENV) $(VENV)-notebook $(VENV)-tf220 build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-notebook $(VENV)-tf220 $(VENV)-beam build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

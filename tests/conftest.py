@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import dataclasses
+import importlib.util
 
 import keras
 import pytest
@@ -15,6 +16,9 @@ from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.models import build_image_encoder, build_masked_lm
 from bmt_keras.sample import write_sample
 from bmt_keras.settings import Settings
+
+# Apache Beam needs an environment of its own: `make beam`.
+collect_ignore = [] if importlib.util.find_spec("apache_beam") else ["beam"]
 
 TINY = Settings(
     image_height=16,

@@ -110,6 +110,17 @@ def test_layers_run_on_every_backend_of_keras():
     ] == []
 
 
+def test_beam_is_imported_by_one_file_alone():
+    files = {
+        path.name
+        for path in (ROOT / "bmt_keras").rglob("*.py")
+        for name in imported_names(path)
+        if within(name, "apache_beam")
+        or name.startswith("bmt_keras.training.beam_shards")
+    }
+    assert files == {"beam_shards.py", "prepare.py"}
+
+
 @pytest.mark.parametrize("module", ["bmt_keras", "bmt_keras.commands"])
 def test_import_costs_neither_keras_nor_tensorflow(module):
     code = (

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,10 @@ from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.commands.settings_options import to_arguments, with_settings
 from bmt_keras.errors import InputError
+
+if TYPE_CHECKING:
+    from bmt_keras.data.shard_writing import ShardWriter
+    from bmt_keras.settings import Settings
 
 
 @with_settings
@@ -27,10 +31,30 @@ def prepare(
     val_share: inputs.ValShare = 0.2,
     limit: inputs.Limit = None,
     skip_bad: inputs.SkipBad = False,
+    shard_size: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Photos of a file of the cache; a killed run loses one."
+        ),
+    ] = 1024,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            help="Embed on this runner of Apache Beam (DirectRunner, "
+            "DataflowRunner, FlinkRunner, SparkRunner), not in this process."
+        ),
+    ] = None,
+    runner_options: Annotated[
+        str | None,
+        typer.Option(help="The runner's options, in one string (--runner)."),
+    ] = None,
     *,
     overrides: dict[str, Any],
 ) -> None:
-    """Embed photos with the frozen image model and keep the result on disk."""
+    """Embed photos with the frozen image model and keep the result on disk.
+
+    The same command goes on after a stop.
+    """
     from bmt_keras.presets import resolve_settings
 
     settings = resolve_settings(preset, overrides)
@@ -49,6 +73,7 @@ def prepare(
     from bmt_keras.models import build_image_encoder
     from bmt_keras.training import feature_source, prepare_data
 
+    writer = _make_writer(settings, runner, runner_options)
     keras.utils.set_random_seed(settings.seed)
     source = feature_source(settings, build_image_encoder(settings))
     with show_progress("Reading photos") as on_progress:
@@ -58,12 +83,39 @@ def prepare(
             source,
             cache=cache,
             skip_bad=skip_bad,
+            shard_size=shard_size,
+            writer=writer,
             on_progress=on_progress,
         )
     typer.echo(
         f"{cache}: {len(data.train_features.rows)} training and "
         f"{len(data.val_features.rows)} validation photos"
     )
+
+
+def _make_writer(
+    settings: "Settings", runner: str | None, options: str | None
+) -> "ShardWriter":
+    from bmt_keras.data.shard_writing import write_shards
+
+    if runner is None:
+        if options is not None:
+            raise InputError(
+                "`--runner-options` must be given with `--runner`. Received: "
+                f"--runner-options={options}."
+            )
+        return write_shards
+    try:
+        from bmt_keras.training.beam_shards import BeamWriter
+    except ModuleNotFoundError as err:
+        if (err.name or "").split(".")[0] != "apache_beam":
+            raise
+        raise InputError(
+            "`--runner` needs Apache Beam, which is not installed: "
+            "pip install 'bmt-keras[beam]', in an environment of its own. "
+            f"Received: --runner={runner}."
+        ) from err
+    return BeamWriter(settings, runner=runner, options=options or "")
 
 
 def prepare_in_own_process(cache: Path, **options: Any) -> None:

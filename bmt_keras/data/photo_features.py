@@ -1,12 +1,11 @@
 """What a model sees of each photo, computed once and kept on disk.
 
 For a frozen image tower these are its embeddings, for one that is trained
-along the decoded and resized pixels. Both are one memory-mapped array and a
-manifest that ties it to the photos and to all that shaped it.
+along the decoded and resized pixels. Both lie in shards, beside a manifest
+that ties them to the photos and to all that shaped them.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,29 @@ from typing import Any
 
 import numpy as np
 
-from bmt_keras.atomic import write_folder_atomically
 from bmt_keras.data.coco import Photo
-from bmt_keras.data.images import PREPROCESSING_VERSION
-from bmt_keras.data.photo_reader import decode_photos, report_unreadable
+from bmt_keras.data.feature_shards import (
+    ShardLayout,
+    check_shards,
+    map_shard,
+    spoilt_shard,
+)
+from bmt_keras.data.feature_source import FeatureSource
+from bmt_keras.data.shard_folder import (
+    Manifest,
+    find_missing,
+    plan_shards,
+    read_manifest,
+    take_up_again,
+    unfinished_folder,
+    write_manifest,
+)
+from bmt_keras.data.shard_writing import ShardWriter, write_shards
+from bmt_keras.data.sharded_rows import ShardedRows
 from bmt_keras.errors import InputError
 
-_ARRAY, _MANIFEST = "features.npy", "manifest.json"
+# So many photos are lost, at most, if a run is killed.
+SHARD_SIZE = 1024
 
 
 @dataclass(frozen=True)
@@ -28,41 +43,13 @@ class PhotoFeatures:
     """Features of photos.
 
     Attributes:
-        array: (photos, ...) uint8 pixels or float16 embeddings, memory-mapped.
+        array: (photos, ...) uint8 pixels or float16 embeddings, read from disk
+            when rows are asked for.
         rows: The row of each photo, by image id.
     """
 
-    array: np.ndarray
+    array: np.ndarray | ShardedRows
     rows: dict[int, int]
-
-
-@dataclass(frozen=True)
-class FeatureSource:
-    """How features are made of pixels.
-
-    Attributes:
-        height: Height in pixels to which photos are resized.
-        width: Width in pixels.
-        encode: (batch, height, width, 3) uint8 to (batch, ...) float; None
-            keeps the pixels.
-        encoder_settings: What tells one encoder from another (name, layer,
-            hash of the weights), JSON values alone.
-    """
-
-    height: int
-    width: int
-    encode: Callable[[np.ndarray], np.ndarray] | None = None
-    encoder_settings: Mapping[str, Any] | None = None
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What a cache of these features depends on, besides the photos."""
-        return {
-            "height": self.height,
-            "width": self.width,
-            "preprocessing_version": PREPROCESSING_VERSION,
-            "encoder": dict(self.encoder_settings or {}) or None,
-        }
 
 
 def prepare_features(
@@ -71,75 +58,64 @@ def prepare_features(
     *,
     folder: str | Path,
     skip_bad: bool = False,
+    shard_size: int = SHARD_SIZE,
+    writer: ShardWriter = write_shards,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PhotoFeatures:
     """Computes the features of photos, or opens them where they were kept.
+
+    A run that was killed is gone on with at its first unfinished shard; a
+    shard that was deleted is computed anew.
 
     Args:
         photos: The photos.
         source: How features are made.
         folder: Where they are kept; written beside and renamed when whole.
         skip_bad: Leave out photos that cannot be read instead of stopping.
-        on_progress: Called with photos done and photos in all.
+        shard_size: Photos of a shard, where no shard is there yet.
+        writer: Fills the shards.
+        on_progress: Called with photos done and photos to do.
 
     Returns:
         The features, opened read-only.
 
     Raises:
-        InputError: Photos cannot be read (unless skipped), or the folder holds
-            features made of other photos or with other settings.
+        InputError: Photos cannot be read (unless skipped), the folder holds
+            features made of other photos or with other settings, a shard is
+            not sound, or another process is writing the folder.
     """
     folder = Path(folder)
     wanted = {"photos": _fingerprint(photos), **source.settings}
     if folder.exists():
-        return _open(folder, wanted)
-    with write_folder_atomically(folder) as partial:
-        image_ids = _compute(photos, source, partial, skip_bad, on_progress)
-        manifest = {"settings": wanted, "image_ids": image_ids}
-        (partial / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    return _open(folder, wanted)
-
-
-def _compute(
-    photos: Sequence[Photo],
-    source: FeatureSource,
-    folder: Path,
-    skip_bad: bool,
-    on_progress: Callable[[int, int], None] | None,
-) -> list[int]:
-    array: np.memmap[Any, Any] | None = None
-    good: list[int] = []
-    bad: list[str] = []
-    for batch, pixels, errors in decode_photos(
-        photos, height=source.height, width=source.width
-    ):
-        bad += [
-            f"{p.path} ({e})" for p, e in zip(batch, errors, strict=True) if e
-        ]
-        keep = [i for i, error in enumerate(errors) if not error]
-        if keep and (skip_bad or not bad):
-            features = pixels[keep]
-            if source.encode is not None:
-                features = source.encode(features).astype(np.float16)
-            if array is None:
-                shape = (len(photos), *features.shape[1:])
-                array = np.lib.format.open_memmap(
-                    folder / _ARRAY,
-                    mode="w+",
-                    dtype=features.dtype,
-                    shape=shape,
-                )
-            array[len(good) : len(good) + len(keep)] = features
-        good += [batch[i].image_id for i in keep]
-        if on_progress is not None:
-            on_progress(len(good) + len(bad), len(photos))
-    report_unreadable(bad, len(photos), skip_bad=skip_bad)
-    if array is None:
-        raise InputError(
-            f"Expected photos that can be read, found none among {len(photos)}."
+        manifest = read_manifest(folder)
+        _check_settings(folder, manifest.settings, wanted)
+        if all((folder / name).exists() for name in manifest.image_ids):
+            _check_sound(folder, manifest, source.layout)
+            return _open(folder, manifest, source.layout)
+        take_up_again(folder)
+        shard_size = manifest.shard_size
+    with unfinished_folder(folder, wanted, shard_size) as (hidden, shard_size):
+        shards = plan_shards(hidden, photos, shard_size)
+        writer(
+            find_missing(shards, source.layout),
+            source,
+            skip_bad=skip_bad,
+            on_progress=on_progress,
         )
-    array.flush()
-    return good
+        image_ids = {
+            shard.path.name: map_shard(shard.path, source.layout)[
+                "image_id"
+            ].tolist()
+            for shard in shards
+        }
+        if not any(image_ids.values()):
+            raise InputError(
+                "Expected photos that can be read, found none among "
+                f"{len(photos)}."
+            )
+        manifest = Manifest(wanted, shard_size, image_ids)
+        write_manifest(hidden, manifest)
+    return _open(folder, manifest, source.layout)
 
 
 def _fingerprint(photos: Sequence[Photo]) -> str:
@@ -151,19 +127,9 @@ def _fingerprint(photos: Sequence[Photo]) -> str:
     return digest.hexdigest()
 
 
-def _open(folder: Path, wanted: Mapping[str, Any]) -> PhotoFeatures:
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        found, image_ids = dict(manifest["settings"]), manifest["image_ids"]
-        array = np.load(folder / _ARRAY, mmap_mode="r", allow_pickle=False)
-        rows = {int(id_): row for row, id_ in enumerate(image_ids)}
-        if len(rows) > len(array):
-            raise ValueError(f"{len(rows)} photos, {len(array)} rows")
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as err:
-        raise InputError(
-            f"{folder}: expected features of photos, found none that are "
-            "sound; delete the folder, or give another cache folder."
-        ) from err
+def _check_settings(
+    folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> None:
     for key, value in wanted.items():
         if found.get(key) != value:
             raise InputError(
@@ -171,4 +137,27 @@ def _open(folder: Path, wanted: Mapping[str, Any]) -> PhotoFeatures:
                 f"`{key}` is {found.get(key)!r} there, expected {value!r}; "
                 "delete the folder, or give another cache folder."
             )
-    return PhotoFeatures(array, rows)
+
+
+def _check_sound(folder: Path, manifest: Manifest, layout: ShardLayout) -> None:
+    """Reads each shard once, so that no bad row turns up while training."""
+    paths = [folder / name for name in manifest.image_ids]
+    for path, fault in check_shards(paths, layout):
+        if fault:
+            raise spoilt_shard(path, fault)
+        found = map_shard(path, layout)["image_id"].tolist()
+        if found != manifest.image_ids[path.name]:
+            raise spoilt_shard(path, "other photos than in the manifest")
+
+
+def _open(
+    folder: Path, manifest: Manifest, layout: ShardLayout
+) -> PhotoFeatures:
+    array = ShardedRows(
+        [
+            map_shard(folder / name, layout)["features"]
+            for name in manifest.image_ids
+        ]
+    )
+    image_ids = [i for each in manifest.image_ids.values() for i in each]
+    return PhotoFeatures(array, {id_: row for row, id_ in enumerate(image_ids)})

@@ -1,6 +1,7 @@
 """Photos on disk to pixels, read ahead, with the broken ones told apart."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from bmt_keras.data.images import read_pixels_or_error
 from bmt_keras.errors import InputError
 
 _LOGGER = logging.getLogger(__name__)
+# Batches read at once, each of four photos at a time.
+_READERS = max(2, (os.cpu_count() or 1) // 4)
 _NAMED = 5  # so many broken photos are named in a message
 
 
@@ -44,8 +47,8 @@ def decode_photos(
     dataset = (
         tf.data.Dataset.range(len(photos))
         .batch(batch_size)
-        .map(read, num_parallel_calls=2)
-        .prefetch(2)
+        .map(read, num_parallel_calls=_READERS)
+        .prefetch(_READERS)
     )
     for step, (pixels, errors) in enumerate(dataset.as_numpy_iterator()):
         batch = photos[step * batch_size : (step + 1) * batch_size]

@@ -9,11 +9,13 @@ import numpy as np
 
 from bmt_keras.data.checkpoint_files import find_checkpoint
 from bmt_keras.data.coco import Photo
+from bmt_keras.data.feature_source import FeatureSource
 from bmt_keras.data.photo_features import (
-    FeatureSource,
+    SHARD_SIZE,
     PhotoFeatures,
     prepare_features,
 )
+from bmt_keras.data.shard_writing import ShardWriter, write_shards
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.data.vocabulary_pruning import prune_vocabulary
 from bmt_keras.models.image_encoders import fingerprint_weights
@@ -50,6 +52,7 @@ def feature_source(
         encode=lambda pixels: np.asarray(
             image_encoder.predict_on_batch(pixels.astype(np.float32))
         ),
+        embedding_shape=tuple(image_encoder.output.shape[1:]),
         encoder_settings={
             "image_model": settings.image_model,
             "image_layer": settings.image_layer,
@@ -66,6 +69,8 @@ def prepare_data(
     *,
     cache: Path,
     skip_bad: bool = False,
+    shard_size: int = SHARD_SIZE,
+    writer: ShardWriter = write_shards,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> TrainingData:
     """Computes or opens the features of both sides.
@@ -76,6 +81,8 @@ def prepare_data(
         source: How features are made.
         cache: Folder of the features, one subfolder a side.
         skip_bad: Leave out photos that cannot be read.
+        shard_size: Photos of a shard of features.
+        writer: Fills the shards.
         on_progress: Called with the side, photos done and photos in all.
 
     Returns:
@@ -91,6 +98,8 @@ def prepare_data(
             source,
             folder=cache / side,
             skip_bad=skip_bad,
+            shard_size=shard_size,
+            writer=writer,
             on_progress=_for_side(on_progress, side),
         )
     return TrainingData(train, val, features["train"], features["val"])

@@ -1,5 +1,7 @@
 """Options that cannot be used: one line, code 2 and nothing written."""
 
+import sys
+
 import keras
 import pytest
 
@@ -163,3 +165,19 @@ def test_bad_usage_is_told(bmt, arguments, message):
     assert (result.code, result.out) == (2, "")
     assert message in result.err
     assert "Traceback" not in result.err
+
+
+def test_runner_without_beam_is_told(
+    refuse, prepare, write_captions, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.delitem(
+        sys.modules, "bmt_keras.training.beam_shards", raising=False
+    )
+    line = refuse(*prepare, *write_captions(), "--runner", "DirectRunner")
+    assert "`--runner` needs Apache Beam, which is not installed" in line
+
+
+def test_options_of_no_runner_are_told(refuse, prepare, write_captions):
+    line = refuse(*prepare, *write_captions(), "--runner-options", "--a=b")
+    assert "`--runner-options` must be given with `--runner`" in line

@@ -6,6 +6,7 @@ import pytest
 from bmt_keras.commands import progress, settings_options
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.settings_options import to_arguments, with_settings
+from bmt_keras.data.feature_shards import ShardLayout, map_shard
 from bmt_keras.settings import Settings
 
 COMMANDS = (
@@ -76,10 +77,24 @@ def test_prepared_photos_are_kept_by_side(bmt, write_captions, tmp_path):
     result = bmt(*prepare(cache, *options))
     assert result.code == 0, result
     assert result.out == f"{cache}: 6 training and 2 validation photos\n"
-    array = np.load(cache / "train" / "features.npy", allow_pickle=False)
-    assert (array.shape, array.dtype) == ((6, 8, 10, 3), np.uint8)
-    array = np.load(cache / "val" / "features.npy", allow_pickle=False)
-    assert array[:, 4, 4, 1].tolist() == [110, 120]
+    assert levels(cache / "train") == [10, 20, 30, 40, 50, 60]
+    assert levels(cache / "val") == [110, 120]
+
+
+def levels(folder):
+    """The level of the middle pixel of each photo."""
+    layout = ShardLayout((8, 10, 3), np.dtype(np.uint8))
+    shards = sorted(folder.glob("features-*.tfrecord"))
+    rows = [map_shard(path, layout)["features"] for path in shards]
+    return np.concatenate(rows)[:, 4, 4, 1].tolist()
+
+
+def test_shard_size_is_that_of_the_files(bmt, write_captions, tmp_path):
+    cache = tmp_path / "cache"
+    options = [*write_captions(), "--val-share", 0.2, "--shard-size", 2]
+    assert bmt(*prepare(cache, *options)).code == 0
+    assert len(list((cache / "train").glob("features-*.tfrecord"))) == 3
+    assert len(levels(cache / "train")) == 5
 
 
 def test_limit_takes_the_first_photos(bmt, write_captions, tmp_path):

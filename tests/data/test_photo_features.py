@@ -1,11 +1,11 @@
 import dataclasses
-import io
 
 import numpy as np
 import pytest
 
 from bmt_keras.data.coco import Photo
-from bmt_keras.data.photo_features import FeatureSource, prepare_features
+from bmt_keras.data.feature_source import FeatureSource
+from bmt_keras.data.photo_features import prepare_features
 from bmt_keras.errors import InputError
 
 PIXELS = FeatureSource(4, 6)
@@ -16,14 +16,10 @@ EMBEDDING = FeatureSource(
     encode=lambda pixels: (
         pixels[..., :1].mean(axis=(1, 2)) * np.array([1.0, 0.25])
     ),
+    embedding_shape=(2,),
     encoder_settings={"image_model": "mean", "weights": "1234"},
 )
-
-
-def to_npy(array):
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=True)
-    return file.getvalue()
+SHARD = "features-00000-of-00001.tfrecord"
 
 
 def refuse(pixels):
@@ -44,7 +40,7 @@ def test_pixels_of_every_photo_are_kept(make_photos, cache):
     assert features.array.shape == (3, 4, 6, 3)
     assert features.rows == {3: 0, 1: 1, 2: 2}
     expected = np.array([[30, 0, 0], [10, 0, 0], [20, 0, 0]], np.uint8)
-    np.testing.assert_array_equal(features.array[:, 3, 5], expected)
+    np.testing.assert_array_equal(np.asarray(features.array)[:, 3, 5], expected)
 
 
 def test_embeddings_of_every_photo_are_kept_in_half_precision(
@@ -59,7 +55,8 @@ def test_photos_of_several_batches_keep_their_rows(make_photos, cache):
     image_ids = [n % 25 for n in range(7, 7 + 25)]
     features = prepare_features(make_photos(image_ids), PIXELS, folder=cache)
     for image_id in image_ids:
-        assert features.array[features.rows[image_id], 0, 0, 0] == 10 * image_id
+        row = features.rows[image_id]
+        assert features.array[row][0, 0, 0] == 10 * image_id
 
 
 def test_progress_counts_up_to_all_photos(make_photos, cache):
@@ -71,15 +68,21 @@ def test_progress_counts_up_to_all_photos(make_photos, cache):
         skip_bad=True,
         on_progress=lambda done, total: calls.append((done, total)),
     )
-    assert calls == [(16, 18), (18, 18)]
+    assert calls == [(done, 18) for done in range(1, 19)]
 
 
-def test_kept_array_needs_no_pickle_and_is_read_only(make_photos, cache):
+def test_rows_are_copies_that_leave_the_file_alone(make_photos, cache):
     features = prepare_features(make_photos([1]), PIXELS, folder=cache)
-    assert isinstance(features.array, np.memmap)
-    with pytest.raises(ValueError, match="read-only"):
-        features.array[0] = 0
-    np.load(cache / "features.npy", allow_pickle=False)
+    features.array[:][:] = 0
+    assert features.array[0].any()
+
+
+def test_embeddings_of_another_shape_than_told_are_refused(make_photos, cache):
+    source = dataclasses.replace(EMBEDDING, embedding_shape=(3,))
+    with pytest.raises(ValueError, match=r"embedding_shape=\(3,\), shape=\(2,"):
+        prepare_features(make_photos([1]), source, folder=cache)
+    with pytest.raises(ValueError, match="must be given together"):
+        dataclasses.replace(EMBEDDING, embedding_shape=None)
 
 
 # === Opening ===
@@ -89,13 +92,13 @@ def test_kept_array_needs_no_pickle_and_is_read_only(make_photos, cache):
 def test_kept_features_are_opened_and_not_computed(make_photos, cache, source):
     photos = make_photos([3, 1])
     first = prepare_features(photos, source, folder=cache)
-    changed = cache.stat().st_mtime_ns
+    changed = (cache / SHARD).stat().st_mtime_ns
     if source.encode is not None:
         source = dataclasses.replace(source, encode=refuse)
     again = prepare_features(photos, source, folder=str(cache))
     np.testing.assert_array_equal(again.array, first.array)
     assert again.rows == first.rows
-    assert cache.stat().st_mtime_ns == changed
+    assert (cache / SHARD).stat().st_mtime_ns == changed
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,11 @@ def test_kept_features_are_opened_and_not_computed(make_photos, cache, source):
             "`encoder` is .*1234.* there, expected .*99",
         ),
         (
-            {"encode": None, "encoder_settings": None},
+            {
+                "encode": None,
+                "embedding_shape": None,
+                "encoder_settings": None,
+            },
             "`encoder` is .*1234.* there, expected None",
         ),
     ],
@@ -129,7 +136,7 @@ def test_features_of_an_earlier_preprocessing_are_refused(
     photos = make_photos([1])
     prepare_features(photos, PIXELS, folder=cache)
     monkeypatch.setattr(
-        "bmt_keras.data.photo_features.PREPROCESSING_VERSION", -1
+        "bmt_keras.data.feature_source.PREPROCESSING_VERSION", -1
     )
     with pytest.raises(InputError, match="`preprocessing_version` is"):
         prepare_features(photos, PIXELS, folder=cache)
@@ -171,32 +178,35 @@ def test_other_captions_of_the_same_photos_are_no_other_features(
 
 
 @pytest.mark.parametrize(
-    ("file", "content"),
+    "content",
     [
-        ("manifest.json", None),
-        ("manifest.json", b""),
-        ("manifest.json", b"[1, 2]"),
-        ("manifest.json", b'{"settings": '),
-        ("manifest.json", b"\xff\xfe"),
-        ("manifest.json", b'{"settings": 3, "image_ids": []}'),
-        ("manifest.json", b'{"settings": {}, "image_ids": null}'),
-        ("manifest.json", b'{"settings": {}, "image_ids": ["a"]}'),
-        ("manifest.json", b'{"settings": {}, "image_ids": [1, 2, 3]}'),
-        ("features.npy", None),
-        ("features.npy", b""),
-        ("features.npy", b"an array"),
-        ("features.npy", to_npy(np.zeros((2, 4, 6, 3), np.uint8))[:-1]),
-        ("features.npy", to_npy(np.array([{}, {}], object))),
+        None,
+        b"",
+        b"[1, 2]",
+        b'{"settings": ',
+        b"\xff\xfe",
+        b'{"settings": 3, "shard_size": 4, "shards": {}}',
+        b'{"settings": {}, "shard_size": "x", "shards": {}}',
+        b'{"settings": {}, "shard_size": 4, "shards": []}',
+        b'{"settings": {}, "shard_size": 4, "shards": {"a": ["b"]}}',
     ],
 )
-def test_foreign_or_spoilt_folder_is_refused(make_photos, cache, file, content):
+def test_foreign_or_spoilt_folder_is_refused(make_photos, cache, content):
     photos = make_photos([1, 2])
     prepare_features(photos, PIXELS, folder=cache)
-    (cache / file).unlink()
+    (cache / "manifest.json").unlink()
     if content is not None:
-        (cache / file).write_bytes(content)
+        (cache / "manifest.json").write_bytes(content)
     with pytest.raises(InputError, match="train: expected features of photos"):
         prepare_features(photos, PIXELS, folder=cache)
+
+
+def test_cache_of_one_array_is_refused_as_an_earlier_one(make_photos, cache):
+    cache.mkdir(parents=True)
+    np.save(cache / "features.npy", np.zeros((2, 4, 6, 3), np.uint8))
+    (cache / "manifest.json").write_text('{"settings": {}, "image_ids": [1]}')
+    with pytest.raises(InputError, match=r"train: .* an earlier version"):
+        prepare_features(make_photos([1]), PIXELS, folder=cache)
 
 
 def test_file_in_place_of_the_folder_is_refused(make_photos, tmp_path):
@@ -240,7 +250,8 @@ def test_skipped_photos_leave_the_rows_of_the_others_right(
     prepare_features(photos, source, folder=cache, skip_bad=True)
     features = prepare_features(photos, source, folder=cache)
     assert list(features.rows) == good
-    red = features.array.reshape(len(photos), -1)[:, 0]
+    assert len(features.array) == len(good)
+    red = np.asarray(features.array).reshape(len(good), -1)[:, 0]
     assert [red[features.rows[n]] for n in good] == [10 * n for n in good]
 
 

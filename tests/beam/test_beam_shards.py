@@ -1,0 +1,176 @@
+"""Features made on Apache Beam, which needs an environment of its own."""
+
+import dataclasses
+import json
+import sys
+
+import cv2
+import keras
+import numpy as np
+import pytest
+
+from bmt_keras.commands import main
+from bmt_keras.data.coco import Photo
+from bmt_keras.data.photo_features import prepare_features
+from bmt_keras.errors import InputError
+from bmt_keras.models import build_image_encoder
+from bmt_keras.settings import Settings
+from bmt_keras.training import feature_source
+from bmt_keras.training.beam_shards import BeamWriter, FillShard
+
+# Beam closes some of its own sockets and loops late.
+pytestmark = [
+    pytest.mark.filterwarnings("default::DeprecationWarning"),
+    pytest.mark.filterwarnings("default::FutureWarning"),
+    pytest.mark.filterwarnings("default::ResourceWarning"),
+    pytest.mark.filterwarnings("default::UserWarning"),
+]
+
+SETTINGS = Settings(
+    image_model="VGG16",
+    image_layer="block2_pool",
+    train_image_model=False,
+    image_height=32,
+    image_width=40,
+)
+NUM_PHOTOS, SHARD_SIZE = 21, 5
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    photos = []
+    for image_id in range(NUM_PHOTOS):
+        pixels = rng.integers(0, 256, (9, 8, 3), np.uint8)
+        pixels = cv2.resize(pixels, (60, 50))
+        cv2.imwrite(str(folder / f"{image_id}.jpg"), pixels)
+        photos.append(Photo(image_id, folder / f"{image_id}.jpg", ("a",)))
+    return photos
+
+
+@pytest.fixture(scope="module")
+def source():
+    keras.utils.set_random_seed(SETTINGS.seed)
+    return feature_source(SETTINGS, build_image_encoder(SETTINGS))
+
+
+@pytest.fixture(scope="module")
+def writer():
+    return BeamWriter(SETTINGS, runner="DirectRunner")
+
+
+@pytest.fixture(scope="module")
+def local(photos, source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("local") / "train"
+    prepare_features(photos, source, folder=folder, shard_size=SHARD_SIZE)
+    return folder
+
+
+def prepare(photos, source, folder, writer, **options):
+    return prepare_features(
+        photos,
+        source,
+        folder=folder,
+        shard_size=SHARD_SIZE,
+        writer=writer,
+        **options,
+    )
+
+
+def test_beam_gives_the_shards_and_the_manifest_of_the_local_road(
+    photos, source, writer, local, tmp_path
+):
+    features = prepare(photos, source, tmp_path / "train", writer)
+    assert {path.name for path in (tmp_path / "train").iterdir()} == {
+        path.name for path in local.iterdir()
+    }
+    manifest = json.loads((tmp_path / "train" / "manifest.json").read_text())
+    assert manifest == json.loads((local / "manifest.json").read_text())
+    assert manifest["settings"]["encoder"]["image_model"] == "VGG16"
+    assert manifest["settings"]["encoder"]["weights"]
+    again = prepare_features(photos, source, folder=local)
+    np.testing.assert_allclose(
+        np.asarray(features.array, np.float32),
+        np.asarray(again.array, np.float32),
+        rtol=1e-3,
+        atol=1e-3,
+    )
+    assert np.asarray(features.array, np.float32).std() > 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "train"]
+
+
+def test_beam_goes_on_where_the_local_road_has_ended(
+    photos, source, writer, tmp_path
+):
+    folder = tmp_path / "train"
+    first = prepare_features(
+        photos, source, folder=folder, shard_size=SHARD_SIZE
+    )
+    kept = folder / "features-00001-of-00005.tfrecord"
+    changed = kept.stat().st_mtime_ns
+    expected = np.asarray(first.array)
+    (folder / "features-00003-of-00005.tfrecord").unlink()
+    again = prepare(photos, source, folder, writer)
+    np.testing.assert_allclose(again.array, expected, rtol=1e-3, atol=1e-3)
+    assert kept.stat().st_mtime_ns == changed
+
+
+def test_bad_photos_are_named_and_the_others_shards_kept(
+    photos, source, writer, tmp_path
+):
+    (tmp_path / "bad.jpg").write_bytes(b"no photo")
+    photos = list(photos)
+    photos[7] = dataclasses.replace(photos[7], path=tmp_path / "bad.jpg")
+    with pytest.raises(InputError) as error:
+        prepare(photos, source, tmp_path / "train", writer)
+    assert str(error.value).startswith("1 of 21 photos cannot be read: ")
+    assert f"{tmp_path / 'bad.jpg'} (not a decodable" in str(error.value)
+    hidden = tmp_path / ".train.partial"
+    assert len(list(hidden.glob("features-*.tfrecord"))) == 4
+    folder = tmp_path / "train"
+    features = prepare(photos, source, folder, writer, skip_bad=True)
+    assert list(features.rows) == [i for i in range(NUM_PHOTOS) if i != 7]
+    assert not hidden.exists()
+    assert not (folder / "tasks").exists()
+
+
+def test_worker_with_other_weights_is_refused(source):
+    fill = FillShard(
+        dataclasses.replace(SETTINGS, seed=1), source.settings, skip_bad=False
+    )
+    with pytest.raises(InputError, match="A worker makes features by"):
+        fill.setup()
+
+
+def test_unknown_runner_is_refused():
+    with pytest.raises(InputError, match="Received: runner=NoSuchRunner"):
+        BeamWriter(SETTINGS, runner="NoSuchRunner")
+
+
+def test_command_embeds_on_a_runner(photos, tmp_path, monkeypatch, capfd):
+    content = {
+        "images": [
+            {"id": p.image_id, "file_name": p.path.name} for p in photos
+        ],
+        "annotations": [
+            {"id": p.image_id, "image_id": p.image_id, "caption": "a photo"}
+            for p in photos
+        ],
+    }
+    (tmp_path / "captions.json").write_text(json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+    arguments = (
+        *("bmt", "prepare", "--captions", "captions.json"),
+        *("--images", photos[0].path.parent, "--cache", "cache"),
+        *("--runner", "DirectRunner", "--shard-size", 4),
+        *("--runner-options", "--direct_num_workers=1"),
+        *("--image-height", 8, "--image-width", 8),
+    )
+    monkeypatch.setattr(sys, "argv", [str(each) for each in arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    result = capfd.readouterr()
+    assert not end.value.code, result.err
+    assert result.out == "cache: 17 training and 4 validation photos\n"
+    assert len(list((tmp_path / "cache" / "train").iterdir())) == 6
