@@ -8,6 +8,7 @@ import numpy as np
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.captioner.texts import pad_rows
+from bmt_keras.data.coco import Photo
 from bmt_keras.evaluation import (
     Calibration,
     ReliabilityBin,
@@ -87,6 +88,22 @@ def guess_masked_tokens(
         token_ids[masked],
         np.concatenate(log_probs),
     )
+
+
+def one_caption_each(photos: Sequence[Photo], first: int = 0) -> list[str]:
+    """A caption of each photo, another one from photo to photo.
+
+    Some data sets sort a photo's captions, the longest first: all first ones,
+    or all last ones, would be captions of one kind.
+
+    Args:
+        photos: Photos with captions.
+        first: Number of the caption of the first photo.
+    """
+    return [
+        photo.captions[(first + number) % len(photo.captions)]
+        for number, photo in enumerate(photos)
+    ]
 
 
 def measure_masked_tokens(

@@ -122,7 +122,7 @@ def write_evaluation(
     references = {photo.image_id: photo.captions for photo in photos}
     masked, bins = captioner_figures.measure_masked_tokens(
         captioner_figures.guess_masked_tokens(
-            captioner, features, [photo.captions[0] for photo in photos]
+            captioner, features, captioner_figures.one_caption_each(photos)
         ),
         captioner.calibration,
     )
@@ -136,7 +136,7 @@ def write_evaluation(
         metrics |= captioner_figures.measure_retrieval(
             captioner,
             features[: len(chosen)],
-            [photo.captions[0] for photo in chosen],
+            captioner_figures.one_caption_each(chosen),
         )
     if java_scores:
         metrics |= evaluation.score_with_java(texts, references)

@@ -141,8 +141,7 @@ class CrossAttentionFusion(keras.layers.Layer):
         )
         cells_shape = (batch, self.num_cells, hidden_dim)
         self.image_encoders = [
-            self._image_encoder(index, hidden_dim)
-            for index in range(self.image_blocks)
+            self._image_encoder(index) for index in range(self.image_blocks)
         ]
         for encoder in self.image_encoders:
             encoder.build(cells_shape)
@@ -242,9 +241,7 @@ class CrossAttentionFusion(keras.layers.Layer):
             dtype=self.dtype_policy,
         )
 
-    def _image_encoder(
-        self, index: int, hidden_dim: int
-    ) -> keras_nlp.layers.TransformerEncoder:
+    def _image_encoder(self, index: int) -> keras_nlp.layers.TransformerEncoder:
         return keras_nlp.layers.TransformerEncoder(
             self.intermediate_dim,
             self.num_heads,
@@ -252,9 +249,7 @@ class CrossAttentionFusion(keras.layers.Layer):
             activation=tanh_gelu,
             layer_norm_epsilon=self.layer_norm_epsilon,
             # See `CrossAttentionBlock` for why not Keras' default.
-            kernel_initializer=keras.initializers.TruncatedNormal(
-                stddev=0.6 * hidden_dim**-0.5
-            ),
+            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.04),
             normalize_first=True,
             name=f"image_block_{index}",
             dtype=self.dtype_policy,

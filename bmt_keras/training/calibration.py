@@ -1,7 +1,10 @@
 """Confidences that say how often they are right."""
 
 from bmt_keras.captioner import Captioner
-from bmt_keras.captioner_figures import guess_masked_tokens
+from bmt_keras.captioner_figures import (
+    guess_masked_tokens,
+    one_caption_each,
+)
 from bmt_keras.evaluation import Calibration, fit_calibration
 from bmt_keras.training.data import TrainingData
 
@@ -13,7 +16,7 @@ def calibrate(captioner: Captioner, data: TrainingData) -> Calibration:
 
     Args:
         captioner: The captioner, whose `calibration` is set.
-        data: Its validation side is read: the last caption of each photo.
+        data: Its validation side is read: a caption of each photo.
 
     Returns:
         The calibration.
@@ -23,7 +26,8 @@ def calibrate(captioner: Captioner, data: TrainingData) -> Calibration:
     guesses = guess_masked_tokens(
         captioner,
         data.val_features.array[[rows[photo.image_id] for photo in photos]],
-        [photo.captions[-1] for photo in photos],
+        # Others than those that evaluation looks at.
+        one_caption_each(photos, first=1),
         seed=1,
     )
     captioner.calibration = fit_calibration(guesses.log_probs, guesses.correct)
