@@ -29,6 +29,7 @@ from bmt_keras.training.data import TrainingData
 from bmt_keras.training.optimizer import build_optimizer
 from bmt_keras.training.self_critical import SelfCritical
 from bmt_keras.training.start import copy_weights, start_from_frequencies
+from bmt_keras.training.text_cache import Progress, TextCache
 
 _LOGGER = logging.getLogger(__name__)
 _SETTINGS, _HISTORY = "settings.json", "history.csv"
@@ -45,6 +46,7 @@ def train_captioner(
     start: BimodalMaskedLM | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
+    show_caching: Progress | None = None,
 ) -> Captioner:
     """Trains a captioner, going on from the last checkpoint in `out`.
 
@@ -54,17 +56,18 @@ def train_captioner(
         tokenizer: The tokenizer.
         image_encoder: The model behind the features.
         out: Folder of the run: `checkpoints/`, `tensorboard/`, `history.csv`
-            and at the end `captioner/`.
+            and at the end `captioner/`; with cached maskings `text_states/`.
         start: Begin with the weights of this model instead of fresh ones.
         callbacks: More callbacks for `fit`, called after the run's own.
         verbose: As for `fit`: 1 a progress bar, 2 a line an epoch, 0 silent.
+        show_caching: As `TextCache` takes it, for `settings.cached_maskings`.
 
     Returns:
         The captioner, which is also saved in `out`.
 
     Raises:
-        InputError: `out` is the folder of a run with other settings, or
-            `start` is of another shape.
+        InputError: `out` is the folder of a run with other settings, or holds
+            cached maskings of something else, or `start` is of another shape.
     """
     check_run_folder(out, settings)
     out.mkdir(parents=True, exist_ok=True)
@@ -108,11 +111,23 @@ def train_captioner(
     )
     if settings.objective != "tokens":
         model.objective = _build_objective(captioner, data.train)
+    source: CaptionBatches | TextCache = train
+    if settings.cached_maskings:
+        source = TextCache(
+            train,
+            model,
+            settings=settings,
+            tokenizer=tokenizer,
+            steps_per_epoch=steps_per_epoch,
+            folder=out / "text_states",
+            show_progress=show_caching,
+        )
     _fit(
         model,
-        train,
+        source,
         val,
         epochs=settings.epochs,
+        epochs_of_dataset=settings.redraw_epochs or settings.epochs,
         steps_per_epoch=steps_per_epoch,
         history=out / _HISTORY,
         callbacks=[*_own_callbacks(out, captioner, data), *callbacks],
@@ -189,10 +204,11 @@ def _build_objective(
 
 def _fit(
     model: BimodalMaskedLM,
-    train: CaptionBatches,
+    train: CaptionBatches | TextCache,
     val: CaptionBatches,
     *,
     epochs: int,
+    epochs_of_dataset: int,
     steps_per_epoch: int,
     history: Path,
     callbacks: list[keras.callbacks.Callback],
@@ -208,11 +224,13 @@ def _fit(
         if step:
             _LOGGER.info("Going on at step %d (epoch %d).", step, epoch + 1)
             drop_epochs(history, epoch)
+        # A round of cached maskings ends before the next one is drawn.
+        end = (epoch // epochs_of_dataset + 1) * epochs_of_dataset
         model.fit(
             train.dataset(start_step=step),
             steps_per_epoch=steps_per_epoch - done,
             initial_epoch=epoch,
-            epochs=epoch + 1 if done else epochs,
+            epochs=epoch + 1 if done else min(end, epochs),
             validation_data=val.dataset(),
             validation_steps=val.steps_per_epoch,
             shuffle=False,
