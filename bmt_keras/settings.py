@@ -36,6 +36,7 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
             "draw_maskings",
             "min_token_count",
             "image_pooling",
+            "gradient_accumulation_steps",
         ),
         "at least 1",
         lambda value: value >= 1,
@@ -77,6 +78,7 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
             "checkpoint_steps",
             "cached_maskings",
             "redraw_epochs",
+            "lora_rank",
         ),
         "not negative",
         lambda value: value >= 0,
@@ -153,6 +155,11 @@ class Settings:
         False, "Start from the masked-LM head of --text-weights, too."
     )
     train_text_model: bool = _setting(True, "Train ALBERT along.")
+    lora_rank: int = _setting(
+        0,
+        "Train changes of this rank to ALBERT's queries and values alone "
+        "(LoRA); 0 trains all of ALBERT.",
+    )
     num_layers: int = _setting(2, "ALBERT's layers.")
     num_heads: int = _setting(4, "ALBERT's attention heads.")
     embedding_dim: int = _setting(64, "Width of ALBERT's token embedding.")
@@ -263,6 +270,9 @@ class Settings:
     steps_per_epoch: int = _setting(
         0, "Batches in an epoch; 0 for all training captions once."
     )
+    gradient_accumulation_steps: int = _setting(
+        1, "Batches whose mean gradient makes one update."
+    )
     learning_rate: float = _setting(1e-3, "Adam's (peak) learning rate.")
     schedule: str = _setting("cosine", "'constant' or 'cosine'.")
     warmup_share: float = _setting(
@@ -343,6 +353,12 @@ class Settings:
                 "fusion 'concat', which reads a photo for each caption. "
                 f"Received: objective={self.objective}, "
                 f"cider_epochs={self.cider_epochs}."
+            )
+        if self.lora_rank and not self.train_text_model:
+            raise InputError(
+                "`train_text_model` must be True for `lora_rank`, which says "
+                "what of ALBERT is trained. Received: "
+                f"lora_rank={self.lora_rank}, train_text_model=False."
             )
         if self.cached_maskings:
             self._check_caching()

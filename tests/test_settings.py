@@ -225,3 +225,8 @@ def test_cached_maskings_suit_the_notebook():
 def test_nothing_is_redrawn_without_cached_maskings():
     with pytest.raises(InputError, match="`redraw_epochs` must be 0 without"):
         Settings(redraw_epochs=3)
+
+
+def test_lora_needs_an_albert_that_trains():
+    with pytest.raises(InputError, match="must be True for `lora_rank`"):
+        Settings(lora_rank=8, train_text_model=False)

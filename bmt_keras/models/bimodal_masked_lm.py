@@ -13,6 +13,7 @@ from bmt_keras.layers import (
     MaskedTokenLoss,
     TokenMasking,
 )
+from bmt_keras.models.lora import LoraFactors
 
 
 class CaptionObjective(Protocol):
@@ -53,6 +54,8 @@ class BimodalMaskedLM(keras.Model):
         label_smoothing: Label smoothing of the token loss.
         length_loss_weight: Weight of the length head's loss beside the token
             loss.
+        lora_rank: Train changes of this rank to the text encoder's queries and
+            values, and nothing else of it; None for no LoRA.
 
     Call arguments:
         inputs: Dictionary of
@@ -80,6 +83,7 @@ class BimodalMaskedLM(keras.Model):
         max_caption_length: int | None = None,
         label_smoothing: float = 0.0,
         length_loss_weight: float = 0.1,
+        lora_rank: int | None = None,
         **kwargs: Any,
     ) -> None:
         """Assembles the functional model."""
@@ -91,6 +95,10 @@ class BimodalMaskedLM(keras.Model):
             )
         # === Layers ===
         self.text_encoder = text_encoder
+        self.lora_rank = lora_rank
+        self.lora = None
+        if lora_rank is not None:
+            self.lora = LoraFactors(text_encoder, lora_rank, name="lora")
         # Nothing reads ALBERT's pooled output, so nothing would train it.
         text_encoder.pooled_dense.trainable = False
         self.fusion = fusion
@@ -417,6 +425,7 @@ class BimodalMaskedLM(keras.Model):
             "max_caption_length": self.max_caption_length,
             "label_smoothing": self.label_smoothing,
             "length_loss_weight": self.length_loss_weight,
+            "lora_rank": self.lora_rank,
         }
 
     @classmethod

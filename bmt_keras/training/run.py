@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bmt_keras.data.photo_features import PhotoFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 from bmt_keras.models import BimodalMaskedLM, build_masked_lm
+from bmt_keras.models.lora import add_lora, merge_lora
 from bmt_keras.settings import Settings
 from bmt_keras.training.calibration import calibrate
 from bmt_keras.training.callbacks import (
@@ -26,7 +28,7 @@ from bmt_keras.training.callbacks import (
 from bmt_keras.training.checkpoints import Checkpoints, load_last
 from bmt_keras.training.consensus import consensus_weights
 from bmt_keras.training.data import TrainingData
-from bmt_keras.training.optimizer import build_optimizer
+from bmt_keras.training.optimizer import build_optimizer, count_batches
 from bmt_keras.training.self_critical import SelfCritical
 from bmt_keras.training.start import copy_weights, start_from_frequencies
 from bmt_keras.training.text_cache import Progress, TextCache
@@ -100,15 +102,16 @@ def train_captioner(
             start_from_frequencies(
                 model, train.count_tokens(tokenizer.vocabulary_size)
             )
-    captioner = Captioner(
-        model,
-        tokenizer,
+    assemble = partial(
+        Captioner,
+        tokenizer=tokenizer,
         settings=settings,
         image_encoder=image_encoder,
         length_counts=np.bincount(
             train.lengths, minlength=settings.max_length - 1
         ).tolist(),
     )
+    captioner = assemble(model)
     if settings.objective != "tokens":
         model.objective = _build_objective(captioner, data.train)
     source: CaptionBatches | TextCache = train
@@ -136,6 +139,8 @@ def train_captioner(
     if settings.ema_momentum:
         model.optimizer.take_average(model.trainable_variables)
     model.objective = None
+    if settings.lora_rank:
+        captioner = assemble(merge_lora(model))
     calibrate(captioner, data)
     captioner.save(out / "captioner")
     return captioner
@@ -176,6 +181,8 @@ def _build_compiled(
     model = build_masked_lm(settings, tokenizer, image_encoder=image_encoder)
     if start is not None:
         copy_weights(start, model)
+    if settings.lora_rank:
+        model = add_lora(model, settings.lora_rank)
     # XLA on the CPU is slower here and would compile for every shape.
     model.compile(
         optimizer=build_optimizer(settings, total_steps), jit_compile=False
@@ -219,7 +226,7 @@ def _fit(
     A run that stopped within an epoch first ends that epoch: `fit` itself
     only begins at an epoch's first step.
     """
-    while (step := int(model.optimizer.iterations)) < epochs * steps_per_epoch:
+    while (step := count_batches(model.optimizer)) < epochs * steps_per_epoch:
         epoch, done = divmod(step, steps_per_epoch)
         if step:
             _LOGGER.info("Going on at step %d (epoch %d).", step, epoch + 1)
