@@ -38,7 +38,7 @@ def build_optimizer(
     }
     if not (settings.weight_decay or settings.ema_momentum):
         return keras.optimizers.Adam(rate, **options)
-    optimizer = AveragingAdamW(
+    return AveragingAdamW(
         rate,
         weight_decay=settings.weight_decay,
         use_ema=settings.ema_momentum > 0,
@@ -46,10 +46,6 @@ def build_optimizer(
         ema_momentum=settings.ema_momentum ** (1 / batches),
         **options,
     )
-    optimizer.exclude_from_weight_decay(
-        var_names=["bias", "gamma", "beta", "gate"]
-    )
-    return optimizer
 
 
 def count_batches(optimizer: keras.optimizers.Optimizer) -> int:
