@@ -78,10 +78,10 @@ class MaskedTextEncoder:
         masked = masking(token_ids, padding_mask=padding_mask, training=True)
         masked = {name: np.asarray(value) for name, value in masked.items()}
         used = np.nonzero(masked["sample_weight"])
-        row, position = used[0], masked["mask_positions"][used]
-        places = np.stack([row, position], axis=1).astype(np.int32)
+        found, position = used[0], masked["mask_positions"][used]
+        places = np.stack([found, position], axis=1).astype(np.int32)
         states = self._encode(masked["token_ids"], padding_mask, places)
-        return row, position, masked["labels"][used], states.numpy()
+        return found, position, masked["labels"][used], states.numpy()
 
     def _encode_at(self, token_ids: Any, padding_mask: Any, places: Any) -> Any:
         states = self._model.encode_text(
