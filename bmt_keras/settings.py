@@ -36,6 +36,7 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
             "draw_maskings",
             "min_token_count",
             "image_pooling",
+            "gradient_accumulation_steps",
         ),
         "at least 1",
         lambda value: value >= 1,
@@ -75,6 +76,9 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
             "shuffle_buffer",
             "steps_per_epoch",
             "checkpoint_steps",
+            "cached_maskings",
+            "redraw_epochs",
+            "lora_rank",
         ),
         "not negative",
         lambda value: value >= 0,
@@ -151,6 +155,11 @@ class Settings:
         False, "Start from the masked-LM head of --text-weights, too."
     )
     train_text_model: bool = _setting(True, "Train ALBERT along.")
+    lora_rank: int = _setting(
+        0,
+        "Train changes of this rank to ALBERT's queries and values alone "
+        "(LoRA); 0 trains all of ALBERT.",
+    )
     num_layers: int = _setting(2, "ALBERT's layers.")
     num_heads: int = _setting(4, "ALBERT's attention heads.")
     embedding_dim: int = _setting(64, "Width of ALBERT's token embedding.")
@@ -241,6 +250,15 @@ class Settings:
     mask_rate: float = _setting(
         0.0, "Share of masked tokens; 0 draws it from U(0,1] for each caption."
     )
+    cached_maskings: int = _setting(
+        0,
+        "Mask each caption so many times ahead, run the frozen ALBERT once for "
+        "each masking, and learn from the states on disk (concat, "
+        "--no-train-text-model); 0 runs ALBERT at every step.",
+    )
+    redraw_epochs: int = _setting(
+        0, "Epochs after which cached maskings are drawn anew; 0 for never."
+    )
     label_smoothing: float = _setting(0.0, "Label smoothing of the loss.")
     consensus: float = _setting(
         0.0,
@@ -251,6 +269,9 @@ class Settings:
     epochs: int = _setting(4, "Epochs.")
     steps_per_epoch: int = _setting(
         0, "Batches in an epoch; 0 for all training captions once."
+    )
+    gradient_accumulation_steps: int = _setting(
+        1, "Batches whose mean gradient makes one update."
     )
     learning_rate: float = _setting(1e-3, "Adam's (peak) learning rate.")
     schedule: str = _setting("cosine", "'constant' or 'cosine'.")
@@ -333,6 +354,19 @@ class Settings:
                 f"Received: objective={self.objective}, "
                 f"cider_epochs={self.cider_epochs}."
             )
+        if self.lora_rank and not self.train_text_model:
+            raise InputError(
+                "`train_text_model` must be True for `lora_rank`, which says "
+                "what of ALBERT is trained. Received: "
+                f"lora_rank={self.lora_rank}, train_text_model=False."
+            )
+        if self.cached_maskings:
+            self._check_caching()
+        elif self.redraw_epochs:
+            raise InputError(
+                "`redraw_epochs` must be 0 without `cached_maskings`. "
+                f"Received: redraw_epochs={self.redraw_epochs}."
+            )
         if self.max_positions < self.max_length:
             raise InputError(
                 "`max_positions` must be at least `max_length`. Received: "
@@ -348,6 +382,39 @@ class Settings:
                 "whose tokens are as they are. Received: "
                 f"text_weights={self.text_weights}."
             )
+
+    def _check_caching(self) -> None:
+        rules = (
+            (
+                "fusion",
+                self.fusion == "concat",
+                "'concat' for cached maskings: cross-attention reads all of a "
+                "caption's states, not the masked ones alone",
+            ),
+            (
+                "train_text_model",
+                not self.train_text_model,
+                "False for cached maskings, which a trained ALBERT would make "
+                "stale",
+            ),
+            (
+                "text_dropout",
+                self.text_dropout == 0,
+                "0 for cached maskings, of which ALBERT draws no dropout anew",
+            ),
+            (
+                "redraw_epochs",
+                not 0 < self.redraw_epochs < self.cached_maskings,
+                f"0 or at least cached_maskings={self.cached_maskings}, for "
+                "each pass over the captions takes one of the maskings",
+            ),
+        )
+        for name, holds, rule in rules:
+            if not holds:
+                raise InputError(
+                    f"`{name}` must be {rule}. Received: "
+                    f"{name}={getattr(self, name)}."
+                )
 
     def _check_heads(self) -> None:
         names = ["num_heads"]

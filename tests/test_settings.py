@@ -193,3 +193,40 @@ def test_unknown_preset_is_told_with_those_there_are():
 def test_pretrained_vocabulary_is_not_pruned():
     with pytest.raises(InputError, match=r"`prune_vocabulary` must be False"):
         resolve_settings("small", {"text_weights": "hf://albert/x"})
+
+
+# === Cached maskings ===
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fusion", "cross_attention"),
+        ("train_text_model", True),
+        ("text_dropout", 0.1),
+        ("redraw_epochs", 4),
+        ("cached_maskings", -1),
+    ],
+)
+def test_settings_that_cached_maskings_cannot_have_are_told(name, value):
+    changes = {"cached_maskings": 5, name: value}
+    with pytest.raises(
+        InputError, match=rf"`{name}` must be .*Received: {name}={value}\."
+    ):
+        resolve_settings("notebook", changes)
+
+
+def test_cached_maskings_suit_the_notebook():
+    for redraw_epochs in (0, 5, 50):
+        changes = {"cached_maskings": 5, "redraw_epochs": redraw_epochs}
+        assert resolve_settings("notebook", changes).cached_maskings == 5
+
+
+def test_nothing_is_redrawn_without_cached_maskings():
+    with pytest.raises(InputError, match="`redraw_epochs` must be 0 without"):
+        Settings(redraw_epochs=3)
+
+
+def test_lora_needs_an_albert_that_trains():
+    with pytest.raises(InputError, match="must be True for `lora_rank`"):
+        Settings(lora_rank=8, train_text_model=False)

@@ -1,6 +1,7 @@
 """`bmt train`: from photos and captions to a captioner."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,6 +104,7 @@ def train(
         start=first.model if first else None,
         callbacks=[training.ModelSummary()],
         verbose=1 if sys.stdout.isatty() else 2,
+        show_caching=partial(show_progress, "Running ALBERT"),
     )
     plot_history(out / "history.csv", out / "curves.png")
     rows = data.val_features.rows

@@ -1,6 +1,8 @@
 """Batches of captions with their photos' features."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +12,25 @@ from bmt_keras.data.photo_features import PhotoFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
 
 _MIRROR_SEED = 1
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """The captions that a step learns from, and the photos that they are of.
+
+    Attributes:
+        epoch: Number of the pass over all captions, from 0.
+        captions: int, (batch,), the captions' indices.
+        photo_rows: int, (photos,), rows of the features.
+        is_turned: bool, (photos,), whether a photo is mirrored.
+        length: Tokens to which the captions are padded.
+    """
+
+    epoch: int
+    captions: np.ndarray
+    photo_rows: np.ndarray
+    is_turned: np.ndarray
+    length: int
 
 
 class CaptionBatches:
@@ -73,6 +94,10 @@ class CaptionBatches:
             [caption for captions in kept for caption in captions],
             max_length=max_length,
         )
+        self._caption_image_ids = np.repeat(
+            np.array([photo.image_id for photo in photos], np.int64),
+            [len(captions) for captions in kept],
+        )
         self._weights = None
         if caption_weights is not None:
             each = [
@@ -110,6 +135,21 @@ class CaptionBatches:
     def __len__(self) -> int:
         """Number of (photo, caption) pairs."""
         return len(self._token_ids)
+
+    @property
+    def token_ids(self) -> list[list[int]]:
+        """The token ids of each caption, `[CLS]` and `[SEP]` included."""
+        return self._token_ids
+
+    @property
+    def caption_image_ids(self) -> np.ndarray:
+        """int64, (pairs,): the image id of each caption's photo."""
+        return self._caption_image_ids
+
+    @property
+    def pad_id(self) -> int:
+        """The token id of padding."""
+        return self._pad_id
 
     @property
     def lengths(self) -> np.ndarray:
@@ -155,55 +195,91 @@ class CaptionBatches:
             captions have weights also `caption_weight` float32 (batch,). The
             captions of a photo are neighbouring rows.
         """
-        shape = (None, *self._features.shape[1:])
-        dtype = tf.as_dtype(self._features.dtype)
-        signature = {
-            "token_ids": tf.TensorSpec((None, None), tf.int32),
-            "padding_mask": tf.TensorSpec((None, None), tf.int32),
-            self._image_input: tf.TensorSpec(shape, dtype),
-        }
-        if self._weights is not None:
-            signature["caption_weight"] = tf.TensorSpec((None,), tf.float32)
-        if self._image_ids is not None:
-            signature["image_ids"] = tf.TensorSpec((None,), tf.int64)
         dataset = tf.data.Dataset.from_generator(
-            lambda: self._batches_from(start_step), output_signature=signature
+            lambda: map(self.gather, self.plan_from(start_step)),
+            output_signature={
+                "token_ids": tf.TensorSpec((None, None), tf.int32),
+                "padding_mask": tf.TensorSpec((None, None), tf.int32),
+                **self.photo_signature,
+            },
         )
-        return dataset.map(self._to_float).prefetch(4)
+        return dataset.map(self.photos_to_float).prefetch(4)
 
-    def _batches_from(self, step: int) -> Iterator[dict[str, np.ndarray]]:
+    def plan_from(self, step: int) -> Iterator[PlannedBatch]:
+        """Plans the batches of a step and of all that follow, without end.
+
+        Args:
+            step: The first step.
+
+        Yields:
+            What the steps learn from.
+        """
         epoch, skip = divmod(step, self.steps_per_epoch)
         while True:
             rng = np.random.default_rng([self._seed, epoch, _MIRROR_SEED])
             turned = (rng.random(len(self._groups)) < 0.5) & self._mirror
             for members in self.plan_epoch(epoch)[skip:]:
-                yield self._gather(members, turned[members])
+                yield PlannedBatch(
+                    epoch,
+                    np.concatenate([self._groups[i] for i in members]),
+                    self._rows[members],
+                    turned[members],
+                    int(self._bounds[members].max()),
+                )
             epoch, skip = epoch + 1, 0
 
-    def _gather(
-        self, members: np.ndarray, turned: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        captions = np.concatenate([self._groups[i] for i in members])
-        shape = (len(captions), int(self._bounds[members].max()))
+    def gather(self, planned: PlannedBatch) -> dict[str, np.ndarray]:
+        """Reads a planned batch, as `dataset` gives it but for dtypes."""
+        shape = (len(planned.captions), planned.length)
         token_ids = np.full(shape, self._pad_id, np.int32)
         padding_mask = np.zeros(shape, np.int32)
-        for row, caption in enumerate(captions):
+        for row, caption in enumerate(planned.captions):
             ids = self._token_ids[caption]
             token_ids[row, : len(ids)] = ids
             padding_mask[row, : len(ids)] = 1
-        features = self._features[self._rows[members]]
-        if turned.any():
-            features[turned] = features[turned, :, ::-1]
-        batch = {
+        return {
             "token_ids": token_ids,
             "padding_mask": padding_mask,
-            self._image_input: features,
+            **self.gather_photos(planned),
         }
+
+    @property
+    def photo_signature(self) -> dict[str, tf.TensorSpec]:
+        """What `gather_photos` gives."""
+        shape = (None, *self._features.shape[1:])
+        dtype = tf.as_dtype(self._features.dtype)
+        signature = {self._image_input: tf.TensorSpec(shape, dtype)}
         if self._weights is not None:
-            batch["caption_weight"] = self._weights[captions]
+            signature["caption_weight"] = tf.TensorSpec((None,), tf.float32)
         if self._image_ids is not None:
-            batch["image_ids"] = self._image_ids[self._rows[members]]
+            signature["image_ids"] = tf.TensorSpec((None,), tf.int64)
+        return signature
+
+    def gather_photos(self, planned: PlannedBatch) -> dict[str, np.ndarray]:
+        """Reads all of a planned batch but its tokens.
+
+        Args:
+            planned: The batch.
+
+        Returns:
+            The photos' features in the dtype in which they are kept, and the
+            captions' weights and the photos' ids where `dataset` gives them.
+        """
+        features = self._features[planned.photo_rows]
+        if planned.is_turned.any():
+            turned = planned.is_turned
+            features[turned] = features[turned, :, ::-1]
+        batch = {self._image_input: features}
+        if self._weights is not None:
+            batch["caption_weight"] = self._weights[planned.captions]
+        if self._image_ids is not None:
+            batch["image_ids"] = self._image_ids[planned.photo_rows]
         return batch
+
+    def photos_to_float(self, batch: dict[str, tf.Tensor]) -> dict[str, Any]:
+        """Casts a batch's features to float32, in TensorFlow ops."""
+        image = tf.cast(batch[self._image_input], tf.float32)
+        return {**batch, self._image_input: image}
 
     def _find_bounds(self, width: int, max_length: int) -> np.ndarray:
         """The length to which each group is padded: (groups,)."""
@@ -227,10 +303,6 @@ class CaptionBatches:
 
     def _groups_in_batch(self, bucket: np.ndarray) -> int:
         return max(self._batch_size // len(self._groups[bucket[0]]), 1)
-
-    def _to_float(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        image = tf.cast(batch[self._image_input], tf.float32)
-        return {**batch, self._image_input: image}
 
 
 def _group_captions(

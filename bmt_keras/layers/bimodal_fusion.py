@@ -115,12 +115,15 @@ class BimodalFusion(keras.layers.Layer):
         image_embedding: keras.KerasTensor,
     ) -> keras.KerasTensor:
         """Adds the image's projection to the tokens'; see the class."""
-        kernel = ops.convert_to_tensor(self.kernel)
+        # Two slices would each have a gradient of the whole kernel's size.
+        token_kernel, image_kernel = ops.split(
+            ops.convert_to_tensor(self.kernel), [self.hidden_dim], axis=0
+        )
         flat = ops.reshape(
             image_embedding, (ops.shape(image_embedding)[0], self.image_dim)
         )
-        image_term = ops.matmul(flat, kernel[self.hidden_dim :]) + self.bias
-        token_term = ops.matmul(token_states, kernel[: self.hidden_dim])
+        image_term = ops.matmul(flat, image_kernel) + self.bias
+        token_term = ops.matmul(token_states, token_kernel)
         # (batch, length, units) + (batch, 1, units)
         return self.activation(token_term + ops.expand_dims(image_term, 1))
 

@@ -4,8 +4,11 @@ It stands beside the models, because whoever loads one needs it.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
+
+_NOT_DECAYED = ("bias", "gamma", "beta", "gate")
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
@@ -14,7 +17,19 @@ class AveragingAdamW(keras.optimizers.AdamW):
 
     Keras' own gives the model its average at the end of each `fit`; a run
     that stopped within an epoch fits twice, and would go on from an average.
+
+    Biases, normalisations and gates are not decayed, in a reloaded model
+    either: Keras saves no exclusions.
+
+    Args:
+        *args: The arguments of `keras.optimizers.AdamW`.
+        **kwargs: As well.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Excludes weights by their names."""
+        super().__init__(*args, **kwargs)
+        self.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
 
     def finalize_variable_values(
         self, var_list: Sequence[keras.Variable]

@@ -13,6 +13,7 @@ from bmt_keras.layers import (
     MaskedTokenLoss,
     TokenMasking,
 )
+from bmt_keras.models.lora import LoraFactors
 
 
 class CaptionObjective(Protocol):
@@ -53,6 +54,8 @@ class BimodalMaskedLM(keras.Model):
         label_smoothing: Label smoothing of the token loss.
         length_loss_weight: Weight of the length head's loss beside the token
             loss.
+        lora_rank: Train changes of this rank to the text encoder's queries and
+            values, and nothing else of it; None for no LoRA.
 
     Call arguments:
         inputs: Dictionary of
@@ -80,6 +83,7 @@ class BimodalMaskedLM(keras.Model):
         max_caption_length: int | None = None,
         label_smoothing: float = 0.0,
         length_loss_weight: float = 0.1,
+        lora_rank: int | None = None,
         **kwargs: Any,
     ) -> None:
         """Assembles the functional model."""
@@ -91,6 +95,10 @@ class BimodalMaskedLM(keras.Model):
             )
         # === Layers ===
         self.text_encoder = text_encoder
+        self.lora_rank = lora_rank
+        self.lora = None
+        if lora_rank is not None:
+            self.lora = LoraFactors(text_encoder, lora_rank, name="lora")
         # Nothing reads ALBERT's pooled output, so nothing would train it.
         text_encoder.pooled_dense.trainable = False
         self.fusion = fusion
@@ -185,14 +193,7 @@ class BimodalMaskedLM(keras.Model):
             float, (batch, positions or length, vocabulary_size), or
             (positions, vocabulary_size) where the positions are flat.
         """
-        states = self.text_encoder(
-            {
-                "token_ids": token_ids,
-                "padding_mask": padding_mask,
-                "segment_ids": ops.zeros_like(token_ids),
-            },
-            training=training,
-        )["sequence_output"]
+        states = self.encode_text(token_ids, padding_mask, training=training)
         if image_cells is not None:
             states = self.fusion.attend(states, image_cells, padding_mask)
         elif isinstance(self.fusion, BimodalFusion):
@@ -204,10 +205,29 @@ class BimodalMaskedLM(keras.Model):
                 padding_mask=padding_mask,
                 training=training,
             )
-        if mask_positions is None or len(mask_positions.shape) == 2:
-            return self.head(states, mask_positions=mask_positions)
-        states = ops.reshape(states, (1, -1, states.shape[-1]))
-        return self.head(states, mask_positions=mask_positions[None])[0]
+        return self._logits_at(states, mask_positions)
+
+    def encode_text(
+        self, token_ids: Any, padding_mask: Any, *, training: bool | None = None
+    ) -> Any:
+        """ALBERT's states of the tokens, before they meet the photo.
+
+        Args:
+            token_ids: int32, (batch, length).
+            padding_mask: int32, (batch, length).
+            training: Whether dropout is on.
+
+        Returns:
+            float, (batch, length, hidden_dim).
+        """
+        return self.text_encoder(
+            {
+                "token_ids": token_ids,
+                "padding_mask": padding_mask,
+                "segment_ids": ops.zeros_like(token_ids),
+            },
+            training=training,
+        )["sequence_output"]
 
     def project_image(self, image_embedding: Any) -> Any | None:
         """What tokens read of a photo, for many calls of `token_logits`.
@@ -230,7 +250,12 @@ class BimodalMaskedLM(keras.Model):
             data: The call's inputs without `mask_positions`, alone or as the
                 first of a tuple. `caption_weight`, float, (batch,), may be
                 among them: the weights of the captions in the loss; and
-                `image_ids`, int, (photos,), for an objective.
+                `image_ids`, int, (photos,), for an objective. A
+                `BimodalFusion` also takes captions that were masked and
+                encoded before: `text_states`, float, (batch, slots,
+                hidden_dim), of the masked tokens alone, in place of
+                `token_ids`, with `mask_positions`, int, (positions,) of the
+                flattened batch * slots, and their `labels`, int, (positions,).
 
         Returns:
             The running `loss` (nats a masked token) and `masked_accuracy`.
@@ -273,9 +298,30 @@ class BimodalMaskedLM(keras.Model):
         import tensorflow as tf
 
         batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        batch = {k: ops.convert_to_tensor(v) for k, v in batch.items()}
-        caption_weight = batch.pop("caption_weight", None)
-        batch.pop("image_ids", None)
+        inputs = {k: ops.convert_to_tensor(v) for k, v in batch.items()}
+        caption_weight = inputs.pop("caption_weight", None)
+        inputs.pop("image_ids", None)
+        if "text_states" in inputs:
+            labels = inputs.pop("labels")
+            slots = ops.shape(inputs["text_states"])[1]
+            captions = inputs["mask_positions"] // slots
+        else:
+            inputs, labels, captions = self._draw_masks(inputs, training)
+        weight = ops.ones_like(labels, "float32")
+        if caption_weight is not None:
+            weight = tf.gather(caption_weight, captions)
+        return inputs, {
+            "labels": labels,
+            "sample_weight": weight,
+            "caption_weight": caption_weight,
+        }
+
+    def _draw_masks(
+        self, batch: dict[str, Any], training: bool
+    ) -> tuple[dict[str, Any], Any, Any]:
+        """Masked inputs, and labels and captions of the masked tokens."""
+        import tensorflow as tf
+
         masked = self.masking(
             batch["token_ids"],
             padding_mask=batch["padding_mask"],
@@ -290,12 +336,7 @@ class BimodalMaskedLM(keras.Model):
             "token_ids": masked["token_ids"],
             "mask_positions": used[:, 0] * length + positions,
         }
-        targets = {"labels": tf.gather_nd(masked["labels"], used)}
-        targets["sample_weight"] = ops.ones_like(targets["labels"], "float32")
-        targets["caption_weight"] = caption_weight
-        if caption_weight is not None:
-            targets["sample_weight"] = tf.gather(caption_weight, used[:, 0])
-        return inputs, targets
+        return inputs, tf.gather_nd(masked["labels"], used), used[:, 0]
 
     def _predict_masked(
         self, inputs: dict[str, Any], *, training: bool
@@ -303,20 +344,32 @@ class BimodalMaskedLM(keras.Model):
         embedding = inputs[self.image_input]
         if self.image_encoder is not None:
             embedding = self.image_encoder(embedding, training=training)
-        outputs = {
-            "logits": self.token_logits(
+        positions = inputs["mask_positions"]
+        if "text_states" in inputs:
+            states = self.fusion(
+                inputs["text_states"], embedding, training=training
+            )
+            logits = self._logits_at(states, positions)
+        else:
+            logits = self.token_logits(
                 inputs["token_ids"],
                 inputs["padding_mask"],
                 embedding,
-                mask_positions=inputs["mask_positions"],
+                mask_positions=positions,
                 training=training,
             )
-        }
+        outputs = {"logits": logits}
         if self.length_head is not None:
             outputs["length_logits"] = self.length_head(
                 embedding, training=training
             )
         return outputs
+
+    def _logits_at(self, states: Any, mask_positions: Any | None) -> Any:
+        if mask_positions is None or len(mask_positions.shape) == 2:
+            return self.head(states, mask_positions=mask_positions)
+        states = ops.reshape(states, (1, -1, states.shape[-1]))
+        return self.head(states, mask_positions=mask_positions[None])[0]
 
     def _total_loss(self, inputs: Any, outputs: Any, targets: Any) -> Any:
         # Smoothing has no meaning for a caption that is to become unlikely.
@@ -372,6 +425,7 @@ class BimodalMaskedLM(keras.Model):
             "max_caption_length": self.max_caption_length,
             "label_smoothing": self.label_smoothing,
             "length_loss_weight": self.length_loss_weight,
+            "lora_rank": self.lora_rank,
         }
 
     @classmethod

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import keras
 
+from bmt_keras.training.optimizer import count_batches
+
 _LOGGER = logging.getLogger(__name__)
 _NAME = "step-{:08d}.keras"
 _PATTERN = re.compile(r"step-(\d{8})\.keras")
@@ -66,7 +68,7 @@ class Checkpoints(keras.callbacks.Callback):
             self._best_file.write_text(repr(float(value)))
 
     def _step(self) -> int:
-        return int(self.model.optimizer.iterations)
+        return count_batches(self.model.optimizer)
 
     def _best(self) -> float:
         if not self._best_file.is_file():

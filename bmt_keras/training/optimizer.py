@@ -12,9 +12,9 @@ def build_optimizer(
     """Builds Adam, with decoupled weight decay or an average where asked.
 
     Args:
-        settings: Rate, schedule, decay, epsilon, clipping and average are
-            read.
-        total_steps: Steps of the whole run, the cosine's length.
+        settings: Rate, schedule, decay, epsilon, clipping, average and
+            accumulation are read.
+        total_steps: Batches of the whole run, the cosine's length.
 
     Returns:
         The optimizer. Biases, normalisations and gates are not decayed.
@@ -29,19 +29,25 @@ def build_optimizer(
             warmup_target=settings.learning_rate if warmup else None,
             warmup_steps=warmup,
         )
+    batches = settings.gradient_accumulation_steps
+    options = {
+        "epsilon": settings.adam_epsilon,
+        "clipnorm": settings.clipnorm,
+        # Keras takes None for every batch.
+        "gradient_accumulation_steps": batches if batches > 1 else None,
+    }
     if not (settings.weight_decay or settings.ema_momentum):
-        return keras.optimizers.Adam(
-            rate, epsilon=settings.adam_epsilon, clipnorm=settings.clipnorm
-        )
-    optimizer = AveragingAdamW(
+        return keras.optimizers.Adam(rate, **options)
+    return AveragingAdamW(
         rate,
         weight_decay=settings.weight_decay,
-        epsilon=settings.adam_epsilon,
-        clipnorm=settings.clipnorm,
         use_ema=settings.ema_momentum > 0,
-        ema_momentum=settings.ema_momentum,
+        # Keras averages after every batch, also between two updates.
+        ema_momentum=settings.ema_momentum ** (1 / batches),
+        **options,
     )
-    optimizer.exclude_from_weight_decay(
-        var_names=["bias", "gamma", "beta", "gate"]
-    )
-    return optimizer
+
+
+def count_batches(optimizer: keras.optimizers.Optimizer) -> int:
+    """Batches that an optimizer has seen; `iterations` counts updates."""
+    return int(optimizer.variables[0])

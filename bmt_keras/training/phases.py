@@ -12,6 +12,7 @@ from bmt_keras.models import BimodalMaskedLM
 from bmt_keras.settings import Settings
 from bmt_keras.training.data import TrainingData
 from bmt_keras.training.run import train_captioner
+from bmt_keras.training.text_cache import Progress
 
 SECOND_PHASE = "cider"
 
@@ -26,6 +27,7 @@ def train_in_phases(
     start: BimodalMaskedLM | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
+    show_caching: Progress | None = None,
 ) -> Captioner:
     """Trains a captioner, with `settings.cider_epochs` by CIDEr-D at the end.
 
@@ -39,6 +41,7 @@ def train_in_phases(
         start: Begin with the weights of this model instead of fresh ones.
         callbacks: More callbacks for `fit`.
         verbose: As for `fit`.
+        show_caching: As for `train_captioner`.
 
     Returns:
         The captioner, which is also saved in `out`.
@@ -55,6 +58,7 @@ def train_in_phases(
         start=start,
         callbacks=callbacks,
         verbose=verbose,
+        show_caching=show_caching,
     )
     if not settings.cider_epochs:
         return captioner

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bmt_keras.data.photo_features import PhotoFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 from bmt_keras.models import BimodalMaskedLM, build_masked_lm
+from bmt_keras.models.lora import add_lora, merge_lora
 from bmt_keras.settings import Settings
 from bmt_keras.training.calibration import calibrate
 from bmt_keras.training.callbacks import (
@@ -26,9 +28,10 @@ from bmt_keras.training.callbacks import (
 from bmt_keras.training.checkpoints import Checkpoints, load_last
 from bmt_keras.training.consensus import consensus_weights
 from bmt_keras.training.data import TrainingData
-from bmt_keras.training.optimizer import build_optimizer
+from bmt_keras.training.optimizer import build_optimizer, count_batches
 from bmt_keras.training.self_critical import SelfCritical
 from bmt_keras.training.start import copy_weights, start_from_frequencies
+from bmt_keras.training.text_cache import Progress, TextCache
 
 _LOGGER = logging.getLogger(__name__)
 _SETTINGS, _HISTORY = "settings.json", "history.csv"
@@ -45,6 +48,7 @@ def train_captioner(
     start: BimodalMaskedLM | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
+    show_caching: Progress | None = None,
 ) -> Captioner:
     """Trains a captioner, going on from the last checkpoint in `out`.
 
@@ -54,17 +58,18 @@ def train_captioner(
         tokenizer: The tokenizer.
         image_encoder: The model behind the features.
         out: Folder of the run: `checkpoints/`, `tensorboard/`, `history.csv`
-            and at the end `captioner/`.
+            and at the end `captioner/`; with cached maskings `text_states/`.
         start: Begin with the weights of this model instead of fresh ones.
         callbacks: More callbacks for `fit`, called after the run's own.
         verbose: As for `fit`: 1 a progress bar, 2 a line an epoch, 0 silent.
+        show_caching: As `TextCache` takes it, for `settings.cached_maskings`.
 
     Returns:
         The captioner, which is also saved in `out`.
 
     Raises:
-        InputError: `out` is the folder of a run with other settings, or
-            `start` is of another shape.
+        InputError: `out` is the folder of a run with other settings, or holds
+            cached maskings of something else, or `start` is of another shape.
     """
     check_run_folder(out, settings)
     out.mkdir(parents=True, exist_ok=True)
@@ -97,22 +102,35 @@ def train_captioner(
             start_from_frequencies(
                 model, train.count_tokens(tokenizer.vocabulary_size)
             )
-    captioner = Captioner(
-        model,
-        tokenizer,
+    assemble = partial(
+        Captioner,
+        tokenizer=tokenizer,
         settings=settings,
         image_encoder=image_encoder,
         length_counts=np.bincount(
             train.lengths, minlength=settings.max_length - 1
         ).tolist(),
     )
+    captioner = assemble(model)
     if settings.objective != "tokens":
         model.objective = _build_objective(captioner, data.train)
+    source: CaptionBatches | TextCache = train
+    if settings.cached_maskings:
+        source = TextCache(
+            train,
+            model,
+            settings=settings,
+            tokenizer=tokenizer,
+            steps_per_epoch=steps_per_epoch,
+            folder=out / "text_states",
+            show_progress=show_caching,
+        )
     _fit(
         model,
-        train,
+        source,
         val,
         epochs=settings.epochs,
+        epochs_of_dataset=settings.redraw_epochs or settings.epochs,
         steps_per_epoch=steps_per_epoch,
         history=out / _HISTORY,
         callbacks=[*_own_callbacks(out, captioner, data), *callbacks],
@@ -121,6 +139,8 @@ def train_captioner(
     if settings.ema_momentum:
         model.optimizer.take_average(model.trainable_variables)
     model.objective = None
+    if settings.lora_rank:
+        captioner = assemble(merge_lora(model))
     calibrate(captioner, data)
     captioner.save(out / "captioner")
     return captioner
@@ -161,6 +181,8 @@ def _build_compiled(
     model = build_masked_lm(settings, tokenizer, image_encoder=image_encoder)
     if start is not None:
         copy_weights(start, model)
+    if settings.lora_rank:
+        model = add_lora(model, settings.lora_rank)
     # XLA on the CPU is slower here and would compile for every shape.
     model.compile(
         optimizer=build_optimizer(settings, total_steps), jit_compile=False
@@ -189,10 +211,11 @@ def _build_objective(
 
 def _fit(
     model: BimodalMaskedLM,
-    train: CaptionBatches,
+    train: CaptionBatches | TextCache,
     val: CaptionBatches,
     *,
     epochs: int,
+    epochs_of_dataset: int,
     steps_per_epoch: int,
     history: Path,
     callbacks: list[keras.callbacks.Callback],
@@ -203,16 +226,18 @@ def _fit(
     A run that stopped within an epoch first ends that epoch: `fit` itself
     only begins at an epoch's first step.
     """
-    while (step := int(model.optimizer.iterations)) < epochs * steps_per_epoch:
+    while (step := count_batches(model.optimizer)) < epochs * steps_per_epoch:
         epoch, done = divmod(step, steps_per_epoch)
         if step:
             _LOGGER.info("Going on at step %d (epoch %d).", step, epoch + 1)
             drop_epochs(history, epoch)
+        # A round of cached maskings ends before the next one is drawn.
+        end = (epoch // epochs_of_dataset + 1) * epochs_of_dataset
         model.fit(
             train.dataset(start_step=step),
             steps_per_epoch=steps_per_epoch - done,
             initial_epoch=epoch,
-            epochs=epoch + 1 if done else epochs,
+            epochs=epoch + 1 if done else min(end, epochs),
             validation_data=val.dataset(),
             validation_steps=val.steps_per_epoch,
             shuffle=False,

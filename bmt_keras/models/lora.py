@@ -1,0 +1,122 @@
+"""LoRA on a text encoder, by Keras' own means, that outlives a checkpoint."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class LoraFactors(keras.layers.Layer):
+    """Trains low-rank changes of a text encoder's queries and values alone.
+
+    KerasHub's `Backbone.enable_lora` freezes the rest of the encoder. Keras
+    saves the kernels with the changes added and loads factors of zero, which
+    would learn no more: two factors of zero have no gradient. This layer,
+    which a model holds beside the encoder, saves the factors too and takes
+    them apart from the kernels again, so that a run goes on.
+
+    Args:
+        text_encoder: A `keras_nlp.models.AlbertBackbone` without LoRA.
+        rank: int. Rank of the changes.
+        **kwargs: The arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `rank` is not positive.
+
+    Example:
+        ```python
+        factors = LoraFactors(text_encoder, 8, name="lora")
+        len(text_encoder.trainable_weights)  # 6: two biases, four factors
+        ```
+
+    Reference:
+        - [Hu et al., 2021](https://arxiv.org/abs/2106.09685)
+    """
+
+    def __init__(
+        self, text_encoder: keras.Model, rank: int, **kwargs: Any
+    ) -> None:
+        """Enables LoRA on the encoder."""
+        super().__init__(**kwargs)
+        if rank < 1:
+            raise ValueError(f"`rank` must be positive. Received: rank={rank}.")
+        self.rank = rank
+        text_encoder.enable_lora(rank)
+        targets = find_lora_layers(text_encoder)
+        # Behind a function: the layers and their weights are the encoder's.
+        self._targets = lambda: targets
+        self.built = True
+
+    def save_own_variables(self, store: Any) -> None:
+        """Saves the factors."""
+        for i, layer in enumerate(self._targets()):
+            store[f"{i}_a"] = layer.lora_kernel_a
+            store[f"{i}_b"] = layer.lora_kernel_b
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads the factors and takes their product off the loaded kernel.
+
+        Keras loads a functional model's own layers, and so the encoder,
+        before what else the model holds.
+        """
+        for i, layer in enumerate(self._targets()):
+            merged = ops.convert_to_tensor(layer.kernel)
+            layer.lora_kernel_a.assign(store[f"{i}_a"])
+            layer.lora_kernel_b.assign(store[f"{i}_b"])
+            kernel = find_kernel(layer)
+            product = layer.kernel - kernel
+            kernel.assign(merged - product)
+
+
+def find_lora_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Lists the layers of a model on which LoRA is enabled."""
+    layers = model._flatten_layers(include_self=False)
+    return [each for each in layers if getattr(each, "lora_enabled", False)]
+
+
+def find_kernel(layer: keras.layers.Layer) -> keras.Variable:
+    """Gives a layer's kernel without LoRA's product, which stays frozen."""
+    return next(each for each in layer.weights if each.name == "kernel")
+
+
+def add_lora(model: keras.Model, rank: int) -> keras.Model:
+    """Gives a copy of a `BimodalMaskedLM` whose ALBERT is trained by LoRA.
+
+    Args:
+        model: Without LoRA; not compiled, or to be compiled anew.
+        rank: Rank of the changes to ALBERT's queries and values.
+
+    Returns:
+        A model of the same outputs, not compiled.
+    """
+    return _copy(model, lora_rank=rank)
+
+
+def merge_lora(model: keras.Model) -> keras.Model:
+    """Gives a copy of a `BimodalMaskedLM` with LoRA's changes in the kernels.
+
+    Args:
+        model: With LoRA.
+
+    Returns:
+        A model of the same outputs without LoRA, not compiled.
+    """
+    return _copy(model, lora_rank=None)
+
+
+def _copy(model: keras.Model, *, lora_rank: int | None) -> keras.Model:
+    copy = type(model).from_config(
+        {**model.get_config(), "lora_rank": lora_rank}
+    )
+    merged = {
+        id(find_kernel(layer)): layer.kernel
+        for layer in find_lora_layers(model)
+    }
+    for old, new in zip(_ordinary(model), _ordinary(copy), strict=True):
+        new.assign(merged.get(id(old), old))
+    return copy
+
+
+def _ordinary(model: keras.Model) -> list[keras.Variable]:
+    weights: list[keras.Variable] = model.weights
+    return [w for w in weights if not w.name.startswith("lora_kernel")]

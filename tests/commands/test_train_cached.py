@@ -1,0 +1,44 @@
+"""`bmt train --cached-maskings`: ALBERT runs before training, once."""
+
+import json
+
+import pytest
+
+SMALL = (
+    *("--preset", "notebook", "--image-model", "SmallCNN"),
+    *("--train-image-model", "--image-height", 16, "--image-width", 16),
+    *("--text-weights", "random", "--num-layers", 1, "--num-heads", 2),
+    *("--embedding-dim", 8, "--hidden-dim", 16, "--intermediate-dim", 16),
+    *("--max-length", 8, "--max-positions", 8, "--batch-size", 4),
+    *("--steps-per-epoch", 2, "--epochs", 3, "--val-share", 0.25),
+)
+
+
+@pytest.fixture
+def captions(write_captions):
+    return write_captions(range(1, 9))
+
+
+def test_preset_notebook_trains_from_cached_maskings(bmt, captions, tmp_path):
+    out = tmp_path / "run"
+    result = bmt(
+        *("train", *captions, *SMALL, "--out", out),
+        *("--cached-maskings", 2),
+    )
+    assert result.code == 0, result
+    # Six captions for training, three passes over them, two maskings.
+    for masking in (1, 2):
+        line = f"Running ALBERT (masking {masking} of 2): 6 of 6"
+        assert line in result.err
+    assert (out / "captioner" / "model.keras").is_file()
+    assert "masked_accuracy" in json.loads((out / "metrics.json").read_text())
+    kept = (out / "text_states" / "round-0000").glob("*/shard-00000.npy")
+    assert len(list(kept)) == 2
+
+
+def test_cross_attention_refuses_cached_maskings(refuse, captions, tmp_path):
+    line = refuse(
+        *("train", *captions, "--preset", "coco", "--out", tmp_path / "run"),
+        *("--cached-maskings", 5),
+    )
+    assert "`fusion` must be 'concat' for cached maskings" in line

@@ -1,0 +1,68 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from bmt_keras import training
+from bmt_keras.captioner import Captioner
+from bmt_keras.models import build_image_encoder
+from bmt_keras.models.lora import find_lora_layers
+from bmt_keras.training.checkpoints import load_last
+
+
+class Stop(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) == 4:
+            raise KeyboardInterrupt
+
+
+# A stopped fit leaves Keras' CSV log open, as a kill does.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_run_by_lora_goes_on_and_leaves_an_ordinary_captioner(
+    sample_photos, tiny_captioner, tiny_settings, tmp_path
+):
+    """It begins with a captioner that was trained without LoRA."""
+    settings = dataclasses.replace(
+        tiny_settings,
+        lora_rank=2,
+        epochs=1,
+        steps_per_epoch=5,
+        checkpoint_steps=3,
+    )
+    encoder = build_image_encoder(settings)
+    data = training.prepare_data(
+        *sample_photos,
+        training.feature_source(settings, encoder),
+        cache=tmp_path / "cache",
+    )
+
+    def run(**options):
+        return training.train_captioner(
+            data,
+            settings,
+            tokenizer=tiny_captioner.tokenizer,
+            image_encoder=encoder,
+            out=tmp_path / "run",
+            start=tiny_captioner.model,
+            verbose=0,
+            **options,
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run(callbacks=[Stop()])
+    last = load_last(tmp_path / "run" / "checkpoints")
+    factors = [w for w in last.trainable_weights if "lora" in w.name]
+    assert len(factors) == 4
+    assert all(np.abs(np.array(factor)).max() > 0 for factor in factors)
+    captioner = run()
+    again = Captioner.load(tmp_path / "run" / "captioner")
+    assert not find_lora_layers(again.model)
+    photos = [photo.path for photo in sample_photos[1]]
+    assert again.caption(photos) == captioner.caption(photos)
+    start = tiny_captioner.model.text_encoder
+    for old, new in zip(
+        start.weights, again.model.text_encoder.weights, strict=True
+    ):
+        is_changed = "/query/" in old.path or "/value/" in old.path
+        assert np.array_equal(old, new) != is_changed, old.path
