@@ -2,94 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bmt_keras.errors import InputError
-
-OBJECTIVES = ("tokens", "cider", "distill")
-PRECISIONS = ("float32", "bfloat16", "auto")
-ORDERS = ("confidence", "left_to_right")
-
-_RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
-    (
-        (
-            "image_height",
-            "image_width",
-            "num_layers",
-            "num_heads",
-            "embedding_dim",
-            "hidden_dim",
-            "intermediate_dim",
-            "fusion_blocks",
-            "fusion_heads",
-            "epochs",
-            "batch_size",
-            "passes",
-            "length_candidates",
-            "checkpoint_epochs",
-            "keep_checkpoints",
-            "group_size",
-            "draw_passes",
-            "draw_maskings",
-            "min_token_count",
-            "image_pooling",
-            "gradient_accumulation_steps",
-        ),
-        "at least 1",
-        lambda value: value >= 1,
-    ),
-    (
-        ("mask_rate", "text_dropout", "fusion_dropout", "warmup_share"),
-        "in [0, 1]",
-        lambda value: 0 <= value <= 1,
-    ),
-    (("draws",), "at least 2", lambda value: value >= 2),
-    (("draw_top_p",), "in (0, 1]", lambda value: 0 < value <= 1),
-    (
-        ("label_smoothing", "ema_momentum", "image_dropout"),
-        "in [0, 1)",
-        lambda value: 0 <= value < 1,
-    ),
-    (
-        (
-            "learning_rate",
-            "cider_learning_rate",
-            "adam_epsilon",
-            "clipnorm",
-        ),
-        "positive",
-        lambda value: value > 0,
-    ),
-    (
-        (
-            "length_loss_weight",
-            "weight_decay",
-            "consensus",
-            "reference_weight",
-            "cider_epochs",
-            "image_blocks",
-            "captions_per_photo",
-            "bucket_width",
-            "shuffle_buffer",
-            "steps_per_epoch",
-            "checkpoint_steps",
-            "cached_maskings",
-            "redraw_epochs",
-            "lora_rank",
-        ),
-        "not negative",
-        lambda value: value >= 0,
-    ),
-    (("seed",), "in [0, 2**32)", lambda value: 0 <= value < 2**32),
-    (
-        ("max_length",),
-        "at least 3, for a token beside [CLS] and [SEP]",
-        lambda value: value >= 3,
-    ),
-)
+from bmt_keras.settings_rules import check_settings
 
 
 def _setting(default: Any, text: str, *, may_change: bool = False) -> Any:
@@ -328,105 +246,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Checks the fields, each by itself and then those that must agree."""
-        _check_choice("fusion", self.fusion, ("cross_attention", "concat"))
-        _check_choice("objective", self.objective, OBJECTIVES)
-        _check_choice("order", self.order, ORDERS)
-        _check_choice("matmul_precision", self.matmul_precision, PRECISIONS)
-        _check_choice("schedule", self.schedule, ("constant", "cosine"))
-        for names, rule, holds in _RULES:
-            for name in names:
-                value = getattr(self, name)
-                if not holds(value):
-                    raise InputError(
-                        f"`{name}` must be {rule}. Received: {name}={value}."
-                    )
-        if self.group_size > 1 and self.fusion == "concat":
-            raise InputError(
-                "`group_size` must be 1 for the fusion 'concat', which reads "
-                f"the photo for each caption. Received: {self.group_size}."
-            )
-        if self.fusion == "concat" and (
-            self.objective != "tokens" or self.cider_epochs
-        ):
-            raise InputError(
-                "`objective` must be 'tokens' and `cider_epochs` 0 for the "
-                "fusion 'concat', which reads a photo for each caption. "
-                f"Received: objective={self.objective}, "
-                f"cider_epochs={self.cider_epochs}."
-            )
-        if self.lora_rank and not self.train_text_model:
-            raise InputError(
-                "`train_text_model` must be True for `lora_rank`, which says "
-                "what of ALBERT is trained. Received: "
-                f"lora_rank={self.lora_rank}, train_text_model=False."
-            )
-        if self.cached_maskings:
-            self._check_caching()
-        elif self.redraw_epochs:
-            raise InputError(
-                "`redraw_epochs` must be 0 without `cached_maskings`. "
-                f"Received: redraw_epochs={self.redraw_epochs}."
-            )
-        if self.max_positions < self.max_length:
-            raise InputError(
-                "`max_positions` must be at least `max_length`. Received: "
-                f"max_positions={self.max_positions}, "
-                f"max_length={self.max_length}."
-            )
-        # A pretrained ALBERT has a width and a vocabulary of its own.
-        if self.text_weights == "random":
-            self._check_heads()
-        elif self.prune_vocabulary:
-            raise InputError(
-                "`prune_vocabulary` must be False for a pretrained ALBERT, "
-                "whose tokens are as they are. Received: "
-                f"text_weights={self.text_weights}."
-            )
-
-    def _check_caching(self) -> None:
-        rules = (
-            (
-                "fusion",
-                self.fusion == "concat",
-                "'concat' for cached maskings: cross-attention reads all of a "
-                "caption's states, not the masked ones alone",
-            ),
-            (
-                "train_text_model",
-                not self.train_text_model,
-                "False for cached maskings, which a trained ALBERT would make "
-                "stale",
-            ),
-            (
-                "text_dropout",
-                self.text_dropout == 0,
-                "0 for cached maskings, of which ALBERT draws no dropout anew",
-            ),
-            (
-                "redraw_epochs",
-                not 0 < self.redraw_epochs < self.cached_maskings,
-                f"0 or at least cached_maskings={self.cached_maskings}, for "
-                "each pass over the captions takes one of the maskings",
-            ),
-        )
-        for name, holds, rule in rules:
-            if not holds:
-                raise InputError(
-                    f"`{name}` must be {rule}. Received: "
-                    f"{name}={getattr(self, name)}."
-                )
-
-    def _check_heads(self) -> None:
-        names = ["num_heads"]
-        if self.fusion == "cross_attention":
-            names.append("fusion_heads")
-        for name in names:
-            if self.hidden_dim % getattr(self, name):
-                raise InputError(
-                    f"`{name}` must divide `hidden_dim`. Received: "
-                    f"{name}={getattr(self, name)}, "
-                    f"hidden_dim={self.hidden_dim}."
-                )
+        check_settings(self)
 
     def save(self, path: str | Path) -> None:
         """Writes the settings as JSON."""
@@ -450,10 +270,3 @@ class Settings:
             raise InputError(
                 f"{path}: expected saved settings, found something else: {err}."
             ) from err
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(
-            f"`{name}` must be one of {', '.join(choices)}. Received: {value}."
-        )

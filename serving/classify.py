@@ -10,14 +10,12 @@ from tensorflow_serving.apis.classification_pb2 import (
 )
 
 from .examples import (
+    answer_examples,
     check_method,
     dims_of,
     dtype_of,
-    find_signature,
     invalid,
     require_input,
-    serialize_examples,
-    signature_name_of,
 )
 from .servable import Servable
 from .status import StatusError
@@ -47,20 +45,16 @@ def classify(
         StatusError: If the signature is none that classifies, the request
             holds no example, or the run fails.
     """
-    signature = find_signature(servable, request.model_spec, METHOD, _KIND)
-    feed, fetches = plan_classification(signature)
-    examples = serialize_examples(request.input)
-    values = servable.run({feed: examples}, fetches, timeout_ms=timeout_ms)
-
     response = ClassificationResponse()
-    response.model_spec.name = request.model_spec.name
-    response.model_spec.signature_name = signature_name_of(request.model_spec)
-    response.model_spec.version.value = servable.version
-    fill_classification(
-        response.result,
-        signature,
-        dict(zip(fetches, values, strict=True)),
-        len(examples),
+    answer_examples(
+        servable,
+        request,
+        response,
+        method=METHOD,
+        kind=_KIND,
+        plan=plan_classification,
+        fill=fill_classification,
+        timeout_ms=timeout_ms,
     )
     return response
 

@@ -1,5 +1,8 @@
 """Classify and Regress requests: tf.Examples, and the tensors around them."""
 
+from collections.abc import Callable
+from typing import Any
+
 import grpc
 import numpy as np
 import tensorflow as tf
@@ -68,6 +71,44 @@ def find_signature(
     signature = servable.signatures[name]
     check_method(signature, method, kind)
     return signature
+
+
+def answer_examples(
+    servable: Servable,
+    request: Any,
+    response: Any,
+    *,
+    method: str,
+    kind: str,
+    plan: Callable[[SignatureDef], tuple[str, list[str]]],
+    fill: Callable[[Any, SignatureDef, dict[str, np.ndarray], int], None],
+    timeout_ms: int | None,
+) -> None:
+    """Runs the signature of a Classify or Regress request.
+
+    Args:
+        servable: Servable that the request's model_spec names.
+        request: ClassificationRequest or RegressionRequest.
+        response: The answer to fill.
+        method: str. The method that the signature must be of.
+        kind: str. The method in words.
+        plan: Tells which tensor to feed and which to fetch.
+        fill: Writes the fetched tensors into the response's result.
+        timeout_ms: int. Milliseconds after which the run is given up.
+
+    Raises:
+        StatusError: If the signature does not fit, there is no example, or
+            the run fails.
+    """
+    signature = find_signature(servable, request.model_spec, method, kind)
+    feed, fetches = plan(signature)
+    examples = serialize_examples(request.input)
+    values = servable.run({feed: examples}, fetches, timeout_ms=timeout_ms)
+    response.model_spec.name = request.model_spec.name
+    response.model_spec.signature_name = signature_name_of(request.model_spec)
+    response.model_spec.version.value = servable.version
+    named = dict(zip(fetches, values, strict=True))
+    fill(response.result, signature, named, len(examples))
 
 
 def check_method(signature: SignatureDef, method: str, kind: str) -> None:

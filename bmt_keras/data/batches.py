@@ -10,6 +10,7 @@ import tensorflow as tf
 from bmt_keras.data.coco import Photo
 from bmt_keras.data.photo_features import PhotoFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
+from bmt_keras.errors import InputError
 
 _MIRROR_SEED = 1
 
@@ -65,6 +66,9 @@ class CaptionBatches:
             `tf.data.Dataset.shuffle` does; 0 for all of them.
         shuffle: False keeps one order for all epochs (validation).
         seed: Seed of the order.
+
+    Raises:
+        InputError: `mirror` is asked for features without a width.
     """
 
     def __init__(
@@ -114,6 +118,12 @@ class CaptionBatches:
         self._pad_id = tokenizer.pad_id
         self._image_input = image_input
         self._batch_size = batch_size
+        if mirror and len(features.array.shape) != 4:
+            raise InputError(
+                "`mirror` needs photos as pixels or grids of cells (height, "
+                "width, channels). Received features of shape "
+                f"{tuple(features.array.shape[1:])}."
+            )
         self._mirror = mirror
         self._shuffle = shuffle
         self._shuffle_buffer = shuffle_buffer

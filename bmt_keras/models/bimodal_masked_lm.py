@@ -1,6 +1,6 @@
 """The masked language model that sees a photo."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 from keras import ops
@@ -14,21 +14,11 @@ from bmt_keras.layers import (
     TokenMasking,
 )
 from bmt_keras.models.lora import LoraFactors
-
-
-class CaptionObjective(Protocol):
-    """What else than captions by people a model may learn from."""
-
-    def draw(self, batch: Any, step: Any) -> Any:
-        """Gives a batch of other captions for the photos of a batch.
-
-        Args:
-            batch: As `BimodalMaskedLM.train_step` takes it.
-            step: int, (), of the optimizer.
-
-        Returns:
-            A batch with a `caption_weight`, which may be negative.
-        """
+from bmt_keras.models.masked_batch import (
+    CaptionObjective,
+    length_loss,
+    mask_batch,
+)
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
@@ -264,7 +254,7 @@ class BimodalMaskedLM(keras.Model):
 
         if self.objective is not None:
             data = self.objective.draw(data, self.optimizer.iterations)
-        inputs, targets = self._mask(data, training=True)
+        inputs, targets = mask_batch(data, self.masking, training=True)
         with tf.GradientTape() as tape:
             # Captions that the model drew without dropout are judged so, too.
             outputs = self._predict_masked(
@@ -286,57 +276,10 @@ class BimodalMaskedLM(keras.Model):
         Returns:
             The running `loss` and `masked_accuracy`.
         """
-        inputs, targets = self._mask(data, training=False)
+        inputs, targets = mask_batch(data, self.masking, training=False)
         outputs = self._predict_masked(inputs, training=False)
         loss = self._total_loss(inputs, outputs, targets)
         return self._update_metrics(outputs, targets, loss)
-
-    def _mask(
-        self, data: Any, *, training: bool
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Masked inputs, and labels and weights of the masked tokens alone."""
-        import tensorflow as tf
-
-        batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        inputs = {k: ops.convert_to_tensor(v) for k, v in batch.items()}
-        caption_weight = inputs.pop("caption_weight", None)
-        inputs.pop("image_ids", None)
-        if "text_states" in inputs:
-            labels = inputs.pop("labels")
-            slots = ops.shape(inputs["text_states"])[1]
-            captions = inputs["mask_positions"] // slots
-        else:
-            inputs, labels, captions = self._draw_masks(inputs, training)
-        weight = ops.ones_like(labels, "float32")
-        if caption_weight is not None:
-            weight = tf.gather(caption_weight, captions)
-        return inputs, {
-            "labels": labels,
-            "sample_weight": weight,
-            "caption_weight": caption_weight,
-        }
-
-    def _draw_masks(
-        self, batch: dict[str, Any], training: bool
-    ) -> tuple[dict[str, Any], Any, Any]:
-        """Masked inputs, and labels and captions of the masked tokens."""
-        import tensorflow as tf
-
-        masked = self.masking(
-            batch["token_ids"],
-            padding_mask=batch["padding_mask"],
-            training=training,
-        )
-        # (masked tokens, 2): half of the slots are empty at random rates.
-        used = tf.cast(tf.where(masked["sample_weight"] > 0), "int32")
-        positions = tf.gather_nd(masked["mask_positions"], used)
-        length = ops.shape(batch["token_ids"])[1]
-        inputs = {
-            **batch,
-            "token_ids": masked["token_ids"],
-            "mask_positions": used[:, 0] * length + positions,
-        }
-        return inputs, tf.gather_nd(masked["labels"], used), used[:, 0]
 
     def _predict_masked(
         self, inputs: dict[str, Any], *, training: bool
@@ -384,20 +327,11 @@ class BimodalMaskedLM(keras.Model):
         )
         if self.length_head is None:
             return loss
-        # [CLS] and [SEP] are no part of a caption's length.
-        lengths = ops.sum(inputs["padding_mask"], axis=-1) - 2
-        lengths = ops.clip(lengths, 0, self.max_caption_length)
-        # (photos, captions of a photo)
-        logits = ops.cast(outputs["length_logits"], "float32")
-        lengths = ops.reshape(lengths, (ops.shape(logits)[0], -1))
-        log_probs = ops.take_along_axis(
-            ops.log_softmax(logits), lengths, axis=-1
+        return loss + self.length_loss_weight * length_loss(
+            outputs["length_logits"],
+            inputs["padding_mask"],
+            targets["caption_weight"],
         )
-        if targets["caption_weight"] is not None:
-            log_probs *= ops.reshape(
-                targets["caption_weight"], ops.shape(log_probs)
-            )
-        return loss - self.length_loss_weight * ops.mean(log_probs)
 
     def _update_metrics(
         self, outputs: Any, targets: Any, loss: Any

@@ -1,5 +1,6 @@
 """What both clients share: requests out of rows, results out of answers."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ _ABOUT_THE_PHOTOS = (
 _FRAMING = 256
 
 
-class ModelCalls:
+class ModelCalls(ABC):
     """The calls of a served captioner, but for the network.
 
     Args: those of `CaptionClient`.
@@ -80,10 +81,11 @@ class ModelCalls:
         )
         self._open(options, tls.read_credentials() if tls else None)
 
+    @abstractmethod
     def _open(
         self, options: Options, credentials: grpc.ChannelCredentials | None
     ) -> None:
-        raise NotImplementedError
+        """Opens the channel."""
 
     def _address_request(self, signature_name: str) -> PredictRequest:
         request = PredictRequest()

@@ -7,6 +7,7 @@ from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.data.coco import Photo
 from bmt_keras.data.photo_features import PhotoFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
+from bmt_keras.errors import InputError
 
 MAX_LENGTH = 14
 NUM_PHOTOS, CAPTIONS_EACH = 12, 3
@@ -377,6 +378,11 @@ def test_half_of_the_photos_are_turned_and_others_in_each_epoch(
         turned.append(now)
     assert all(0 < sum(now.values()) < NUM_PHOTOS for now in turned)
     assert turned[0] != turned[1]
+
+
+def test_features_without_a_width_cannot_be_turned(make):
+    with pytest.raises(InputError, match=r"`mirror` needs .*\(2,\)"):
+        make(mirror=True)
 
 
 def test_photos_are_turned_alike_where_a_run_resumes(make, features):

@@ -99,6 +99,26 @@ def test_captions_by_people_follow_the_drawn_ones(
     )
 
 
+def test_each_drawn_caption_comes_once_for_each_masking(
+    tiny_captioner, sample_photos, batch
+):
+    once, twice = (
+        make(
+            tiny_captioner,
+            sample_photos[0],
+            num_captions=2,
+            maskings=maskings,
+            reference_weight=0.25,
+        ).draw(batch, 0)
+        for maskings in (1, 2)
+    )
+    for name in ("token_ids", "padding_mask", "caption_weight"):
+        np.testing.assert_array_equal(
+            twice[name].numpy(), np.repeat(once[name].numpy(), 2, axis=0)
+        )
+    assert twice["images"].shape == once["images"].shape
+
+
 def test_steps_draw_different_captions_and_the_same_again(
     tiny_captioner, sample_photos, batch
 ):

@@ -12,6 +12,7 @@ from bmt_keras.captioner import Captioner
 from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.errors import InputError
 from bmt_keras.models import build_image_encoder, build_masked_lm
+from bmt_keras.models.masked_batch import mask_batch
 from bmt_keras.training import text_cache
 from bmt_keras.training.text_cache import TextCache
 
@@ -168,7 +169,9 @@ def test_loss_and_gradients_are_those_of_the_live_path(
         expected, live_gradients = judge(
             model, *masked_live(batches, tokenizer, columns, planned)
         )
-        loss, gradients = judge(model, *model._mask(batch, training=True))
+        loss, gradients = judge(
+            model, *mask_batch(batch, model.masking, training=True)
+        )
         assert loss == pytest.approx(expected, abs=1e-5)
         for one, other in zip(gradients, live_gradients, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)

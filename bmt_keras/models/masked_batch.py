@@ -1,0 +1,106 @@
+"""What a training step learns from: masked captions and their lengths."""
+
+from typing import Any, Protocol
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from bmt_keras.layers import TokenMasking
+
+
+class CaptionObjective(Protocol):
+    """What else than captions by people a model may learn from."""
+
+    def draw(self, batch: Any, step: Any) -> Any:
+        """Gives a batch of other captions for the photos of a batch.
+
+        Args:
+            batch: As `BimodalMaskedLM.train_step` takes it.
+            step: int, (), of the optimizer.
+
+        Returns:
+            A batch with a `caption_weight`, which may be negative.
+        """
+
+
+def mask_batch(
+    data: Any, masking: TokenMasking, *, training: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Masks a batch, unless it was masked and encoded before.
+
+    Args:
+        data: As `BimodalMaskedLM.train_step` takes it.
+        masking: Draws the masks.
+        training: Whether it draws anew.
+
+    Returns:
+        The model's inputs; and of the masked tokens alone `labels`, int32,
+        (tokens,), and `sample_weight`, float32, (tokens,), with
+        `caption_weight`, float32, (batch,), or None.
+    """
+    batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    inputs = {k: ops.convert_to_tensor(v) for k, v in batch.items()}
+    caption_weight = inputs.pop("caption_weight", None)
+    inputs.pop("image_ids", None)
+    if "text_states" in inputs:
+        labels = inputs.pop("labels")
+        slots = ops.shape(inputs["text_states"])[1]
+        captions = inputs["mask_positions"] // slots
+    else:
+        inputs, labels, captions = _draw_masks(inputs, masking, training)
+    weight = ops.ones_like(labels, "float32")
+    if caption_weight is not None:
+        weight = tf.gather(caption_weight, captions)
+    return inputs, {
+        "labels": labels,
+        "sample_weight": weight,
+        "caption_weight": caption_weight,
+    }
+
+
+def length_loss(
+    length_logits: Any, padding_mask: Any, caption_weight: Any | None
+) -> Any:
+    """How unlikely the captions' lengths are.
+
+    Args:
+        length_logits: float, (photos, max_caption_length + 1).
+        padding_mask: int32, (batch, length), the captions of a photo in
+            neighbouring rows.
+        caption_weight: float32, (batch,), or None for 1.
+
+    Returns:
+        float32, (), nats a caption.
+    """
+    # [CLS] and [SEP] are no part of a caption's length.
+    lengths = ops.sum(padding_mask, axis=-1) - 2
+    lengths = ops.clip(lengths, 0, length_logits.shape[-1] - 1)
+    # (photos, captions of a photo)
+    logits = ops.cast(length_logits, "float32")
+    lengths = ops.reshape(lengths, (ops.shape(logits)[0], -1))
+    log_probs = ops.take_along_axis(ops.log_softmax(logits), lengths, axis=-1)
+    if caption_weight is not None:
+        log_probs *= ops.reshape(caption_weight, ops.shape(log_probs))
+    return -ops.mean(log_probs)
+
+
+def _draw_masks(
+    batch: dict[str, Any], masking: TokenMasking, training: bool
+) -> tuple[dict[str, Any], Any, Any]:
+    """Masked inputs, and labels and captions of the masked tokens."""
+    masked = masking(
+        batch["token_ids"],
+        padding_mask=batch["padding_mask"],
+        training=training,
+    )
+    # (masked tokens, 2): half of the slots are empty at random rates.
+    used = tf.cast(tf.where(masked["sample_weight"] > 0), "int32")
+    positions = tf.gather_nd(masked["mask_positions"], used)
+    length = ops.shape(batch["token_ids"])[1]
+    inputs = {
+        **batch,
+        "token_ids": masked["token_ids"],
+        "mask_positions": used[:, 0] * length + positions,
+    }
+    return inputs, tf.gather_nd(masked["labels"], used), used[:, 0]
