@@ -29,9 +29,9 @@ _SMALL = Settings(
     image_width=299,
     train_image_model=False,
     prune_vocabulary=True,
-    num_layers=2,
+    num_layers=1,
     num_heads=4,
-    embedding_dim=128,
+    embedding_dim=256,
     hidden_dim=256,
     intermediate_dim=1024,
     text_dropout=0.1,
@@ -46,7 +46,7 @@ _SMALL = Settings(
     ema_momentum=0.995,
     epochs=10,
     learning_rate=1e-3,
-    warmup_share=0.02,
+    warmup_share=0.06,
     weight_decay=0.01,
     matmul_precision="auto",
     passes=10,
@@ -95,7 +95,7 @@ PRESETS: Mapping[str, Settings] = {
     # The notebook's recipe at the size, data and steps of `small`.
     "notebook-small": dataclasses.replace(
         _SMALL,
-        num_layers=5,  # as many as layers and blocks of `small`
+        num_layers=4,  # as many as layers and blocks of `small`
         text_dropout=0.0,
         fusion="concat",
         predict_length=False,
