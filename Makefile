@@ -9,7 +9,7 @@ SERVER ?= 127.0.0.1:8500
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install sample train evaluate export serve caption bench-serving test check-cpp beam golden lint types dist clean
+.PHONY: help install sample train evaluate export serve caption bench bench-serving test check-cpp beam golden lint types dist clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -50,6 +50,9 @@ serve: install  ## Serve the latest exported version on port 8500
 caption: install  ## Ask the server for a caption: make caption IMAGE=photo.jpg
 	@test -n "$(IMAGE)" || { echo "make caption: IMAGE=photo.jpg is missing" >&2; exit 2; }
 	@$(BIN)/bmt request $(IMAGE) --server $(SERVER) --wait 30
+
+bench: install  ## Measure speed and memory; writes benchmarks/results.json
+	$(BIN)/bmt bench
 
 bench-serving: install sample  ## Measure a server under load against the direct call
 	$(BIN)/python -m bmt_keras.serving.bench --models $(MODELS) --out $(RUN)/bench-serving.json \

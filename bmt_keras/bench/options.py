@@ -1,0 +1,54 @@
+"""What a run of the benchmark measures, and on what."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bmt_keras.presets import resolve_settings
+from bmt_keras.settings import Settings
+
+EPOCHS = 20  # of the run over which caching is averaged
+GROUPS = ("training", "pipeline")
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """Sizes of the benchmark and its data.
+
+    Attributes:
+        captions: Captions in COCO's format.
+        images: Folder of the photos.
+        rounds: Rounds in which all cases of a group take turns.
+        steps: Batches that one round takes of each way to train, and photos
+            (16 a batch) that it prepares.
+        limit: Use only the first so many photos; None for all.
+        overrides: Fields that are set otherwise in all presets.
+    """
+
+    captions: Path
+    images: Path
+    rounds: int = 5
+    steps: int = 12
+    limit: int | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    def settings(self, preset: str, **changes: Any) -> Settings:
+        """A preset with random weights, but for what is given.
+
+        Args:
+            preset: Its name.
+            **changes: Fields that the measured case sets.
+
+        Returns:
+            The settings.
+        """
+        given = {k: v for k, v in self.overrides.items() if v is not None}
+        random = {"text_weights": "random", "image_weights": "random"}
+        if "text_weights" not in given:
+            random["pretrained_head"] = False
+        settings = resolve_settings(
+            preset, {"epochs": EPOCHS, **random, **given}
+        )
+        return dataclasses.replace(settings, **changes)
