@@ -14,7 +14,7 @@ class Case:
         items: Captions or photos that one run is of.
         operations: Multiplications and additions that a run cannot do without.
         bytes: Bytes that a run has to move to or from memory.
-        figures: Other figures, known beforehand or after the runs.
+        figures: Other figures by name, known after the first run.
     """
 
     run: Callable[[], Any]

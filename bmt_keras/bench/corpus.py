@@ -1,5 +1,9 @@
 """Captions, vocabulary and embeddings that the cases are measured on."""
 
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 
 from bmt_keras.bench.options import BenchOptions
@@ -20,7 +24,9 @@ def read_photos(options: BenchOptions) -> list[Photo]:
     )
 
 
-def find_tokenizer(settings: Settings, photos: list[Photo]) -> CaptionTokenizer:
+def find_tokenizer(
+    settings: Settings, photos: Sequence[Photo]
+) -> CaptionTokenizer:
     """The vocabulary that a run with these settings would have.
 
     Args:
@@ -43,7 +49,7 @@ def find_tokenizer(settings: Settings, photos: list[Photo]) -> CaptionTokenizer:
 
 
 def random_features(
-    photos: list[Photo], shape: tuple[int, ...], *, seed: int = 0
+    photos: Sequence[Photo], shape: tuple[int, ...], *, seed: int = 0
 ) -> PhotoFeatures:
     """Embeddings of photos whose numbers mean nothing.
 
@@ -59,3 +65,17 @@ def random_features(
     array = rng.random((len(photos), *shape), np.float32).astype(np.float16)
     rows = {photo.image_id: row for row, photo in enumerate(photos)}
     return PhotoFeatures(array, rows)
+
+
+def repeat_photos(photos: Sequence[Photo], count: int) -> list[Photo]:
+    """So many photos with ids of their own, of as many files as there are.
+
+    Args:
+        photos: Photos.
+        count: How many are wanted.
+    """
+    chosen = itertools.islice(itertools.cycle(photos), count)
+    return [
+        dataclasses.replace(photo, image_id=number)
+        for number, photo in enumerate(chosen)
+    ]

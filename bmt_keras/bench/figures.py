@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bmt_keras.bench.case import Case, Row
 from bmt_keras.bench.floor import MATRICES, MEMORY, floor_seconds
@@ -28,6 +28,7 @@ class Figures:
         floor_seconds: An item's on a machine that never waits.
         over_floor: How many times the floor is taken, median of the rounds;
             None where there is no floor.
+        others: Other figures of the cases, by name.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Figures:
     wanted: float | None = None
     floor_seconds: float = 0.0
     over_floor: float | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_met(self) -> bool | None:
@@ -80,6 +82,11 @@ def compute_figures(
         seconds=statistics.median(own),
         floor_seconds=floor,
         over_floor=_median_ratio(own, floors) if floor else None,
+        others={
+            name: value
+            for part in row.parts
+            for name, value in cases[part].figures.items()
+        },
     )
     if not row.reference:
         return figures

@@ -2,14 +2,27 @@
 
 import statistics
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from bmt_keras.bench.captioning_cases import (
+    CaptioningCases,
+    captioning_rows,
+)
 from bmt_keras.bench.case import Case, CaseBuilders, Row
+from bmt_keras.bench.export_cases import ExportCases, export_rows
 from bmt_keras.bench.figures import Figures, compute_figures
 from bmt_keras.bench.floor import floor_cases
+from bmt_keras.bench.growth_cases import GrowthCases, growth_rows
 from bmt_keras.bench.options import BenchOptions
+from bmt_keras.bench.peer_cases import PeerCases, peer_rows
+from bmt_keras.bench.preparation_cases import (
+    PreparationCases,
+    preparation_rows,
+)
 from bmt_keras.bench.rounds import take_turns
 from bmt_keras.bench.training_cases import (
     TrainingCases,
@@ -18,16 +31,25 @@ from bmt_keras.bench.training_cases import (
 )
 
 Rows = Callable[[], list[Row]]
-Builders = Callable[[BenchOptions, Path], CaseBuilders]
 
 
-def _training(options: BenchOptions, folder: Path) -> CaseBuilders:
-    return TrainingCases(options, folder).builders
+class Cases(Protocol):
+    """What builds the cases of a group."""
+
+    @property
+    def builders(self) -> CaseBuilders:
+        """How each case is built."""
 
 
-GROUPS: dict[str, tuple[Rows, Builders]] = {
-    "training": (training_rows, _training),
-    "pipeline": (pipeline_rows, _training),
+# For each group its lines, and what builds their cases.
+_GROUPS: Mapping[str, tuple[Rows, Callable[[BenchOptions, Path], Cases]]] = {
+    "training": (training_rows, TrainingCases),
+    "pipeline": (pipeline_rows, TrainingCases),
+    "captioning": (captioning_rows, CaptioningCases),
+    "preparation": (preparation_rows, PreparationCases),
+    "export": (export_rows, ExportCases),
+    "growth": (growth_rows, GrowthCases),
+    "peers": (peer_rows, PeerCases),
 }
 
 
@@ -38,7 +60,7 @@ class Measured:
     Attributes:
         figures: Of each line.
         cases: Names of the cases that each line is about.
-        rates: Seconds an operation and a byte, medians.
+        rates: Operations and bytes a second, medians.
     """
 
     figures: list[Figures]
@@ -56,10 +78,10 @@ def measure_group(group: str, options: BenchOptions) -> Measured:
     Returns:
         The figures.
     """
-    make_rows, make_builders = GROUPS[group]
+    make_rows, make_cases = _GROUPS[group]
     rows = make_rows()
     with tempfile.TemporaryDirectory() as folder:
-        builders = make_builders(options, Path(folder))
+        builders = make_cases(options, Path(folder)).builders
         used = {name: None for row in rows for name in row.cases}
         cases: dict[str, Case] = floor_cases()
         floor = list(cases)
@@ -68,12 +90,25 @@ def measure_group(group: str, options: BenchOptions) -> Measured:
     return Measured(
         [compute_figures(row, cases, times) for row in rows],
         [list(row.parts) for row in rows],
-        {name: statistics.median(times[name]) for name in floor},
+        {name: 1 / statistics.median(times[name]) for name in floor},
     )
 
 
-def run_alone(group: str, case: str, options: BenchOptions) -> None:
-    """Builds one case and runs it once, for its memory to be told."""
-    _, make_builders = GROUPS[group]
+def run_alone(group: str, case: str, options: BenchOptions) -> Figures:
+    """Builds one case and runs it once, for its memory to be told.
+
+    Args:
+        group: Its group.
+        case: Its name.
+        options: What is measured.
+
+    Returns:
+        Its time, with all that a first run does.
+    """
+    _, make_cases = _GROUPS[group]
     with tempfile.TemporaryDirectory() as folder:
-        make_builders(options, Path(folder))[case]().run()
+        built = make_cases(options, Path(folder)).builders[case]()
+        start = time.perf_counter()
+        built.run()
+        seconds = time.perf_counter() - start
+    return Figures(case, seconds=seconds / built.items)

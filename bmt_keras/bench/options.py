@@ -10,7 +10,15 @@ from bmt_keras.presets import resolve_settings
 from bmt_keras.settings import Settings
 
 EPOCHS = 20  # of the run over which caching is averaged
-GROUPS = ("training", "pipeline")
+GROUPS = (
+    "training",
+    "pipeline",
+    "captioning",
+    "preparation",
+    "export",
+    "growth",
+)
+OPTIONAL = ("peers",)  # measured only when they are named
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,8 @@ class BenchOptions:
         steps: Batches that one round takes of each way to train, and photos
             (16 a batch) that it prepares.
         limit: Use only the first so many photos; None for all.
+        memory_photos: Numbers of photos of which the memory of preparing them
+            is told.
         overrides: Fields that are set otherwise in all presets.
     """
 
@@ -32,6 +42,7 @@ class BenchOptions:
     rounds: int = 5
     steps: int = 12
     limit: int | None = None
+    memory_photos: tuple[int, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self, preset: str, **changes: Any) -> Settings:
@@ -45,10 +56,12 @@ class BenchOptions:
             The settings.
         """
         given = {k: v for k, v in self.overrides.items() if v is not None}
-        random = {"text_weights": "random", "image_weights": "random"}
-        if "text_weights" not in given:
-            random["pretrained_head"] = False
-        settings = resolve_settings(
-            preset, {"epochs": EPOCHS, **random, **given}
-        )
+        fields = {
+            "epochs": EPOCHS,
+            "text_weights": "random",
+            "image_weights": "random",
+            "pretrained_head": False,
+            **given,
+        }
+        settings = resolve_settings(preset, fields)
         return dataclasses.replace(settings, **changes)

@@ -16,6 +16,7 @@ _COLUMNS = (
     "floor ms",
     "x floor",
     "peak MB",
+    "other",
 )
 
 
@@ -31,7 +32,7 @@ def make_table(group: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """
     table = Table(title=group, title_justify="left")
     for column in _COLUMNS:
-        words = column in ("", "beside")
+        words = column in ("", "beside", "other")
         table.add_column(column, justify="left" if words else "right")
     for row in rows:
         table.add_row(*_cells(row))
@@ -58,4 +59,5 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['floor_seconds'] * 1e3:.2f}" if row["floor_seconds"] else "",
         "" if row["over_floor"] is None else f"{row['over_floor']:.1f}",
         "" if peak is None else f"{peak / 1e6:.0f}",
+        ", ".join(f"{v:.3g} {k}" for k, v in row["others"].items()),
     ]

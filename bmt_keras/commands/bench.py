@@ -38,6 +38,13 @@ def bench(
     memory: Annotated[
         bool, typer.Option(help="Tell the most memory of each case, too.")
     ] = True,
+    memory_photos: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="Tell the memory of preparing so many photos; repeatable.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path(
         "benchmarks/results.json"
     ),
@@ -48,17 +55,17 @@ def bench(
     from rich.console import Console
 
     from bmt_keras.atomic import write_atomically
-    from bmt_keras.bench.options import GROUPS, BenchOptions
+    from bmt_keras.bench.options import GROUPS, OPTIONAL, BenchOptions
     from bmt_keras.bench.photos import write_photos
     from bmt_keras.bench.suite import run_suite
     from bmt_keras.bench.table import make_table
 
     groups = rows.split(",") if rows else list(GROUPS)
     for group in groups:
-        if group not in GROUPS:
+        if group not in (*GROUPS, *OPTIONAL):
             raise InputError(
-                f"`--rows` must name groups among {', '.join(GROUPS)}. "
-                f"Received: {group}."
+                "`--rows` must name groups among "
+                f"{', '.join((*GROUPS, *OPTIONAL))}. Received: {group}."
             )
     if (captions is None) != (images is None):
         raise InputError(
@@ -81,6 +88,7 @@ def bench(
                 rounds=rounds,
                 steps=steps,
                 limit=limit,
+                memory_photos=tuple(memory_photos or ()),
                 overrides=overrides,
             ),
             memory=memory,
