@@ -79,7 +79,7 @@ def measure_group(group: str, options: BenchOptions) -> Measured:
         The figures.
     """
     make_rows, make_cases = _GROUPS[group]
-    rows = make_rows()
+    rows = [row for row in make_rows() if options.match in row.name]
     with tempfile.TemporaryDirectory() as folder:
         builders = make_cases(options, Path(folder)).builders
         used = {name: None for row in rows for name in row.cases}

@@ -29,9 +29,10 @@ class BenchOptions:
         captions: Captions in COCO's format.
         images: Folder of the photos.
         rounds: Rounds in which all cases of a group take turns.
-        steps: Batches that one round takes of each way to train, and photos
-            (16 a batch) that it prepares.
+        steps: Batches that one round takes of each way to train, and of
+            photos (16 a batch) to prepare.
         limit: Use only the first so many photos; None for all.
+        match: Measure only the lines with this in their names.
         memory_photos: Numbers of photos of which the memory of preparing them
             is told.
         overrides: Fields that are set otherwise in all presets.
@@ -42,6 +43,7 @@ class BenchOptions:
     rounds: int = 5
     steps: int = 12
     limit: int | None = None
+    match: str = ""
     memory_photos: tuple[int, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
 

@@ -21,6 +21,9 @@ def bench(
         str | None,
         typer.Option(help="Groups of rows, with commas; all by default."),
     ] = None,
+    match: Annotated[
+        str, typer.Option(help="Only the lines with this in their names.")
+    ] = "",
     captions: Annotated[
         Path | None,
         typer.Option(help="Captions in COCO's format; made up by default."),
@@ -88,6 +91,7 @@ def bench(
                 rounds=rounds,
                 steps=steps,
                 limit=limit,
+                match=match,
                 memory_photos=tuple(memory_photos or ()),
                 overrides=overrides,
             ),

@@ -1,54 +1,27 @@
-"""`bmt bench` on models that are too small to tell anything."""
+"""`bmt bench` on a model that is too small to tell anything."""
 
 import json
 
-import pytest
 
-TINY = {
-    "image-model": "InceptionV3",
-    "image-height": 75,
-    "image-width": 75,
-    "num-layers": 1,
-    "num-heads": 2,
-    "fusion-heads": 2,
-    "embedding-dim": 8,
-    "hidden-dim": 16,
-    "intermediate-dim": 16,
-}
-
-
-@pytest.fixture
-def bench(bmt, tmp_path):
-    def run(rows, *arguments):
-        sizes = [f"--{name}={value}" for name, value in TINY.items()]
-        out = tmp_path / "results.json"
-        result = bmt(
-            "bench",
-            *("--rows", rows, "--out", out, "--limit", 12),
-            *("--rounds", 2, "--steps", 2, *sizes, *arguments),
-        )
-        assert result.code == 0, result
-        return result.out, json.loads(out.read_text())
-
-    return run
-
-
-def test_rows_of_training_stand_beside_the_notebooks_step(bench):
-    out, results = bench("training", "--no-memory")
-    assert "notebook's step" in out
-    rows = {row["name"]: row for row in results["rows"]}
-    assert all(row["seconds"] > 0 for row in rows.values())
-    live = rows["live, batch 8"]
-    assert live["reference"] == "notebook's step"
-    assert live["ratio"] > 0
-    assert live["floor_seconds"] > 0
+def test_rows_are_printed_and_written_with_the_machine(bmt, tmp_path):
+    out = tmp_path / "results.json"
+    result = bmt(
+        *("bench", "--rows", "preparation", "--match", "notebook"),
+        *("--rounds", 1, "--steps", 1, "--limit", 4, "--memory-photos", 20),
+        *("--image-model", "MobileNetV2", "--out", out),
+        *("--image-height", 32, "--image-width", 32),
+    )
+    assert result.code == 0, result
+    assert "notebook, preparing" in result.out
+    results = json.loads(out.read_text())
     assert results["cores"] > 0
-
-
-def test_memory_is_that_of_a_process_of_its_own(bench):
-    _, results = bench("pipeline")
-    assert len(results["rows"]) == 3
-    assert all(row["peak_bytes"] > 1e8 for row in results["rows"])
+    assert results["settings"]["image_model"] == "MobileNetV2"
+    *measured, many = results["rows"]
+    for row in measured:
+        assert row["ratio"] > 0
+        assert row["peak_bytes"] > 1e8
+    assert many["name"] == "preparing 20 photos"
+    assert many["peak_bytes"] > 1e8
 
 
 def test_unknown_rows_are_refused(refuse, tmp_path):
