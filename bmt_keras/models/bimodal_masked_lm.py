@@ -262,10 +262,24 @@ class BimodalMaskedLM(keras.Model):
             )
             loss = self._total_loss(inputs, outputs, targets)
             scaled = self.optimizer.scale_loss(loss)
-        variables = self.trainable_weights
-        gradients = tape.gradient(scaled, variables)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        gradients = tape.gradient(scaled, self.trainable_weights)
+        # Where ALBERT does not run, much of a step goes into the optimizer.
+        self._update(gradients, compiled="text_states" in inputs)
         return self._update_metrics(outputs, targets, loss)
+
+    def _update(self, gradients: list[Any], *, compiled: bool) -> None:
+        """Changes the weights; XLA makes Adam's many small operations one."""
+        import tensorflow as tf
+
+        def apply(gradients: list[Any]) -> None:
+            pairs = zip(gradients, self.trainable_weights, strict=True)
+            self.optimizer.apply_gradients(pairs)
+
+        # Replicas meet within the optimizer, which XLA cannot follow.
+        alone = tf.inside_function() and not tf.distribute.has_strategy()
+        if compiled and alone and self.optimizer.built:
+            apply = tf.function(apply, jit_compile=True)
+        apply(gradients)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Measures loss and accuracy on masks that are the same every time.
