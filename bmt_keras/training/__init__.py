@@ -11,17 +11,29 @@ from bmt_keras.training.phases import train_in_phases
 from bmt_keras.training.precision import set_matmul_precision
 from bmt_keras.training.pretraining import read_caption_texts, text_data
 from bmt_keras.training.run import check_run_folder, train_captioner
+from bmt_keras.training.strategies import (
+    STRATEGIES,
+    chief_first,
+    is_chief,
+    open_strategy,
+    wait_for_workers,
+)
 
 __all__ = [
+    "STRATEGIES",
     "ModelSummary",
     "TrainingData",
     "check_run_folder",
+    "chief_first",
     "feature_source",
+    "is_chief",
     "make_tokenizer",
+    "open_strategy",
     "prepare_data",
     "read_caption_texts",
     "set_matmul_precision",
     "text_data",
     "train_captioner",
     "train_in_phases",
+    "wait_for_workers",
 ]
