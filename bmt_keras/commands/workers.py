@@ -35,6 +35,7 @@ def train_together(
 
     from bmt_keras import training
 
+    training.check_strategy(name, tpu_address=tpu_address)
     # It tells of every sum that it plans.
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
     if name == "multi-worker":

@@ -18,6 +18,36 @@ _EXAMPLE = (
 )
 
 
+def check_strategy(name: str | None, *, tpu_address: str | None = None) -> None:
+    """Checks that a strategy can be opened, and has been told all it needs.
+
+    Args:
+        name: As for `open_strategy`.
+        tpu_address: As well.
+
+    Raises:
+        InputError: There is no such strategy, or the address or environment
+            that it needs is missing or makes no sense.
+    """
+    if name is not None and name not in STRATEGIES:
+        raise InputError(
+            f"`strategy` must be one of {', '.join(STRATEGIES)}. Received: "
+            f"{name}."
+        )
+    if name != "tpu" and tpu_address is not None:
+        raise InputError(
+            "`tpu_address` must be given with the strategy 'tpu' alone. "
+            f"Received: strategy={name}, tpu_address={tpu_address}."
+        )
+    if name == "multi-worker":
+        _check_tf_config(os.environ.get(_TF_CONFIG, ""))
+    if name == "tpu" and not _tpu_address(tpu_address):
+        raise InputError(
+            "`tpu_address` must name a TPU ('local' on a TPU's own machine), "
+            "or the environment's TPU_NAME. Received: none."
+        )
+
+
 def open_strategy(
     name: str | None, *, tpu_address: str | None = None
 ) -> tf.distribute.Strategy | None:
@@ -34,27 +64,16 @@ def open_strategy(
         The strategy, or None.
 
     Raises:
-        InputError: There is no such strategy, or the address or environment
-            that it needs is missing or makes no sense.
+        InputError: As `check_strategy`, or no TPU answers.
     """
-    if name is not None and name not in STRATEGIES:
-        raise InputError(
-            f"`strategy` must be one of {', '.join(STRATEGIES)}. Received: "
-            f"{name}."
-        )
-    if name != "tpu" and tpu_address is not None:
-        raise InputError(
-            "`tpu_address` must be given with the strategy 'tpu' alone. "
-            f"Received: strategy={name}, tpu_address={tpu_address}."
-        )
+    check_strategy(name, tpu_address=tpu_address)
     if name is None:
         return None
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
-    if name == "tpu":
-        return _open_tpu(tpu_address)
-    _check_tf_config(os.environ.get(_TF_CONFIG, ""))
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "multi-worker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    return _open_tpu(_tpu_address(tpu_address))
 
 
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
@@ -170,13 +189,11 @@ def _bad_tf_config(found: str) -> InputError:
     )
 
 
-def _open_tpu(address: str | None) -> tf.distribute.Strategy:
-    address = address or os.environ.get("TPU_NAME")
-    if not address:
-        raise InputError(
-            "`tpu_address` must name a TPU ('local' on a TPU's own machine), "
-            "or the environment's TPU_NAME. Received: none."
-        )
+def _tpu_address(given: str | None) -> str:
+    return given or os.environ.get("TPU_NAME", "")
+
+
+def _open_tpu(address: str) -> tf.distribute.Strategy:
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(address)
         tf.config.experimental_connect_to_cluster(resolver)
