@@ -48,9 +48,11 @@ def make_replicated_function(
         A function of an iterator.
     """
 
+    @tf.autograph.experimental.do_not_convert
     def compute(data: Any) -> Any:
         return sum_over_replicas(share(data))
 
+    @tf.autograph.experimental.do_not_convert
     def step(iterator: Any) -> Any:
         summed = strategy.run(compute, args=(next(iterator),))
         # All replicas hold the same sums.
