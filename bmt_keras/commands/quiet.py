@@ -3,30 +3,43 @@
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def load_tensorflow(*, devices: bool = True) -> None:
     """Imports TensorFlow and finds its devices, silently if all goes well.
 
-    The native libraries report missing accelerators and CPU features on the
-    error stream before any log level counts, which would bury a command's own
-    words.
-
     Args:
-        devices: Whether the devices are found; a client needs none.
+        devices: Whether the devices are found; a client needs none, and a
+            strategy finds them by itself.
 
     Raises:
         ImportError: TensorFlow cannot be loaded; what it wrote is shown.
+    """
+    with silence_start():
+        import tensorflow as tf
+
+        if devices:
+            tf.config.list_logical_devices()
+
+
+@contextmanager
+def silence_start() -> Iterator[None]:
+    """Keeps the error stream to itself while TensorFlow finds its devices.
+
+    The native libraries report missing accelerators and CPU features there
+    before any log level counts, which would bury a command's own words.
+
+    Yields:
+        When the stream is put away; it is shown if the block raises.
     """
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as chatter:
         os.dup2(chatter.fileno(), 2)
         try:
-            import tensorflow as tf
-
-            if devices:
-                tf.config.list_logical_devices()
+            yield
         except BaseException:
             chatter.seek(0)
             os.write(stderr, chatter.read())

@@ -1,9 +1,11 @@
 """`bmt train`: from photos and captions to a captioner."""
 
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +14,15 @@ from bmt_keras.commands.prepare import prepare_in_own_process
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.commands.settings_options import with_settings
+from bmt_keras.commands.workers import train_together
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from bmt_keras.captioner import Captioner
+    from bmt_keras.data.coco import Photo
+    from bmt_keras.settings import Settings
+    from bmt_keras.training import TrainingData
 
 
 @with_settings
@@ -39,6 +50,21 @@ def train(
         ),
     ] = None,
     skip_bad: inputs.SkipBad = False,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            help="Share each batch among the GPUs of this machine (mirrored), "
+            "the processes that TF_CONFIG lists (multi-worker), or the cores "
+            "of a TPU (tpu)."
+        ),
+    ] = None,
+    tpu_address: Annotated[
+        str | None,
+        typer.Option(
+            help="Address or name of the TPU (--strategy tpu); by default that "
+            "in TPU_NAME."
+        ),
+    ] = None,
     *,
     overrides: dict[str, Any],
 ) -> None:
@@ -55,45 +81,80 @@ def train(
         limit=limit,
         seed=settings.seed,
     )
-    load_tensorflow()
+    load_tensorflow(devices=strategy is None)
+    prepare = partial(
+        prepare_in_own_process,
+        cache or out / "cache",
+        captions=captions,
+        images=images,
+        preset=preset,
+        val_captions=val_captions,
+        val_images=val_images,
+        val_share=val_share,
+        limit=limit,
+        skip_bad=skip_bad or None,
+        **overrides,
+    )
+    with train_together(strategy, tpu_address=tpu_address) as together:
+        _train(
+            settings,
+            photos,
+            val_photos,
+            out=out,
+            cache=cache or out / "cache",
+            start=start,
+            skip_bad=skip_bad,
+            prepare=prepare,
+            strategy=together,
+        )
+
+
+def _train(
+    settings: "Settings",
+    photos: "Sequence[Photo]",
+    val_photos: "Sequence[Photo]",
+    *,
+    out: Path,
+    cache: Path,
+    start: Path | None,
+    skip_bad: bool,
+    prepare: Callable[[], None],
+    strategy: "tf.distribute.Strategy | None",
+) -> None:
     import keras
 
     from bmt_keras import training
     from bmt_keras.captioner import Captioner
-    from bmt_keras.commands.evaluate import write_evaluation
     from bmt_keras.models import build_image_encoder
-    from bmt_keras.plots import plot_history
 
-    cache = cache or out / "cache"
     training.check_run_folder(out, settings)
+    if strategy is not None:
+        training.check_replicas(settings, strategy.num_replicas_in_sync)
     training.set_matmul_precision(settings.matmul_precision)
+    chief = training.is_chief(strategy)
     first = Captioner.load(start) if start else None
     tokenizer = (
         first.tokenizer if first else training.make_tokenizer(settings, photos)
     )
     if not settings.train_image_model:
-        prepare_in_own_process(
-            cache,
-            captions=captions,
-            images=images,
-            preset=preset,
-            val_captions=val_captions,
-            val_images=val_images,
-            val_share=val_share,
-            limit=limit,
-            skip_bad=skip_bad or None,
-            **overrides,
-        )
+        with training.chief_first(strategy):
+            prepare()
     keras.utils.set_random_seed(settings.seed)
-    image_encoder = build_image_encoder(settings)
-    with show_progress("Reading photos") as on_progress:
+    # A model that is trained along has replicas.
+    trained_along = strategy if settings.train_image_model else None
+    with trained_along.scope() if trained_along else nullcontext():
+        image_encoder = build_image_encoder(settings)
+    with (
+        training.chief_first(strategy),
+        show_progress("Reading photos") as on_progress,
+    ):
         data = training.prepare_data(
             photos,
             val_photos,
             training.feature_source(settings, image_encoder),
             cache=cache,
             skip_bad=skip_bad,
-            on_progress=on_progress,
+            on_progress=on_progress if chief else None,
         )
     captioner = training.train_in_phases(
         data,
@@ -102,18 +163,32 @@ def train(
         image_encoder=image_encoder,
         out=out,
         start=first.model if first else None,
-        callbacks=[training.ModelSummary()],
+        callbacks=[training.ModelSummary()] if chief else [],
         verbose=1 if sys.stdout.isatty() else 2,
         show_caching=partial(show_progress, "Running ALBERT"),
+        strategy=strategy,
     )
+    if chief:
+        _write_results(out, captioner, data)
+    training.wait_for_workers(strategy)
+
+
+def _write_results(
+    out: Path, captioner: "Captioner", data: "TrainingData"
+) -> None:
+    from bmt_keras.commands.evaluate import write_evaluation
+    from bmt_keras.plots import plot_history
+
     plot_history(out / "history.csv", out / "curves.png")
     rows = data.val_features.rows
-    good = [photo for photo in val_photos if photo.image_id in rows]
+    good = [photo for photo in data.val if photo.image_id in rows]
     write_evaluation(
         out,
         captioner,
         good,
         data.val_features.array[[rows[photo.image_id] for photo in good]],
-        training_captions=[text for photo in photos for text in photo.captions],
+        training_captions=[
+            text for photo in data.train for text in photo.captions
+        ],
     )
     typer.echo(f"{out / 'captioner'}: the captioner")

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from bmt_keras.data.coco import Photo
 from bmt_keras.data.photo_features import PhotoFeatures
+from bmt_keras.data.shares import Replicas, Share
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 
@@ -25,6 +26,7 @@ class PlannedBatch:
         photo_rows: int, (photos,), rows of the features.
         is_turned: bool, (photos,), whether a photo is mirrored.
         length: Tokens to which the captions are padded.
+        share: Of which part of a batch the above tells; None for all of it.
     """
 
     epoch: int
@@ -32,6 +34,7 @@ class PlannedBatch:
     photo_rows: np.ndarray
     is_turned: np.ndarray
     length: int
+    share: Share | None = None
 
 
 class CaptionBatches:
@@ -193,25 +196,39 @@ class CaptionBatches:
             return batches
         return [batches[i] for i in rng.permutation(len(batches))]
 
-    def dataset(self, start_step: int = 0) -> tf.data.Dataset:
+    def dataset(
+        self, start_step: int = 0, *, replicas: Replicas | None = None
+    ) -> tf.data.Dataset:
         """Gives batches without end, as `fit` takes them.
 
         Args:
             start_step: Begin at this step of the run.
+            replicas: Give the shares of these, one after the other, instead
+                of whole batches.
 
         Returns:
             Dictionaries of `token_ids` int32 (batch, length), `padding_mask`
             int32 (batch, length) and the image input (photos, ...); where
             captions have weights also `caption_weight` float32 (batch,). The
-            captions of a photo are neighbouring rows.
+            captions of a photo are neighbouring rows. Shares have the `rows`
+            int32 (batch,) and `num_rows` int32 () that `TokenMasking` takes.
         """
+        signature = {
+            "token_ids": tf.TensorSpec((None, None), tf.int32),
+            "padding_mask": tf.TensorSpec((None, None), tf.int32),
+            **self.photo_signature,
+        }
+        if replicas is not None:
+            signature["rows"] = tf.TensorSpec((None,), tf.int32)
+            signature["num_rows"] = tf.TensorSpec((), tf.int32)
+
+        def gather() -> Iterator[dict[str, Any]]:
+            for planned in self.plan_from(start_step):
+                shares = replicas.split(planned) if replicas else (planned,)
+                yield from map(self.gather, shares)
+
         dataset = tf.data.Dataset.from_generator(
-            lambda: map(self.gather, self.plan_from(start_step)),
-            output_signature={
-                "token_ids": tf.TensorSpec((None, None), tf.int32),
-                "padding_mask": tf.TensorSpec((None, None), tf.int32),
-                **self.photo_signature,
-            },
+            gather, output_signature=signature
         )
         return dataset.map(self.photos_to_float).prefetch(4)
 
@@ -238,20 +255,25 @@ class CaptionBatches:
                 )
             epoch, skip = epoch + 1, 0
 
-    def gather(self, planned: PlannedBatch) -> dict[str, np.ndarray]:
+    def gather(self, planned: PlannedBatch) -> dict[str, Any]:
         """Reads a planned batch, as `dataset` gives it but for dtypes."""
+        share = planned.share
         shape = (len(planned.captions), planned.length)
         token_ids = np.full(shape, self._pad_id, np.int32)
         padding_mask = np.zeros(shape, np.int32)
-        for row, caption in enumerate(planned.captions):
+        captions = planned.captions[: share.num_captions if share else None]
+        for row, caption in enumerate(captions):
             ids = self._token_ids[caption]
             token_ids[row, : len(ids)] = ids
             padding_mask[row, : len(ids)] = 1
-        return {
+        batch = {
             "token_ids": token_ids,
             "padding_mask": padding_mask,
             **self.gather_photos(planned),
         }
+        if share is None:
+            return batch
+        return {**batch, "rows": share.rows, "num_rows": share.num_rows}
 
     @property
     def photo_signature(self) -> dict[str, tf.TensorSpec]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -11,6 +11,14 @@ from keras import ops
 _SLOTS = ("mask_positions", "labels", "sample_weight")
 # Draws of evaluation: one seed a draw, for equal seeds give equal numbers.
 _EVALUATION_SEEDS = {"rate": 11, "order": 12, "share": 13, "ids": 14}
+
+
+class _Draws(NamedTuple):
+    """How the numbers of a call are drawn."""
+
+    fresh: bool
+    rows: Any
+    num_rows: Any
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
@@ -45,6 +53,9 @@ class TokenMasking(keras.layers.Layer):
         training: bool or None. True and None draw anew at every call; False
             draws the same masks for the same shape, so that figures on
             held-out captions compare between epochs.
+        rows: int, (batch,), or None. Places of the captions in a larger batch
+            of which they are a share: they are masked as they would be there.
+        num_rows: int, (), captions in that batch.
 
     Returns:
         A dict, where `capacity` is `length` for `rate=None`, else
@@ -116,17 +127,19 @@ class TokenMasking(keras.layers.Layer):
         padding_mask: keras.KerasTensor | None = None,
         training: bool | None = None,
         mask: keras.KerasTensor | None = None,
+        rows: keras.KerasTensor | None = None,
+        num_rows: keras.KerasTensor | None = None,
     ) -> dict[str, keras.KerasTensor]:
         """Masks the tokens; see the class."""
         _check_integers(token_ids)
         token_ids = ops.cast(token_ids, "int32")
-        fresh = training is None or training
+        draws = _Draws(training is None or training, rows, num_rows)
         length = ops.shape(token_ids)[1]
         capacity = self._capacity(length)
         mask = mask if padding_mask is None else padding_mask
         maskable = self._maskable(token_ids, mask)
-        count = self._draw_count(maskable, capacity, fresh)  # (batch, 1)
-        is_masked = self._draw_masked(maskable, count, fresh)
+        count = self._draw_count(maskable, capacity, draws)  # (batch, 1)
+        is_masked = self._draw_masked(maskable, count, draws)
 
         # Masked positions sort before all others, either in ascending order.
         position = ops.arange(length, dtype="int32")
@@ -134,7 +147,7 @@ class TokenMasking(keras.layers.Layer):
         is_used = ops.arange(capacity, dtype="int32") < count
         mask_positions = ops.where(is_used, order[:, :capacity], 0)
         labels = ops.take_along_axis(token_ids, mask_positions, axis=1)
-        shown_ids = self._draw_shown_ids(token_ids, fresh)
+        shown_ids = self._draw_shown_ids(token_ids, draws)
         return {
             "token_ids": ops.where(is_masked, shown_ids, token_ids),
             "mask_positions": ops.cast(mask_positions, "int32"),
@@ -225,9 +238,9 @@ class TokenMasking(keras.layers.Layer):
             return maskable
         return ops.logical_and(maskable, ops.cast(padding_mask, "bool"))
 
-    def _draw_count(self, maskable: Any, capacity: Any, fresh: bool) -> Any:
+    def _draw_count(self, maskable: Any, capacity: Any, draws: _Draws) -> Any:
         total = ops.sum(ops.cast(maskable, "float32"), axis=1, keepdims=True)
-        draw = self._draw("rate", ops.shape(total), fresh)
+        draw = self._draw("rate", ops.shape(total), draws)
         if self.rate is None:
             count = ops.ceil((1 - draw) * total)
         else:
@@ -236,31 +249,37 @@ class TokenMasking(keras.layers.Layer):
         # Rounding of the sum above must not mask more than there are slots.
         return ops.minimum(count, capacity)
 
-    def _draw_masked(self, maskable: Any, count: Any, fresh: bool) -> Any:
-        draw = self._draw("order", ops.shape(maskable), fresh)
+    def _draw_masked(self, maskable: Any, count: Any, draws: _Draws) -> Any:
+        draw = self._draw("order", ops.shape(maskable), draws)
         rank = ops.argsort(ops.argsort(ops.where(maskable, draw, 2.0)))
         return rank < count
 
-    def _draw_shown_ids(self, token_ids: Any, fresh: bool) -> Any:
+    def _draw_shown_ids(self, token_ids: Any, draws: _Draws) -> Any:
         masks = ops.full_like(token_ids, self.mask_token_id)
         if self.mask_share == 1:
             return masks
         shape = ops.shape(token_ids)
-        share = self._draw("share", shape, fresh)
+        share = self._draw("share", shape, draws)
         shown = token_ids
         if self.random_share > 0:
-            ids, seed = self._ordinary_ids, self._seed("ids", fresh)
-            index = keras.random.randint(shape, 0, len(ids), seed=seed)
+            ids = self._ordinary_ids
+            index = self._draw("ids", shape, draws, below=len(ids))
             changed = share < self.mask_share + self.random_share
             shown = ops.where(changed, ops.take(ids, index), shown)
         return ops.where(share < self.mask_share, masks, shown)
 
-    def _draw(self, name: str, shape: Any, fresh: bool) -> Any:
-        seed = self._seed(name, fresh)
-        return keras.random.uniform(shape, dtype="float32", seed=seed)
-
-    def _seed(self, name: str, fresh: bool) -> Any:
-        return self._seed_generator if fresh else _EVALUATION_SEEDS[name]
+    def _draw(
+        self, name: str, shape: Any, draws: _Draws, below: int | None = None
+    ) -> Any:
+        """Numbers in [0, 1), or whole numbers below `below`."""
+        seed = self._seed_generator if draws.fresh else _EVALUATION_SEEDS[name]
+        if draws.rows is not None:
+            shape = (draws.num_rows, *shape[1:])
+        if below is None:
+            drawn = keras.random.uniform(shape, dtype="float32", seed=seed)
+        else:
+            drawn = keras.random.randint(shape, 0, below, seed=seed)
+        return drawn if draws.rows is None else ops.take(drawn, draws.rows, 0)
 
 
 def _check_integers(token_ids: Any) -> None:

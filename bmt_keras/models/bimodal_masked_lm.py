@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from bmt_keras.layers import (
@@ -16,8 +17,12 @@ from bmt_keras.layers import (
 from bmt_keras.models.lora import LoraFactors
 from bmt_keras.models.masked_batch import (
     CaptionObjective,
-    length_loss,
     mask_batch,
+    sum_length_losses,
+)
+from bmt_keras.models.replicas import (
+    make_replicated_function,
+    sum_over_replicas,
 )
 
 
@@ -61,6 +66,9 @@ class BimodalMaskedLM(keras.Model):
         with a length head `length_logits`, float, (photos,
         max_caption_length + 1).
     """
+
+    train_function: Any  # Keras'
+    test_function: Any
 
     def __init__(
         self,
@@ -146,6 +154,7 @@ class BimodalMaskedLM(keras.Model):
         self.objective: CaptionObjective | None = None
         self.accuracy_tracker = keras.metrics.Mean(name="masked_accuracy")
         self.loss_tracker = keras.metrics.Mean(name="loss")
+        self._replicates = tf.distribute.has_strategy()
 
     @property
     def image_input(self) -> str:
@@ -250,8 +259,55 @@ class BimodalMaskedLM(keras.Model):
         Returns:
             The running `loss` (nats a masked token) and `masked_accuracy`.
         """
-        import tensorflow as tf
+        batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        gradients, figures = self._learn(data)
+        # Where ALBERT does not run, much of a step goes into the optimizer.
+        return self._update(gradients, figures, compiled="text_states" in batch)
 
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Measures loss and accuracy on masks that are the same every time.
+
+        Args:
+            data: As for `train_step`.
+
+        Returns:
+            The running `loss` and `masked_accuracy`.
+        """
+        return self._update_metrics(*self._measure(data))
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Makes what `fit` calls at each step, for the replicas if any."""
+        if not self._replicates:
+            super().make_train_function(force)
+        elif force or self.train_function is None:
+            self.train_function = make_replicated_function(
+                self.distribute_strategy,
+                self._learn,
+                self._update,
+                run_eagerly=self.run_eagerly,
+            )
+
+    def make_test_function(self, force: bool = False) -> None:
+        """Makes what `evaluate` calls at each step, for the replicas if any."""
+        if not self._replicates:
+            super().make_test_function(force)
+        elif force or self.test_function is None:
+            self.test_function = make_replicated_function(
+                self.distribute_strategy,
+                self._measure,
+                self._update_metrics,
+                run_eagerly=self.run_eagerly,
+            )
+
+    def _maybe_symbolic_build(self, **kwargs: Any) -> None:
+        """Leaves out what Keras does before it fits or evaluates replicas.
+
+        It would read a batch and reduce it, which fails for dictionaries on
+        several workers, only to build what here is built from the start.
+        """
+
+    def _learn(self, data: Any) -> tuple[list[Any], dict[str, Any]]:
+        """Gradients and figures of a replica's share of a batch."""
         if self.objective is not None:
             data = self.objective.draw(data, self.optimizer.iterations)
         inputs, targets = mask_batch(data, self.masking, training=True)
@@ -263,13 +319,18 @@ class BimodalMaskedLM(keras.Model):
             loss = self._total_loss(inputs, outputs, targets)
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_weights)
-        # Where ALBERT does not run, much of a step goes into the optimizer.
-        self._update(gradients, compiled="text_states" in inputs)
-        return self._update_metrics(outputs, targets, loss)
+        # The norm of a sparse one is not that of the rows that it adds up to.
+        gradients = [tf.convert_to_tensor(each) for each in gradients]
+        return gradients, _figures(outputs, targets, loss)
 
-    def _update(self, gradients: list[Any], *, compiled: bool) -> None:
+    def _update(
+        self,
+        gradients: list[Any],
+        figures: dict[str, Any],
+        *,
+        compiled: bool = False,
+    ) -> dict[str, Any]:
         """Changes the weights; XLA makes Adam's many small operations one."""
-        import tensorflow as tf
 
         def apply(gradients: list[Any]) -> None:
             pairs = zip(gradients, self.trainable_weights, strict=True)
@@ -280,20 +341,14 @@ class BimodalMaskedLM(keras.Model):
         if compiled and alone and self.optimizer.built:
             apply = tf.function(apply, jit_compile=True)
         apply(gradients)
+        return self._update_metrics(figures)
 
-    def test_step(self, data: Any) -> dict[str, Any]:
-        """Measures loss and accuracy on masks that are the same every time.
-
-        Args:
-            data: As for `train_step`.
-
-        Returns:
-            The running `loss` and `masked_accuracy`.
-        """
+    def _measure(self, data: Any) -> tuple[dict[str, Any]]:
+        """Figures of a replica's share of a batch."""
         inputs, targets = mask_batch(data, self.masking, training=False)
         outputs = self._predict_masked(inputs, training=False)
         loss = self._total_loss(inputs, outputs, targets)
-        return self._update_metrics(outputs, targets, loss)
+        return (_figures(outputs, targets, loss),)
 
     def _predict_masked(
         self, inputs: dict[str, Any], *, training: bool
@@ -335,26 +390,28 @@ class BimodalMaskedLM(keras.Model):
             targets["labels"],
             label_smoothing=None if self.objective is None else 0.0,
         )
+        total = ops.sum(cross_entropy * targets["sample_weight"])
         count = ops.cast(ops.size(cross_entropy), "float32")
-        loss = ops.divide_no_nan(
-            ops.sum(cross_entropy * targets["sample_weight"]), count
-        )
         if self.length_head is None:
-            return loss
-        return loss + self.length_loss_weight * length_loss(
+            return ops.divide_no_nan(total, sum_over_replicas(count))
+        length_total, captions = sum_length_losses(
             outputs["length_logits"],
             inputs["padding_mask"],
             targets["caption_weight"],
         )
+        # A replica's share of the means over the whole batch.
+        count, captions = sum_over_replicas((count, captions))
+        length_loss = ops.divide_no_nan(length_total, captions)
+        return (
+            ops.divide_no_nan(total, count)
+            + self.length_loss_weight * length_loss
+        )
 
-    def _update_metrics(
-        self, outputs: Any, targets: Any, loss: Any
-    ) -> dict[str, Any]:
-        predicted = ops.cast(ops.argmax(outputs["logits"], axis=-1), "int32")
-        right = ops.equal(predicted, ops.cast(targets["labels"], "int32"))
-        count = ops.cast(ops.size(right), "float32")
-        self.loss_tracker.update_state(loss, sample_weight=count)
-        self.accuracy_tracker.update_state(right)
+    def _update_metrics(self, figures: dict[str, Any]) -> dict[str, Any]:
+        tokens = figures["tokens"]
+        accuracy = ops.divide_no_nan(figures["right"], tokens)
+        self.loss_tracker.update_state(figures["loss"], sample_weight=tokens)
+        self.accuracy_tracker.update_state(accuracy, sample_weight=tokens)
         return {metric.name: metric.result() for metric in self.metrics}
 
     def get_config(self) -> dict[str, Any]:
@@ -392,3 +449,14 @@ class BimodalMaskedLM(keras.Model):
                 config["image_embedding_shape"]
             )
         return cls(**config)
+
+
+def _figures(outputs: Any, targets: Any, loss: Any) -> dict[str, Any]:
+    """What a step tells of itself, as sums over its masked tokens."""
+    predicted = ops.cast(ops.argmax(outputs["logits"], axis=-1), "int32")
+    right = ops.equal(predicted, ops.cast(targets["labels"], "int32"))
+    return {
+        "loss": loss,
+        "right": ops.sum(ops.cast(right, "float32")),
+        "tokens": ops.cast(ops.size(right), "float32"),
+    }

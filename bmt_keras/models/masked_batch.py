@@ -43,12 +43,15 @@ def mask_batch(
     inputs = {k: ops.convert_to_tensor(v) for k, v in batch.items()}
     caption_weight = inputs.pop("caption_weight", None)
     inputs.pop("image_ids", None)
+    place = {name: inputs.pop(name, None) for name in ("rows", "num_rows")}
     if "text_states" in inputs:
         labels = inputs.pop("labels")
         slots = ops.shape(inputs["text_states"])[1]
         captions = inputs["mask_positions"] // slots
     else:
-        inputs, labels, captions = _draw_masks(inputs, masking, training)
+        inputs, labels, captions = _draw_masks(
+            inputs, masking, training=training, **place
+        )
     weight = ops.ones_like(labels, "float32")
     if caption_weight is not None:
         weight = tf.gather(caption_weight, captions)
@@ -59,40 +62,40 @@ def mask_batch(
     }
 
 
-def length_loss(
+def sum_length_losses(
     length_logits: Any, padding_mask: Any, caption_weight: Any | None
-) -> Any:
-    """How unlikely the captions' lengths are.
+) -> tuple[Any, Any]:
+    """How unlikely the captions' lengths are, in all.
 
     Args:
         length_logits: float, (photos, max_caption_length + 1).
         padding_mask: int32, (batch, length), the captions of a photo in
-            neighbouring rows.
+            neighbouring rows; a row of padding alone is no caption.
         caption_weight: float32, (batch,), or None for 1.
 
     Returns:
-        float32, (), nats a caption.
+        float32, (), nats; and float32, (), the number of captions.
     """
+    num_tokens = ops.sum(padding_mask, axis=-1)
+    weight = ops.cast(num_tokens > 0, "float32")
+    count = ops.sum(weight)
+    if caption_weight is not None:
+        weight *= caption_weight
     # [CLS] and [SEP] are no part of a caption's length.
-    lengths = ops.sum(padding_mask, axis=-1) - 2
-    lengths = ops.clip(lengths, 0, length_logits.shape[-1] - 1)
+    lengths = ops.clip(num_tokens - 2, 0, length_logits.shape[-1] - 1)
     # (photos, captions of a photo)
     logits = ops.cast(length_logits, "float32")
     lengths = ops.reshape(lengths, (ops.shape(logits)[0], -1))
     log_probs = ops.take_along_axis(ops.log_softmax(logits), lengths, axis=-1)
-    if caption_weight is not None:
-        log_probs *= ops.reshape(caption_weight, ops.shape(log_probs))
-    return -ops.mean(log_probs)
+    return -ops.sum(ops.reshape(log_probs, (-1,)) * weight), count
 
 
 def _draw_masks(
-    batch: dict[str, Any], masking: TokenMasking, training: bool
+    batch: dict[str, Any], masking: TokenMasking, **options: Any
 ) -> tuple[dict[str, Any], Any, Any]:
     """Masked inputs, and labels and captions of the masked tokens."""
     masked = masking(
-        batch["token_ids"],
-        padding_mask=batch["padding_mask"],
-        training=training,
+        batch["token_ids"], padding_mask=batch["padding_mask"], **options
     )
     # (masked tokens, 2): half of the slots are empty at random rates.
     used = tf.cast(tf.where(masked["sample_weight"] > 0), "int32")

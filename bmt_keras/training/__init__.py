@@ -10,18 +10,32 @@ from bmt_keras.training.data import (
 from bmt_keras.training.phases import train_in_phases
 from bmt_keras.training.precision import set_matmul_precision
 from bmt_keras.training.pretraining import read_caption_texts, text_data
+from bmt_keras.training.replicas import check_replicas
 from bmt_keras.training.run import check_run_folder, train_captioner
+from bmt_keras.training.strategies import (
+    check_strategy,
+    chief_first,
+    is_chief,
+    open_strategy,
+    wait_for_workers,
+)
 
 __all__ = [
     "ModelSummary",
     "TrainingData",
+    "check_replicas",
     "check_run_folder",
+    "check_strategy",
+    "chief_first",
     "feature_source",
+    "is_chief",
     "make_tokenizer",
+    "open_strategy",
     "prepare_data",
     "read_caption_texts",
     "set_matmul_precision",
     "text_data",
     "train_captioner",
     "train_in_phases",
+    "wait_for_workers",
 ]

@@ -54,7 +54,8 @@ class LearningRateLog(keras.callbacks.Callback):
     ) -> None:
         """Adds `learning_rate`."""
         if logs is not None:
-            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+            rate = self.model.optimizer.learning_rate
+            logs["learning_rate"] = float(keras.ops.convert_to_numpy(rate))
 
 
 class CaptionLog(keras.callbacks.Callback):

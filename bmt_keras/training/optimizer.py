@@ -68,4 +68,5 @@ def compile_model(
 
 def count_batches(optimizer: keras.optimizers.Optimizer) -> int:
     """Batches that an optimizer has seen; `iterations` counts updates."""
-    return int(optimizer.variables[0])
+    # A replicated one cannot be cast by `int` itself.
+    return int(keras.ops.convert_to_numpy(optimizer.variables[0]))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.data.tokenizer import CaptionTokenizer
@@ -28,6 +29,7 @@ def train_in_phases(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
     show_caching: Progress | None = None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Captioner:
     """Trains a captioner, with `settings.cider_epochs` by CIDEr-D at the end.
 
@@ -42,6 +44,7 @@ def train_in_phases(
         callbacks: More callbacks for `fit`.
         verbose: As for `fit`.
         show_caching: As for `train_captioner`.
+        strategy: As for `train_captioner`.
 
     Returns:
         The captioner, which is also saved in `out`.
@@ -59,6 +62,7 @@ def train_in_phases(
         callbacks=callbacks,
         verbose=verbose,
         show_caching=show_caching,
+        strategy=strategy,
     )
     if not settings.cider_epochs:
         return captioner

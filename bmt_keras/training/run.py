@@ -3,11 +3,14 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.data.batches import CaptionBatches
@@ -27,8 +30,18 @@ from bmt_keras.training.checkpoints import Checkpoints, load_last
 from bmt_keras.training.consensus import consensus_weights
 from bmt_keras.training.data import TrainingData, make_batches
 from bmt_keras.training.optimizer import compile_model, count_batches
+from bmt_keras.training.replicas import (
+    check_replicas,
+    distribute_batches,
+    fit_model_to_replicas,
+)
 from bmt_keras.training.self_critical import SelfCritical
 from bmt_keras.training.start import copy_weights, start_from_frequencies
+from bmt_keras.training.strategies import (
+    check_same_step,
+    is_chief,
+    wait_for_workers,
+)
 from bmt_keras.training.text_cache import Progress, TextCache
 
 _LOGGER = logging.getLogger(__name__)
@@ -47,8 +60,11 @@ def train_captioner(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
     show_caching: Progress | None = None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Captioner:
     """Trains a captioner, going on from the last checkpoint in `out`.
+
+    Where several workers train, all call this alike; the chief alone writes.
 
     Args:
         data: Photos and features.
@@ -61,17 +77,24 @@ def train_captioner(
         callbacks: More callbacks for `fit`, called after the run's own.
         verbose: As for `fit`: 1 a progress bar, 2 a line an epoch, 0 silent.
         show_caching: As `TextCache` takes it, for `settings.cached_maskings`.
+        strategy: Shares each batch among its replicas. An image encoder that
+            is trained along must have been built in its scope.
 
     Returns:
         The captioner, which is also saved in `out`.
 
     Raises:
         InputError: `out` is the folder of a run with other settings, or holds
-            cached maskings of something else, or `start` is of another shape.
+            cached maskings of something else, or `start` is of another shape,
+            or a setting does not go with the strategy.
     """
     check_run_folder(out, settings)
-    out.mkdir(parents=True, exist_ok=True)
-    settings.save(out / _SETTINGS)
+    if strategy is not None:
+        check_replicas(settings, strategy.num_replicas_in_sync)
+    chief = is_chief(strategy)
+    if chief:
+        out.mkdir(parents=True, exist_ok=True)
+        settings.save(out / _SETTINGS)
     train = make_batches(
         data.train,
         data.train_features,
@@ -90,16 +113,21 @@ def train_captioner(
         data.val, data.val_features, settings, tokenizer, shuffle=False
     )
     steps_per_epoch = settings.steps_per_epoch or train.steps_per_epoch
-    model = load_last(out / "checkpoints")
-    if model is None:
-        total_steps = settings.epochs * steps_per_epoch
-        model = _build_compiled(
-            settings, tokenizer, image_encoder, total_steps, start
-        )
-        if start is None and settings.text_weights == "random":
-            start_from_frequencies(
-                model, train.count_tokens(tokenizer.vocabulary_size)
+    with nullcontext() if strategy is None else strategy.scope():
+        model = load_last(out / "checkpoints")
+        is_fresh = model is None
+        if model is None:
+            total_steps = settings.epochs * steps_per_epoch
+            model = _build_compiled(
+                settings, tokenizer, image_encoder, total_steps, start
             )
+    if is_fresh and start is None and settings.text_weights == "random":
+        start_from_frequencies(
+            model, train.count_tokens(tokenizer.vocabulary_size)
+        )
+    check_same_step(strategy, count_batches(model.optimizer))
+    if strategy is not None:
+        fit_model_to_replicas(model, strategy)
     assemble = partial(
         Captioner,
         tokenizer=tokenizer,
@@ -130,17 +158,25 @@ def train_captioner(
         epochs=settings.epochs,
         epochs_of_dataset=settings.redraw_epochs or settings.epochs,
         steps_per_epoch=steps_per_epoch,
-        history=out / _HISTORY,
-        callbacks=[*_own_callbacks(out, captioner, data), *callbacks],
-        verbose=verbose,
+        history=out / _HISTORY if chief else None,
+        callbacks=[
+            # Swaps the average in while the model is validated.
+            *([keras.callbacks.SwapEMAWeights()] * (settings.ema_momentum > 0)),
+            *(_own_callbacks(out, captioner, data) if chief else ()),
+            *callbacks,
+        ],
+        verbose=verbose if chief else 0,
+        strategy=strategy,
     )
     if settings.ema_momentum:
         model.optimizer.take_average(model.trainable_variables)
     model.objective = None
     if settings.lora_rank:
         captioner = assemble(merge_lora(model))
-    calibrate(captioner, data)
-    captioner.save(out / "captioner")
+    if chief:
+        calibrate(captioner, data)
+        captioner.save(out / "captioner")
+    wait_for_workers(strategy)
     return captioner
 
 
@@ -210,9 +246,10 @@ def _fit(
     epochs: int,
     epochs_of_dataset: int,
     steps_per_epoch: int,
-    history: Path,
+    history: Path | None,
     callbacks: list[keras.callbacks.Callback],
     verbose: int,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> None:
     """Fits from the model's step to the last one.
 
@@ -223,20 +260,32 @@ def _fit(
         epoch, done = divmod(step, steps_per_epoch)
         if step:
             _LOGGER.info("Going on at step %d (epoch %d).", step, epoch + 1)
-            drop_epochs(history, epoch)
+            if history is not None:
+                drop_epochs(history, epoch)
         # A round of cached maskings ends before the next one is drawn.
         end = (epoch // epochs_of_dataset + 1) * epochs_of_dataset
         model.fit(
-            train.dataset(start_step=step),
+            _dataset(train, strategy, start_step=step),
             steps_per_epoch=steps_per_epoch - done,
             initial_epoch=epoch,
             epochs=epoch + 1 if done else min(end, epochs),
-            validation_data=val.dataset(),
+            validation_data=_dataset(val, strategy),
             validation_steps=val.steps_per_epoch,
             shuffle=False,
             callbacks=callbacks,
             verbose=verbose,
         )
+
+
+def _dataset(
+    batches: CaptionBatches | TextCache,
+    strategy: tf.distribute.Strategy | None,
+    *,
+    start_step: int = 0,
+) -> Any:
+    if strategy is None or isinstance(batches, TextCache):
+        return batches.dataset(start_step=start_step)
+    return distribute_batches(batches, strategy, start_step=start_step)
 
 
 def _own_callbacks(
@@ -246,10 +295,7 @@ def _own_callbacks(
     watched = watched[:_WATCHED]
     rows = [data.val_features.rows[photo.image_id] for photo in watched]
     settings = captioner.settings
-    # Swaps the average in while the model is validated.
-    swap = [keras.callbacks.SwapEMAWeights()] if settings.ema_momentum else []
     return [
-        *swap,
         Checkpoints(
             out / "checkpoints",
             every_steps=settings.checkpoint_steps,

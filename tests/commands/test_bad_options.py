@@ -13,6 +13,31 @@ INCEPTION = [
     *("--image-height", 75, "--image-width", 75),
 ]
 
+# === Strategies ===
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--strategy", "ring"], "`strategy` must be one of mirrored, "),
+        (["--strategy", "multi-worker"], "TF_CONFIG: expected the addresses"),
+        (["--strategy", "tpu"], "`tpu_address` must name a TPU"),
+        (["--tpu-address", "local"], "with the strategy 'tpu' alone"),
+        (
+            ["--strategy", "mirrored", "--objective", "cider"],
+            "`objective` must be 'tokens' with a strategy",
+        ),
+    ],
+)
+def test_bad_strategy_is_told(
+    refuse, write_captions, tmp_path, monkeypatch, options, message
+):
+    for name in ("TF_CONFIG", "TPU_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    train = ("train", *write_captions(), "--out", tmp_path / "run")
+    assert message in refuse(*train, *options)
+
+
 # === Settings ===
 
 

@@ -6,6 +6,7 @@ import pytest
 from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.data.coco import Photo
 from bmt_keras.data.photo_features import PhotoFeatures
+from bmt_keras.data.shares import Replicas
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 
@@ -392,3 +393,34 @@ def test_photos_are_turned_alike_where_a_run_resumes(make, features):
         mirror=True,
     )
     assert_same(take(batches, 3, start_step=4), take(batches, 7)[4:])
+
+
+# === Shares of replicas ===
+
+
+@pytest.mark.parametrize("group_size", [1, 3])
+def test_shares_hold_the_rows_of_the_batch_and_blanks(make, group_size):
+    batches = make(batch_size=9, group_size=group_size)
+    whole = take(batches, 8, start_step=2)
+    both = Replicas(0, 2, 2)
+    shares = batches.dataset(2, replicas=both).take(16).as_numpy_iterator()
+    blanks = 0
+    for batch in whole:
+        parts = [next(shares), next(shares)]
+        assert len({part["token_ids"].shape for part in parts}) == 1
+        joined = {
+            name: np.concatenate([part[name] for part in parts])
+            for name in ("token_ids", "padding_mask", "rows")
+        }
+        real = joined["padding_mask"].any(axis=1)
+        blanks += (~real).sum()
+        for name in ("token_ids", "padding_mask"):
+            np.testing.assert_array_equal(joined[name][real], batch[name])
+        count = len(batch["token_ids"])
+        assert joined["rows"][real].tolist() == list(range(count))
+        assert [int(part["num_rows"]) for part in parts] == [count, count]
+        images = np.concatenate([part["image_embedding"] for part in parts])
+        np.testing.assert_array_equal(
+            images[: len(batch["image_embedding"])], batch["image_embedding"]
+        )
+    assert blanks

@@ -235,3 +235,27 @@ def test_token_ids_must_be_integers():
         TokenMasking(MASK, SPECIAL)(CAPTIONS.astype("float32"))
     with pytest.raises(TypeError, match="must be integers"):
         TokenMasking(MASK, SPECIAL)(keras.Input((8,)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_share_of_a_batch_is_masked_as_it_would_be_there(training):
+    token_ids = np.repeat(CAPTIONS, 3, axis=0)
+    whole, share = (
+        TokenMasking(
+            MASK,
+            SPECIAL,
+            vocabulary_size=40,
+            mask_share=0.5,
+            random_share=0.3,
+            seed=3,
+        )
+        for _ in range(2)
+    )
+    rows = np.array([7, 2, 11])
+    for _ in range(2):
+        expected = run(whole, token_ids, training=training)
+        found = run(
+            share, token_ids[rows], training=training, rows=rows, num_rows=12
+        )
+        for name in expected:
+            np.testing.assert_array_equal(found[name], expected[name][rows])

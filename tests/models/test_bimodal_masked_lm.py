@@ -108,6 +108,20 @@ def test_a_batch_of_padding_alone_changes_nothing_and_is_no_nan():
         np.testing.assert_array_equal(old, new)
 
 
+def test_blank_rows_change_no_loss():
+    model, batch = compiled(make_model()), make_batch()
+    blank = {
+        name: np.concatenate([rows, np.zeros_like(rows[:2])])
+        for name, rows in batch.items()
+    }
+    blank["image_embedding"][4:] = batch["image_embedding"][:2]
+    blank |= {"rows": np.array([0, 1, 2, 3, 3, 3], "int32"), "num_rows": 4}
+    whole, found = (
+        model.test_on_batch(each, return_dict=True) for each in (batch, blank)
+    )
+    assert found == pytest.approx(whole, abs=1e-6)
+
+
 def test_padding_changes_neither_logits_nor_length():
     model, batch = make_model(), make_batch()
     positions = np.tile(np.array([[1, 3]], "int32"), (4, 1))

@@ -1,0 +1,74 @@
+"""What each replica of a model reads of a batch."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from bmt_keras.data.batches import PlannedBatch
+
+
+@dataclass(frozen=True)
+class Share:
+    """Where the captions of a replica's share stand in the whole batch.
+
+    Attributes:
+        rows: int, (batch,), their places; that of a blank row is any.
+        num_rows: Captions in the whole batch.
+        num_captions: Captions in the share; the rows after them are blank.
+    """
+
+    rows: np.ndarray
+    num_rows: int
+    num_captions: int
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """The replicas that a process reads for.
+
+    Shares are alike in shape: where the photos of a batch cannot be dealt out
+    evenly, blank captions of a photo that is there anyway fill the last ones.
+    The captions of a photo's group stay together.
+
+    Attributes:
+        first: Number of the first replica.
+        local: Replicas of the process.
+        total: Replicas of all processes.
+    """
+
+    first: int
+    local: int
+    total: int
+
+    def split(self, planned: "PlannedBatch") -> Iterator["PlannedBatch"]:
+        """Cuts a batch.
+
+        Args:
+            planned: The whole batch.
+
+        Yields:
+            The share of each replica of the process in turn.
+        """
+        num_groups = len(planned.photo_rows)
+        size = -(-num_groups // self.total)
+        captions = planned.captions.reshape(num_groups, -1)
+        rows = np.arange(captions.size).reshape(captions.shape)
+        for replica in range(self.first, self.first + self.local):
+            groups = np.arange(replica * size, (replica + 1) * size)
+            num_real = int((groups < num_groups).sum())
+            groups = np.minimum(groups, num_groups - 1)
+            yield dataclasses.replace(
+                planned,
+                captions=captions[groups].ravel(),
+                photo_rows=planned.photo_rows[groups],
+                is_turned=planned.is_turned[groups],
+                share=Share(
+                    rows=rows[groups].ravel().astype(np.int32),
+                    num_rows=captions.size,
+                    num_captions=num_real * captions.shape[1],
+                ),
+            )

@@ -1,0 +1,55 @@
+"""What the replicas of a model read of a batch."""
+
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from bmt_keras.data.batches import PlannedBatch
+from bmt_keras.data.shares import Replicas
+
+
+def plan(num_groups, group_size):
+    captions = np.arange(num_groups * group_size) + 50
+    return PlannedBatch(
+        epoch=3,
+        captions=captions,
+        photo_rows=np.arange(num_groups) + 10,
+        is_turned=np.arange(num_groups) % 2 == 0,
+        length=8,
+    )
+
+
+@pytest.mark.parametrize("group_size", [1, 3])
+@pytest.mark.parametrize(
+    ("num_groups", "total"), [(4, 2), (5, 2), (1, 2), (7, 3), (5, 4)]
+)
+def test_shares_are_alike_and_together_the_batch(num_groups, group_size, total):
+    planned = plan(num_groups, group_size)
+    shares = list(Replicas(0, total, total).split(planned))
+    assert len(shares) == total
+    assert len({len(each.captions) for each in shares}) == 1
+    real = [
+        each.captions[: each.share.num_captions].tolist() for each in shares
+    ]
+    assert list(chain(*real)) == planned.captions.tolist()
+    for each in shares:
+        assert each.share.num_rows == len(planned.captions)
+        np.testing.assert_array_equal(
+            planned.captions[each.share.rows], each.captions
+        )
+        # A caption stands with its photo, also where it is blank.
+        np.testing.assert_array_equal(
+            (each.captions - 50) // group_size,
+            np.repeat(each.photo_rows - 10, group_size),
+        )
+        np.testing.assert_array_equal(each.is_turned, each.photo_rows % 2 == 0)
+
+
+def test_processes_read_for_their_own_replicas():
+    planned = plan(8, 1)
+    (first, second) = (
+        list(Replicas(first, 2, 4).split(planned)) for first in (0, 2)
+    )
+    assert [each.captions.tolist() for each in first] == [[50, 51], [52, 53]]
+    assert [each.captions.tolist() for each in second] == [[54, 55], [56, 57]]

@@ -1,0 +1,121 @@
+"""What a strategy must be told, and what does not go with one."""
+
+import dataclasses
+import json
+
+import pytest
+import tensorflow as tf
+
+from bmt_keras.errors import InputError
+from bmt_keras.training.replicas import check_replicas
+from bmt_keras.training.strategies import (
+    check_same_step,
+    chief_first,
+    is_chief,
+    open_strategy,
+    wait_for_workers,
+)
+
+HOSTS = ["localhost:1", "localhost:2"]
+FIRST = {"type": "worker", "index": 0}
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    for name in ("TF_CONFIG", "TPU_NAME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_unknown_strategy_is_refused():
+    with pytest.raises(InputError, match="one of mirrored, multi-worker, tpu"):
+        open_strategy("parameter-server")
+
+
+def test_workers_without_addresses_are_refused():
+    with pytest.raises(InputError, match=r"TF_CONFIG: .*; found nothing"):
+        open_strategy("multi-worker")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "{",
+        "[]",
+        {"cluster": {"worker": HOSTS}},
+        {"cluster": {"worker": HOSTS}, "task": {"type": "worker"}},
+        {"cluster": {"worker": HOSTS}, "task": {"type": "worker", "index": 2}},
+        {"cluster": {"worker": HOSTS}, "task": {"type": "chief", "index": 0}},
+        {"cluster": {"worker": HOSTS, "ps": HOSTS}, "task": FIRST},
+        {"cluster": {"worker": HOSTS, "chief": HOSTS}, "task": FIRST},
+        {"cluster": {"worker": ["localhost"]}, "task": FIRST},
+        {"cluster": {"worker": "localhost:1"}, "task": FIRST},
+        {"cluster": ["localhost:1"], "task": FIRST},
+    ],
+)
+def test_addresses_that_make_no_sense_are_refused(config, monkeypatch):
+    text = config if isinstance(config, str) else json.dumps(config)
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(InputError, match="TF_CONFIG: expected the addresses"):
+        open_strategy("multi-worker")
+
+
+def test_tpu_without_an_address_is_refused():
+    with pytest.raises(InputError, match="'local' on a TPU's own machine"):
+        open_strategy("tpu")
+    with pytest.raises(InputError, match="given with the strategy 'tpu' alone"):
+        open_strategy("mirrored", tpu_address="local")
+
+
+@pytest.mark.parametrize("given", ["option", "environment"])
+def test_tpu_that_does_not_answer_is_named(given, monkeypatch):
+    asked = []
+
+    def resolve(address):
+        asked.append(address)
+        raise ValueError("no such TPU")
+
+    monkeypatch.setattr(
+        tf.distribute.cluster_resolver, "TPUClusterResolver", resolve
+    )
+    if given == "environment":
+        monkeypatch.setenv("TPU_NAME", "mine")
+    with pytest.raises(InputError, match=r"mine: .* none \(no such TPU\)"):
+        open_strategy("tpu", tpu_address="mine" if given == "option" else None)
+    assert asked == ["mine"]
+
+
+def test_one_process_waits_for_nobody():
+    for strategy in (open_strategy(None), open_strategy("mirrored")):
+        assert is_chief(strategy)
+        wait_for_workers(strategy)
+        check_same_step(strategy, 3)
+        with chief_first(strategy):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "cider"}, "`objective` must be 'tokens' with a"),
+        ({"cider_epochs": 1}, "`cider_epochs` must be 0 with a strategy"),
+        ({"batch_size": 3}, "`batch_size` must be at least a group .* the 4"),
+        (
+            {"batch_size": 11, "group_size": 3},
+            "`batch_size` must be at least a group of captions",
+        ),
+        (
+            {
+                "cached_maskings": 2,
+                "fusion": "concat",
+                "train_text_model": False,
+            },
+            "`cached_maskings` must be 0 with a strategy",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_shared_out_are_refused(
+    tiny_settings, changes, message
+):
+    check_replicas(tiny_settings, 4)
+    with pytest.raises(InputError, match=message):
+        check_replicas(dataclasses.replace(tiny_settings, **changes), 4)

@@ -1,0 +1,184 @@
+"""One process of a run, as `bmt train --strategy` has several."""
+
+import json
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bmt_keras import training
+from bmt_keras.commands.workers import train_together
+from bmt_keras.data.coco import Photo
+from bmt_keras.data.photo_features import PhotoFeatures
+from bmt_keras.data.tokenizer import CaptionTokenizer
+from bmt_keras.models import small_cnn
+from bmt_keras.settings import Settings
+from bmt_keras.training.replicas import fit_model_to_replicas
+
+WORDS = [
+    "a",
+    "red",
+    "blue",
+    "green",
+    "small",
+    "large",
+    "cube",
+    "ball",
+    "cone",
+    "on",
+    "in",
+    "by",
+    "two",
+]
+
+# Seven captions a batch: two replicas get three or four, and some a blank.
+SETTINGS = Settings(
+    image_height=16,
+    image_width=16,
+    train_image_model=False,
+    num_layers=1,
+    num_heads=2,
+    embedding_dim=8,
+    hidden_dim=16,
+    intermediate_dim=16,
+    max_length=12,
+    max_positions=12,
+    fusion_blocks=1,
+    fusion_heads=2,
+    batch_size=7,
+    epochs=20,
+    steps_per_epoch=1,
+    gradient_accumulation_steps=2,
+    clipnorm=0.05,
+    weight_decay=0.01,
+    ema_momentum=0.5,
+    consensus=0.5,
+    learning_rate=1e-2,
+    checkpoint_steps=2,
+    checkpoint_epochs=100,
+    passes=2,
+    length_candidates=2,
+)
+
+
+class Die(keras.callbacks.Callback):
+    """Kills its own process at a step."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def make_photos(first, count):
+    """Captions of many lengths: replicas differ in masked tokens."""
+    rng = np.random.default_rng(first)
+    return [
+        Photo(
+            first + n,
+            Path(f"{first + n}.jpg"),
+            tuple(
+                " ".join(rng.choice(WORDS, rng.integers(1, 8)))
+                for _ in range(3)
+            ),
+        )
+        for n in range(count)
+    ]
+
+
+def make_data():
+    sides = make_photos(0, 15), make_photos(100, 5)
+    features = []
+    for photos in sides:
+        rng = np.random.default_rng(photos[0].image_id)
+        embeddings = rng.normal(size=(len(photos), 1, 1, 8))
+        rows = {photo.image_id: n for n, photo in enumerate(photos)}
+        features.append(PhotoFeatures(embeddings.astype(np.float16), rows))
+    return training.TrainingData(*sides, *features)
+
+
+def train(out, strategy, settings=SETTINGS, **options):
+    data = make_data()
+    keras.utils.set_random_seed(settings.seed)
+    encoder = small_cnn(16, 16, channels=8)
+    encoder.trainable = False
+    return training.train_captioner(
+        data,
+        settings,
+        tokenizer=CaptionTokenizer.from_captions(
+            caption for photo in data.train for caption in photo.captions
+        ),
+        image_encoder=encoder,
+        out=Path(out),
+        strategy=strategy,
+        **options,
+    )
+
+
+@contextmanager
+def two_devices():
+    """A machine with two processors, which stand for two GPUs."""
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    device = tf.config.LogicalDeviceConfiguration()
+    tf.config.set_logical_device_configuration(cpu, [device, device])
+    yield tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def dropout_of_replicas(strategy):
+    """What two replicas of a model drop, and how they normalise."""
+    with strategy.scope():
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((64,))
+        x = keras.layers.BatchNormalization(momentum=0.0)(inputs)
+        model = keras.Model(inputs, keras.layers.Dropout(0.5, seed=1)(x))
+    fit_model_to_replicas(model, strategy)
+
+    def call():
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        rows = tf.fill((2, 64), tf.cast(replica, tf.float32) * 2 + 1)
+        return model(rows, training=True)
+
+    dropped = strategy.run(tf.function(call))
+    _, normalisation, dropout = model.layers
+    return {
+        "is_dropped": [
+            (value.numpy() == 0).tolist()
+            for value in strategy.experimental_local_results(dropped)
+        ],
+        "means": [
+            float(value.numpy()[0])
+            for value in normalisation.moving_mean.value.values
+        ],
+        "seeds": [
+            value.numpy().tolist()
+            for value in dropout.seed_generator.state.value.values
+        ],
+    }
+
+
+def main(name, out, *step):
+    if name == "two-devices":
+        with two_devices() as strategy:
+            found = dropout_of_replicas(strategy)
+            train(out, strategy, verbose=0)
+        Path(out, "replicas.json").write_text(json.dumps(found))
+        return
+    with train_together(name, tpu_address=None) as strategy:
+        train(
+            out,
+            strategy,
+            callbacks=[Die(int(number)) for number in step],
+            verbose=2,
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
