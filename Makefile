@@ -9,7 +9,7 @@ SERVER ?= 127.0.0.1:8500
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install sample train evaluate export serve caption bench-serving test check-cpp beam golden lint types dist clean
+.PHONY: help install sample train evaluate export serve caption bench bench-peers bench-serving test check-cpp beam golden lint types dist clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -50,6 +50,15 @@ serve: install  ## Serve the latest exported version on port 8500
 caption: install  ## Ask the server for a caption: make caption IMAGE=photo.jpg
 	@test -n "$(IMAGE)" || { echo "make caption: IMAGE=photo.jpg is missing" >&2; exit 2; }
 	@$(BIN)/bmt request $(IMAGE) --server $(SERVER) --wait 30
+
+bench: install  ## Measure speed and memory; writes benchmarks/results.json
+	$(BIN)/bmt bench
+
+bench-peers: install  ## Measure captioning beside GIT and BLIP, in an environment of its own
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[peers]'
+	$(VENV)-peers/bin/bmt bench --rows peers --out benchmarks/peers.json
 
 bench-serving: install sample  ## Measure a server under load against the direct call
 	$(BIN)/python -m bmt_keras.serving.bench --models $(MODELS) --out $(RUN)/bench-serving.json \
@@ -92,4 +101,4 @@ dist: install  ## Build the wheel and check what is in it
 	$(BIN)/python tests/check_wheel.py dist
 
 clean:  ## Remove what was built (not data, runs and models)
-	rm -rf $(VENV) $(VENV)-notebook $(VENV)-tf220 $(VENV)-beam build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-notebook $(VENV)-tf220 $(VENV)-beam $(VENV)-peers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -11,7 +11,7 @@ import numpy as np
 from bmt_keras.caption_graph import CaptionGraph
 from bmt_keras.captioner.folder import load_parts, save_parts
 from bmt_keras.captioner.lengths import Length, check_lengths
-from bmt_keras.captioner.photos import Image, read_batches
+from bmt_keras.captioner.photos import Image, PhotoReader
 from bmt_keras.captioner.results import Caption, Score, to_captions, to_scores
 from bmt_keras.captioner.texts import (
     encode_captions,
@@ -77,6 +77,7 @@ class Captioner:
         self.tokenizer = tokenizer
         self.settings = settings
         self.image_encoder = self.graph.image_encoder
+        self._reader = PhotoReader(self.graph)
         self._traces = CaptionTraces(self.graph)
 
     def caption(
@@ -141,7 +142,7 @@ class Captioner:
                 keywords, self.tokenizer, max_words=longest
             )
         captions: list[Caption] = []
-        for start, pixels in read_batches(images, self.graph, batch_size):
+        for start, pixels in self._reader.read_batches(images, batch_size):
             written = self._traces.write(
                 pixels,
                 dataclasses.replace(options, seed=(seed, start)),
@@ -168,7 +169,7 @@ class Captioner:
             InputError: A photo cannot be read, or there is none.
         """
         batches = []
-        for _, pixels in read_batches(images, self.graph, batch_size):
+        for _, pixels in self._reader.read_batches(images, batch_size):
             if self.model.image_encoder is None:
                 embedding = self._traces.embed(pixels)
                 batches.append(embedding.astype(np.float16))
@@ -285,7 +286,7 @@ class Captioner:
         candidates = _GAP_CANDIDATES if (templates == GAP).any() else 1
         options = self._options(passes=passes, length_candidates=candidates)
         captions: list[Caption] = []
-        for start, pixels in read_batches(photos, self.graph, batch_size):
+        for start, pixels in self._reader.read_batches(photos, batch_size):
             rows = templates[start : start + batch_size]
             written = self._traces.fill(pixels, options, rows)
             captions += to_captions(written, self.tokenizer, self.calibration)
@@ -317,7 +318,7 @@ class Captioner:
             max_words=self.graph.max_words,
         )
         scores: list[Score] = []
-        for start, pixels in read_batches(photos, self.graph, batch_size):
+        for start, pixels in self._reader.read_batches(photos, batch_size):
             rows = slice(start, start + batch_size)
             values = self._traces.score(pixels, token_ids[rows])
             scores += to_scores(

@@ -34,9 +34,9 @@ class CrossAttentionBlock(keras.layers.Layer):
         dropout: float in [0, 1). Share of each part's output that training
             drops. Defaults to 0.0.
         layer_norm_epsilon: float. Defaults to 1e-5.
-        gate_initializer: Initializer of the gates. Defaults to "zeros"; beside
-            a text model without knowledge of its own, gates that start open
-            learn faster.
+        gate_initializer: Initializer of the gates. Defaults to "zeros". None
+            for no gates: beside a text model without knowledge of its own there
+            is nothing that they would protect.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -196,11 +196,13 @@ class CrossAttentionBlock(keras.layers.Layer):
             )
             norm.build(shape)
             setattr(self, f"{part}_norm", norm)
-            gate = self.add_weight(
-                name=f"{part}_gate",
-                shape=(),
-                initializer=self.gate_initializer,
-            )
+            gate = None
+            if self.gate_initializer is not None:
+                gate = self.add_weight(
+                    name=f"{part}_gate",
+                    shape=(),
+                    initializer=self.gate_initializer,
+                )
             setattr(self, f"{part}_gate", gate)
 
     def _normalise(
@@ -212,6 +214,9 @@ class CrossAttentionBlock(keras.layers.Layer):
         return normalised
 
     def _gated(
-        self, gate: keras.Variable, output: keras.KerasTensor
+        self, gate: keras.Variable | None, output: keras.KerasTensor
     ) -> keras.KerasTensor:
-        return ops.tanh(_GATE_FACTOR * gate) * self.dropout_layer(output)
+        output = self.dropout_layer(output)
+        return (
+            output if gate is None else ops.tanh(_GATE_FACTOR * gate) * output
+        )

@@ -30,7 +30,9 @@ class CrossAttentionFusion(keras.layers.Layer):
             feed-forward network that training drops. Defaults to 0.0.
         layer_norm_epsilon: float. Defaults to 1e-5.
         gate_initializer: Initializer of the blocks' gates. Defaults to
-            "zeros".
+            "zeros"; None for blocks without gates.
+        final_norm: bool. Normalise the states after the last block, as a stack
+            of pre-norm blocks needs that no gate holds back. Defaults to False.
         image_blocks: int. Blocks of a pre-norm Transformer encoder in which the
             cells attend to each other before tokens read them. Defaults to 0.
         image_dropout: float in [0, 1). Share of the image embedding's channels
@@ -77,6 +79,7 @@ class CrossAttentionFusion(keras.layers.Layer):
         dropout: float = 0.0,
         layer_norm_epsilon: float = 1e-5,
         gate_initializer: Any = "zeros",
+        final_norm: bool = False,
         image_blocks: int = 0,
         image_dropout: float = 0.0,
         **kwargs: Any,
@@ -100,6 +103,7 @@ class CrossAttentionFusion(keras.layers.Layer):
         self.gate_initializer = keras.initializers.get(gate_initializer)
         self.image_blocks = image_blocks
         self.image_dropout = image_dropout
+        self.final_norm = final_norm
         self.supports_masking = True
         self.blocks = [self._block(index) for index in range(num_blocks)]
 
@@ -147,6 +151,14 @@ class CrossAttentionFusion(keras.layers.Layer):
             encoder.build(cells_shape)
         for block in self.blocks:
             block.build(token_states_shape, cells_shape)
+        self.states_norm = None
+        if self.final_norm:
+            self.states_norm = keras.layers.LayerNormalization(
+                epsilon=self.layer_norm_epsilon,
+                name="states_norm",
+                dtype=self.dtype_policy,
+            )
+            self.states_norm.build(token_states_shape)
 
     def call(
         self,
@@ -204,6 +216,8 @@ class CrossAttentionFusion(keras.layers.Layer):
         """
         for block in self.blocks:
             token_states = block(token_states, image_cells, padding_mask)
+        if self.states_norm is not None:
+            token_states = self.states_norm(token_states)
         return token_states
 
     def compute_output_shape(
@@ -224,6 +238,7 @@ class CrossAttentionFusion(keras.layers.Layer):
             "dropout": self.dropout,
             "image_blocks": self.image_blocks,
             "image_dropout": self.image_dropout,
+            "final_norm": self.final_norm,
             "layer_norm_epsilon": self.layer_norm_epsilon,
             "gate_initializer": keras.initializers.serialize(
                 self.gate_initializer

@@ -21,8 +21,6 @@ from bmt_keras.models.pretrained_head import load_pretrained_head
 from bmt_keras.models.text_encoders import build_albert, load_albert
 from bmt_keras.settings import Settings
 
-_OPEN_GATE = 0.125  # the block's tanh(8 * gate) is 0.76
-
 
 def build_image_encoder(settings: Settings) -> keras.Model:
     """Builds the model from pixels to image embeddings.
@@ -177,8 +175,7 @@ def _build_fusion(
         dropout=settings.fusion_dropout,
         image_blocks=settings.image_blocks,
         image_dropout=settings.image_dropout,
-        gate_initializer=(
-            keras.initializers.Constant(_OPEN_GATE) if is_fresh else "zeros"
-        ),
+        final_norm=is_fresh,
+        gate_initializer=None if is_fresh else "zeros",
         name="fusion",
     )

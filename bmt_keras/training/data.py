@@ -1,14 +1,17 @@
 """What a run trains on: photos, their features and the vocabulary."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
+from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.data.checkpoint_files import find_checkpoint
-from bmt_keras.data.coco import Photo
+from bmt_keras.data.coco import Photo, drop_final_period
 from bmt_keras.data.feature_source import FeatureSource
 from bmt_keras.data.photo_features import (
     SHARD_SIZE,
@@ -133,6 +136,54 @@ def make_tokenizer(
         folder = find_checkpoint(settings.text_weights)
         return CaptionTokenizer.from_checkpoint(folder)
     return CaptionTokenizer.from_captions(captions)
+
+
+def make_batches(
+    photos: Sequence[Photo],
+    features: PhotoFeatures,
+    settings: Settings,
+    tokenizer: CaptionTokenizer,
+    **options: Any,
+) -> CaptionBatches:
+    """Batches as the settings ask for them.
+
+    Args:
+        photos: Photos with captions.
+        features: Their features.
+        settings: Captions, batches and their order are read.
+        tokenizer: The tokenizer.
+        **options: Other options of `CaptionBatches`.
+
+    Returns:
+        The batches.
+    """
+    inside = settings.train_image_model
+    if settings.drop_final_period:
+        photos = [
+            dataclasses.replace(
+                photo, captions=tuple(map(drop_final_period, photo.captions))
+            )
+            for photo in photos
+        ]
+    return CaptionBatches(
+        photos,
+        features,
+        tokenizer=tokenizer,
+        image_input="images" if inside else "image_embedding",
+        batch_size=settings.batch_size,
+        max_length=settings.max_length,
+        bucket_width=settings.bucket_width,
+        group_size=_group_size(settings),
+        shuffle_buffer=settings.shuffle_buffer,
+        seed=settings.seed,
+        **options,
+    )
+
+
+def _group_size(settings: Settings) -> int:
+    # Each photo of a batch brings as many drawn captions.
+    drawn = 1 if settings.objective == "tokens" else settings.draws
+    return max(settings.group_size, drawn)
 
 
 def _for_side(

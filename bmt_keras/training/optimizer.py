@@ -48,6 +48,24 @@ def build_optimizer(
     )
 
 
+def compile_model(
+    model: keras.Model, settings: Settings, total_steps: int
+) -> None:
+    """Compiles a model for training.
+
+    Args:
+        model: The model; its trainable weights are the optimizer's.
+        settings: As for `build_optimizer`.
+        total_steps: Batches of the whole run.
+    """
+    # XLA on the CPU is slower here and would compile for every shape.
+    model.compile(
+        optimizer=build_optimizer(settings, total_steps), jit_compile=False
+    )
+    # Variables made within the first step would have it traced twice.
+    model.optimizer.build(model.trainable_variables)
+
+
 def count_batches(optimizer: keras.optimizers.Optimizer) -> int:
     """Batches that an optimizer has seen; `iterations` counts updates."""
     # A replicated one cannot be cast by `int` itself.

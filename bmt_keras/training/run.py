@@ -14,8 +14,7 @@ import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.data.batches import CaptionBatches
-from bmt_keras.data.coco import Photo, drop_final_period
-from bmt_keras.data.photo_features import PhotoFeatures
+from bmt_keras.data.coco import Photo
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 from bmt_keras.models import BimodalMaskedLM, build_masked_lm
@@ -29,8 +28,8 @@ from bmt_keras.training.callbacks import (
 )
 from bmt_keras.training.checkpoints import Checkpoints, load_last
 from bmt_keras.training.consensus import consensus_weights
-from bmt_keras.training.data import TrainingData
-from bmt_keras.training.optimizer import build_optimizer, count_batches
+from bmt_keras.training.data import TrainingData, make_batches
+from bmt_keras.training.optimizer import compile_model, count_batches
 from bmt_keras.training.replicas import (
     check_replicas,
     distribute_batches,
@@ -96,7 +95,7 @@ def train_captioner(
     if chief:
         out.mkdir(parents=True, exist_ok=True)
         settings.save(out / _SETTINGS)
-    train = _batches(
+    train = make_batches(
         data.train,
         data.train_features,
         settings,
@@ -110,7 +109,7 @@ def train_captioner(
         with_image_ids=settings.objective != "tokens",
         mirror=settings.mirror,
     )
-    val = _batches(
+    val = make_batches(
         data.val, data.val_features, settings, tokenizer, shuffle=False
     )
     steps_per_epoch = settings.steps_per_epoch or train.steps_per_epoch
@@ -218,12 +217,7 @@ def _build_compiled(
         copy_weights(start, model)
     if settings.lora_rank:
         model = add_lora(model, settings.lora_rank)
-    # XLA on the CPU is slower here and would compile for every shape.
-    model.compile(
-        optimizer=build_optimizer(settings, total_steps), jit_compile=False
-    )
-    # Variables made within the first step would have it traced twice.
-    model.optimizer.build(model.trainable_variables)
+    compile_model(model, settings, total_steps)
     return model
 
 
@@ -292,42 +286,6 @@ def _dataset(
     if strategy is None or isinstance(batches, TextCache):
         return batches.dataset(start_step=start_step)
     return distribute_batches(batches, strategy, start_step=start_step)
-
-
-def _batches(
-    photos: Sequence[Photo],
-    features: PhotoFeatures,
-    settings: Settings,
-    tokenizer: CaptionTokenizer,
-    **options: Any,
-) -> CaptionBatches:
-    inside = settings.train_image_model
-    if settings.drop_final_period:
-        photos = [
-            dataclasses.replace(
-                photo, captions=tuple(map(drop_final_period, photo.captions))
-            )
-            for photo in photos
-        ]
-    return CaptionBatches(
-        photos,
-        features,
-        tokenizer=tokenizer,
-        image_input="images" if inside else "image_embedding",
-        batch_size=settings.batch_size,
-        max_length=settings.max_length,
-        bucket_width=settings.bucket_width,
-        group_size=_group_size(settings),
-        shuffle_buffer=settings.shuffle_buffer,
-        seed=settings.seed,
-        **options,
-    )
-
-
-def _group_size(settings: Settings) -> int:
-    # Each photo of a batch brings as many drawn captions.
-    drawn = 1 if settings.objective == "tokens" else settings.draws
-    return max(settings.group_size, drawn)
 
 
 def _own_callbacks(

@@ -143,3 +143,22 @@ def test_gates_start_where_they_are_told():
     )
     block.build(STATES.shape, CELLS.shape)
     assert [float(getattr(block, name)) for name in GATES] == [0.25] * 3
+
+
+def test_without_gates_each_part_is_added_whole():
+    gated = make_block(gate_initializer=keras.initializers.Constant(1.0))
+    block = CrossAttentionBlock(1, 6, gate_initializer=None)
+    block.build(STATES.shape, CELLS.shape)
+    weights = [w for w in gated.weights if not w.path.endswith("_gate")]
+    for variable, weight in zip(block.weights, weights, strict=True):
+        variable.assign(weight)
+    for name in GATES:
+        getattr(gated, name).assign(10)  # its tanh rounds to 1
+        assert getattr(block, name) is None
+    np.testing.assert_allclose(
+        block(STATES, CELLS, PADDING_MASK),
+        gated(STATES, CELLS, PADDING_MASK),
+        atol=1e-6,
+    )
+    again = CrossAttentionBlock.from_config(block.get_config())
+    assert again.gate_initializer is None

@@ -193,3 +193,19 @@ def test_cells_attend_to_each_other_in_the_image_s_blocks():
 def test_image_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         CrossAttentionFusion(2, 2, intermediate_dim=8, **options)
+
+
+def test_final_norm_normalises_the_states_of_the_last_block():
+    plain, fusion = make_fusion(), make_fusion(final_norm=True)
+    fusion.set_weights([*plain.get_weights(), *fusion.states_norm.weights])
+    scale = RNG.normal(size=4).astype("float32")
+    fusion.states_norm.gamma.assign(scale)
+    fusion.states_norm.beta.assign(np.ones(4))
+    states = np.array(plain(STATES, GRID, PADDING_MASK), "float64")
+    states = states - states.mean(-1, keepdims=True)
+    states = states / np.sqrt((states**2).mean(-1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(
+        fusion(STATES, GRID, PADDING_MASK), states * scale + 1, atol=1e-5
+    )
+    again = CrossAttentionFusion.from_config(fusion.get_config())
+    assert again.final_norm

@@ -214,6 +214,34 @@ def test_training_steps_are_those_of_the_live_path(
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.parametrize("accumulation", [None, 2])
+def test_compiled_updates_are_the_optimizers_own(
+    make_model, make_cache, accumulation
+):
+    models = [make_model(), make_model()]
+    dataset = make_cache(models[0]).dataset()
+    for model, eagerly in zip(models, (False, True), strict=True):
+        model.compile(
+            optimizer=keras.optimizers.Adam(
+                1e-2, clipnorm=1.0, gradient_accumulation_steps=accumulation
+            ),
+            jit_compile=False,
+            run_eagerly=eagerly,
+        )
+        model.optimizer.build(model.trainable_variables)
+    for batch in dataset.take(4):
+        losses = [
+            float(model.train_on_batch(batch, return_dict=True)["loss"])
+            for model in models
+        ]
+        assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    for one, other in zip(
+        models[0].trainable_weights, models[1].trainable_weights, strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    assert int(models[0].optimizer.iterations) == 4 // (accumulation or 1)
+
+
 def test_the_photo_of_each_state_is_that_of_its_caption(
     batches, make_cache, tmp_path
 ):

@@ -1,0 +1,1 @@
+"""How fast all of it is: ratios measured side by side in one run."""

@@ -1,0 +1,348 @@
+"""Training: the live path and cached states beside the notebook's step."""
+
+import dataclasses
+import itertools
+import math
+import shutil
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bmt_keras.bench.case import Case, CaseBuilders, Row
+from bmt_keras.bench.corpus import (
+    find_tokenizer,
+    random_features,
+    read_photos,
+)
+from bmt_keras.bench.notebook_step import NotebookModel
+from bmt_keras.bench.operations import (
+    albert_operations,
+    fusion_operations,
+    head_operations,
+)
+from bmt_keras.bench.options import EPOCHS, BenchOptions
+from bmt_keras.data.batches import CaptionBatches, PlannedBatch
+from bmt_keras.models import (
+    BimodalMaskedLM,
+    build_image_encoder,
+    build_masked_lm,
+)
+from bmt_keras.training.data import make_batches
+from bmt_keras.training.optimizer import compile_model
+from bmt_keras.training.text_cache import TextCache
+
+NOTEBOOK = "notebook's step"
+ALBERT = "bare ALBERT forward"
+LIVE, BUCKETED = "live, batch 8", "live, batch 8, buckets"
+CACHING = "caching of a masking"
+CACHED, CACHED_64 = "cached, batch 8", "cached, batch 64"
+PIPELINE = "input pipeline: {}"
+_LARGE = 64
+_BUCKET_WIDTH = 4
+_MASKINGS = (1, 2, 5)
+_CACHED_PHOTOS = 52  # about 256 captions, whose states a round computes
+_MORE = 10  # times as many cached steps as live ones make up a round
+
+
+def training_rows() -> list[Row]:
+    """The lines about training."""
+    return [
+        Row(NOTEBOOK, {NOTEBOOK: 1}, {ALBERT: 1}, at_most=1.3),
+        Row(LIVE, {LIVE: 1}, {NOTEBOOK: 1}, at_least=1.3),
+        Row(BUCKETED, {BUCKETED: 1}, {NOTEBOOK: 1}, at_least=1.3),
+        Row(CACHING, {CACHING: 1}, {ALBERT: 1}),
+        *_cached_rows(CACHED, at_least=10),
+        *_cached_rows(CACHED_64, at_least=15),
+    ]
+
+
+def pipeline_rows() -> list[Row]:
+    """The lines about the input pipeline: it against what training takes."""
+    return [
+        Row(
+            PIPELINE.format(name),
+            {PIPELINE.format(name): 1},
+            {name: 1},
+            at_least=5,
+        )
+        for name in (LIVE, CACHED, CACHED_64)
+    ]
+
+
+def _cached_rows(name: str, *, at_least: float) -> list[Row]:
+    reference = {NOTEBOOK: 1.0}
+    rows = [Row(f"{name}, step alone", {name: 1}, reference)]
+    for maskings in _MASKINGS:
+        parts = {name: 1.0, CACHING: maskings / EPOCHS}
+        of = f"{name}, {EPOCHS} epochs, {maskings} maskings"
+        wanted = at_least if maskings == _MASKINGS[0] else None
+        rows.append(Row(of, parts, reference, at_least=wanted))
+    return rows
+
+
+class TrainingCases:
+    """Builds the cases, of preset `notebook`.
+
+    Args:
+        options: What is measured.
+        folder: Takes cached states.
+    """
+
+    def __init__(self, options: BenchOptions, folder: Path) -> None:
+        """Reads captions and vocabulary."""
+        self._options = options
+        self._folder = folder
+        self._settings = options.settings("notebook")
+        photos = read_photos(options)
+        self._tokenizer = find_tokenizer(self._settings, photos)
+        self._encoder = build_image_encoder(self._settings)
+        shape = tuple(self._encoder.output.shape[1:])
+        self._photos = photos
+        self._features = random_features(photos, shape)
+
+    @property
+    def builders(self) -> CaseBuilders:
+        """How each case is built."""
+        small = self._settings.batch_size
+        return {
+            NOTEBOOK: self._notebook,
+            ALBERT: self._albert,
+            LIVE: partial(self._live, bucket_width=0),
+            BUCKETED: partial(self._live, bucket_width=_BUCKET_WIDTH),
+            CACHING: self._caching,
+            CACHED: partial(self._cached, small),
+            CACHED_64: partial(self._cached, _LARGE),
+            PIPELINE.format(LIVE): self._live_pipeline,
+            PIPELINE.format(CACHED): partial(self._cached_pipeline, small),
+            PIPELINE.format(CACHED_64): partial(self._cached_pipeline, _LARGE),
+        }
+
+    # === Cases ===
+
+    def _notebook(self) -> Case:
+        model = self._build_model()
+        notebook = NotebookModel(
+            model.text_encoder,
+            masking=model.masking,
+            image_embedding_shape=model.image_embedding_shape,
+        )
+        compile_model(notebook, self._settings, total_steps=1)
+        batches = self._make_batches()
+        planned = self._plan(batches)
+        return Case(
+            _train(notebook, _repeat(batches, planned), len(planned)),
+            items=_count(planned),
+            operations=sum(
+                self._operations(model, rows, length, rows * length)
+                for rows, length in map(_size, planned)
+            ),
+        )
+
+    def _albert(self) -> Case:
+        model = self._build_model()
+        batches = self._make_batches()
+        planned = self._plan(batches)
+        read = [batches.gather(each) for each in planned]
+        encode = tf.function(
+            partial(model.encode_text, training=False),
+            input_signature=[tf.TensorSpec((None, None), tf.int32)] * 2,
+        )
+
+        def run() -> None:
+            for batch in read:
+                encode(batch["token_ids"], batch["padding_mask"]).numpy()
+
+        return Case(
+            run,
+            items=_count(planned),
+            operations=sum(
+                albert_operations(model.text_encoder, *_size(each))
+                for each in planned
+            ),
+        )
+
+    def _live(self, *, bucket_width: int) -> Case:
+        model = self._build_model()
+        compile_model(model, self._settings, total_steps=1)
+        batches = self._make_batches(bucket_width=bucket_width)
+        planned = self._plan(batches)
+        return Case(
+            _train(model, _repeat(batches, planned), len(planned)),
+            items=_count(planned),
+            operations=sum(
+                self._operations(model, rows, length, rows * self._masked)
+                for rows, length in map(_size, planned)
+            ),
+        )
+
+    def _caching(self) -> Case:
+        model = self._build_model()
+        batches = self._make_batches(photos=_CACHED_PHOTOS)
+        cache = self._cache(model, batches, "caching")
+
+        def run() -> None:
+            for states in self._folder.glob("caching/round-*"):
+                shutil.rmtree(states)
+            cache.dataset()
+
+        return Case(
+            run,
+            items=len(batches),
+            operations=sum(
+                albert_operations(model.text_encoder, 1, int(length) + 2)
+                for length in batches.lengths
+            ),
+        )
+
+    def _cached(self, batch_size: int) -> Case:
+        model, dataset = self._cached_data(batch_size, "cached")
+        compile_model(model, self._settings, total_steps=1)
+        steps = self._options.steps * _MORE
+        captions = steps * batch_size
+        masked = captions * self._masked
+        trained = sum(math.prod(w.shape) for w in model.trainable_weights)
+        embedding = model.text_encoder.token_embedding.embeddings
+        return Case(
+            _train(model, dataset, steps),
+            items=captions,
+            operations=2
+            * (
+                fusion_operations(model, captions, captions, 1)
+                + head_operations(model, masked)
+            ),
+            # Adam reads a weight, its gradient and two averages and writes
+            # three of them; the head's table is read on both ways.
+            bytes=4.0 * steps * (7 * trained + 2 * math.prod(embedding.shape)),
+        )
+
+    def _live_pipeline(self) -> Case:
+        steps = self._options.steps * _MORE
+        return Case(
+            _read(self._make_batches().dataset(), steps),
+            items=steps * self._settings.batch_size,
+        )
+
+    def _cached_pipeline(self, batch_size: int) -> Case:
+        _, dataset = self._cached_data(batch_size, "pipeline")
+        steps = self._options.steps * _MORE
+        return Case(_read(dataset, steps), items=steps * batch_size)
+
+    # === What they are made of ===
+
+    @cached_property
+    def _masked(self) -> float:
+        """Masked tokens of a caption."""
+        lengths = self._make_batches().lengths
+        return self._settings.mask_rate * float(np.mean(lengths))
+
+    def _operations(
+        self, model: BimodalMaskedLM, rows: int, length: int, asked: float
+    ) -> float:
+        """Of a step that learns fusion and head and runs a frozen ALBERT.
+
+        Twice what is in front of ALBERT: weights need gradients, inputs none,
+        and of the head's products the inputs alone, for its table is frozen.
+        """
+        return (
+            albert_operations(model.text_encoder, rows, length)
+            + 2 * fusion_operations(model, rows, rows, length)
+            + 2 * head_operations(model, asked)
+        )
+
+    def _build_model(self) -> BimodalMaskedLM:
+        return build_masked_lm(
+            self._settings, self._tokenizer, image_encoder=self._encoder
+        )
+
+    def _make_batches(
+        self, *, photos: int | None = None, **changes: Any
+    ) -> CaptionBatches:
+        return make_batches(
+            self._photos[:photos],
+            self._features,
+            dataclasses.replace(self._settings, **changes),
+            self._tokenizer,
+        )
+
+    def _plan(self, batches: CaptionBatches) -> list[PlannedBatch]:
+        """Batches of an epoch, from the shortest to the longest, evenly."""
+        epoch = itertools.islice(batches.plan_from(0), batches.steps_per_epoch)
+        planned = sorted(epoch, key=lambda each: each.length)
+        steps = min(self._options.steps, len(planned))
+        places = (np.arange(steps) + 0.5) * len(planned) / steps
+        return [planned[int(place)] for place in places]
+
+    def _cache(
+        self, model: BimodalMaskedLM, batches: CaptionBatches, name: str
+    ) -> TextCache:
+        return TextCache(
+            batches,
+            model,
+            settings=dataclasses.replace(self._settings, cached_maskings=1),
+            tokenizer=self._tokenizer,
+            steps_per_epoch=batches.steps_per_epoch,
+            folder=self._folder / name,
+        )
+
+    def _cached_data(
+        self, batch_size: int, name: str
+    ) -> tuple[BimodalMaskedLM, tf.data.Dataset]:
+        model = self._build_model()
+        batches = self._make_batches(
+            photos=_CACHED_PHOTOS, batch_size=batch_size
+        )
+        name = f"{name}-{batch_size}"
+        return model, self._cache(model, batches, name).dataset()
+
+
+def _repeat(
+    batches: CaptionBatches, planned: list[PlannedBatch]
+) -> tf.data.Dataset:
+    """The same batches without end, read anew each time."""
+    dataset = tf.data.Dataset.from_generator(
+        lambda: map(batches.gather, itertools.cycle(planned)),
+        output_signature={
+            "token_ids": tf.TensorSpec((None, None), tf.int32),
+            "padding_mask": tf.TensorSpec((None, None), tf.int32),
+            **batches.photo_signature,
+        },
+    )
+    return dataset.map(batches.photos_to_float).prefetch(4)
+
+
+def _train(
+    model: keras.Model, dataset: tf.data.Dataset, steps: int
+) -> Callable[[], None]:
+    """So many steps of `fit`, without its callbacks."""
+    model.make_train_function()
+    iterator = iter(dataset)
+
+    def run() -> None:
+        for _ in range(steps):
+            logs = model.train_function(iterator)
+        float(logs["loss"])
+
+    return run
+
+
+def _read(dataset: tf.data.Dataset, steps: int) -> Callable[[], None]:
+    iterator = iter(dataset)
+
+    def run() -> None:
+        for _ in range(steps):
+            next(iterator)
+
+    return run
+
+
+def _size(planned: PlannedBatch) -> tuple[int, int]:
+    return len(planned.captions), planned.length
+
+
+def _count(planned: list[PlannedBatch]) -> int:
+    return sum(len(each.captions) for each in planned)
