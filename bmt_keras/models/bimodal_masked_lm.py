@@ -262,7 +262,8 @@ class BimodalMaskedLM(keras.Model):
         batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         gradients, figures = self._learn(data)
         # Where ALBERT does not run, much of a step goes into the optimizer.
-        return self._update(gradients, figures, compiled="text_states" in batch)
+        self._update(gradients, compiled="text_states" in batch)
+        return self._update_metrics(figures)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Measures loss and accuracy on masks that are the same every time.
@@ -283,7 +284,7 @@ class BimodalMaskedLM(keras.Model):
             self.train_function = make_replicated_function(
                 self.distribute_strategy,
                 self._learn,
-                self._update,
+                self._end_step,
                 run_eagerly=self.run_eagerly,
             )
 
@@ -323,24 +324,22 @@ class BimodalMaskedLM(keras.Model):
         gradients = [tf.convert_to_tensor(each) for each in gradients]
         return gradients, _figures(outputs, targets, loss)
 
-    def _update(
-        self,
-        gradients: list[Any],
-        figures: dict[str, Any],
-        *,
-        compiled: bool = False,
-    ) -> dict[str, Any]:
+    def _update(self, gradients: list[Any], *, compiled: bool = False) -> None:
         """Changes the weights; XLA makes Adam's many small operations one."""
 
         def apply(gradients: list[Any]) -> None:
             pairs = zip(gradients, self.trainable_weights, strict=True)
             self.optimizer.apply_gradients(pairs)
 
-        # Replicas meet within the optimizer, which XLA cannot follow.
-        alone = tf.inside_function() and not tf.distribute.has_strategy()
-        if compiled and alone and self.optimizer.built:
+        if compiled and tf.inside_function() and self.optimizer.built:
             apply = tf.function(apply, jit_compile=True)
         apply(gradients)
+
+    def _end_step(
+        self, gradients: list[Any], figures: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What follows once on the sums over replicas."""
+        self._update(gradients)
         return self._update_metrics(figures)
 
     def _measure(self, data: Any) -> tuple[dict[str, Any]]:
