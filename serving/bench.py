@@ -26,11 +26,11 @@ from bmt_keras import contract
 
 from .errors import ServingError
 from .load import Measured, offer_load
-from .predict import predict
-from .servable import Servable
+from .server.predict import predict
+from .server.servable import Servable
+from .server.tensors import make_tensor_proto
+from .server.version_folders import VersionFolder, find_version_folders
 from .server_process import serve_in_own_process
-from .tensors import make_tensor_proto
-from .version_folders import VersionFolder, find_version_folders
 
 _CORRUPT = b"BAD photo"
 _CALL_SECONDS = 120.0

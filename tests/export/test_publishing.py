@@ -13,9 +13,9 @@ from bmt_keras.errors import InputError
 from bmt_keras.export import export_captioner, saved_model
 from bmt_keras.export.check import check_signatures
 from bmt_keras.export.model_card import find_metrics, read_metrics
-from bmt_keras.serving.servable import Servable
-from bmt_keras.serving.version_folders import find_version_folders
-from bmt_keras.serving.warmup import warm_up
+from bmt_keras.serving.server.servable import Servable
+from bmt_keras.serving.server.version_folders import find_version_folders
+from bmt_keras.serving.server.warmup import warm_up
 
 SIGNATURES = {
     contract.SERVING_DEFAULT,

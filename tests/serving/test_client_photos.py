@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from bmt_keras.serving.client.shrinking import shrink_photo
 from bmt_keras.serving.client.wire import make_ints, make_strings, read_rows
-from bmt_keras.serving.tensors import make_tensor_proto
+from bmt_keras.serving.server.tensors import make_tensor_proto
 
 
 def draw(height, width, *, noise):

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
-from bmt_keras.serving.json_answers import to_json, write_outputs
-from bmt_keras.serving.json_tensors import make_tensor
-from bmt_keras.serving.status import StatusError
-from bmt_keras.serving.tensors import make_tensor_proto, parse_tensor
+from bmt_keras.serving.server.json_answers import to_json, write_outputs
+from bmt_keras.serving.server.json_tensors import make_tensor
+from bmt_keras.serving.server.status import StatusError
+from bmt_keras.serving.server.tensors import make_tensor_proto, parse_tensor
 
 
 def _read(value, dtype):

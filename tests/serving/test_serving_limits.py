@@ -19,8 +19,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfigList
 
 from bmt_keras.serving.errors import ServingError
-from bmt_keras.serving.server import EmbeddedServer
-from bmt_keras.serving.tls import TlsFiles
+from bmt_keras.serving.server import EmbeddedServer, TlsFiles
 
 X = {"x": np.float32([1.0])}
 

@@ -11,11 +11,11 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     PredictionServiceStub,
 )
 
-from bmt_keras.serving.predict import predict
-from bmt_keras.serving.servable import Servable
 from bmt_keras.serving.server import EmbeddedServer
-from bmt_keras.serving.status import StatusError
-from bmt_keras.serving.version_folders import find_version_folders
+from bmt_keras.serving.server.predict import predict
+from bmt_keras.serving.server.servable import Servable
+from bmt_keras.serving.server.status import StatusError
+from bmt_keras.serving.server.version_folders import find_version_folders
 
 INVALID = "INVALID_ARGUMENT"
 X = {"x": np.float32([1.0, 2.0])}

@@ -16,10 +16,10 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from bmt_keras.serving.errors import ServingError
-from bmt_keras.serving.servable import Servable
 from bmt_keras.serving.server import EmbeddedServer
-from bmt_keras.serving.version_folders import find_version_folders
-from bmt_keras.serving.warmup import warm_up
+from bmt_keras.serving.server.servable import Servable
+from bmt_keras.serving.server.version_folders import find_version_folders
+from bmt_keras.serving.server.warmup import warm_up
 
 MODELS = Path(__file__).parent / "conformance" / "conformance_models.py"
 
@@ -188,9 +188,9 @@ tf.saved_model.save(module, sys.argv[1], signatures=words)
     load = """
 import sys
 from pathlib import Path
-from bmt_keras.serving.served_models import ServedModels
-from bmt_keras.serving.catalog import Catalog
-from bmt_keras.serving.model_config import make_model_config
+from bmt_keras.serving.server.served_models import ServedModels
+from bmt_keras.serving.server.catalog import Catalog
+from bmt_keras.serving.server.model_config import make_model_config
 for base in sys.argv[1:]:
     models = ServedModels(Catalog())
     assert models.configure(make_model_config("m", Path(base))) == {}

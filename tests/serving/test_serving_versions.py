@@ -17,12 +17,12 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     PredictionServiceStub,
 )
 
-from bmt_keras.serving.catalog import Catalog
 from bmt_keras.serving.errors import ServingError
-from bmt_keras.serving.model_config import make_model_config, read_model_config
-from bmt_keras.serving.served_models import ServedModels
-from bmt_keras.serving.server import EmbeddedServer
-from bmt_keras.serving.status import StatusError
+from bmt_keras.serving.server import EmbeddedServer, read_model_config
+from bmt_keras.serving.server.catalog import Catalog
+from bmt_keras.serving.server.model_config import make_model_config
+from bmt_keras.serving.server.served_models import ServedModels
+from bmt_keras.serving.server.status import StatusError
 
 AVAILABLE, UNLOADING, END = (
     ModelVersionStatus.AVAILABLE,

@@ -16,8 +16,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     PredictionServiceStub,
 )
 
-from bmt_keras.serving.model_config import read_model_config
-from bmt_keras.serving.server import EmbeddedServer
+from bmt_keras.serving.server import EmbeddedServer, read_model_config
 
 _MODELS = Path(__file__).with_name("conformance_models.py")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from .errors import ServingError
+from ..errors import ServingError
 
 
 @dataclass(frozen=True, order=True)

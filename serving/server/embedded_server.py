@@ -14,8 +14,8 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelConfigList
 
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
 
+from ..errors import ServingError
 from .catalog import Catalog
-from .errors import ServingError
 from .grpc_port import add_services, bind, bind_error, make_grpc_server
 from .metrics import Metrics
 from .model_config import make_model_config

@@ -13,7 +13,7 @@ from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import loader_impl
 from tensorflow.python.util import deprecation
 
-from .errors import ServingError
+from ..errors import ServingError
 from .status import StatusError
 from .tensors import to_array
 from .version_folders import VersionFolder

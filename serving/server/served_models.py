@@ -12,8 +12,8 @@ from tensorflow_serving.config.model_server_config_pb2 import (
     ModelConfigList,
 )
 
+from ..errors import ServingError
 from .catalog import Catalog, Labels
-from .errors import ServingError
 from .model_config import check_model_config
 from .servable import Servable
 from .status import StatusError

@@ -14,7 +14,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     add_PredictionServiceServicer_to_server,
 )
 
-from .errors import ServingError
+from ..errors import ServingError
 from .model_service import ModelService
 from .prediction_service import PredictionService
 from .tls import TlsFiles, make_server_credentials

@@ -9,8 +9,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from ..errors import ServingError
 from .classify import classify
-from .errors import ServingError
 from .multi_inference import multi_inference
 from .predict import predict
 from .regress import regress

@@ -9,7 +9,7 @@ from tensorflow_serving.config.model_server_config_pb2 import (
     ModelServerConfig,
 )
 
-from .errors import ServingError
+from ..errors import ServingError
 from .status import StatusError
 
 _PLATFORM = "tensorflow"

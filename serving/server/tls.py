@@ -6,7 +6,7 @@ from pathlib import Path
 
 import grpc
 
-from .errors import ServingError
+from ..errors import ServingError
 
 
 @dataclass(frozen=True)
