@@ -14,6 +14,7 @@ from bmt_keras.serving.client import (
     AsyncCaptionClient,
     Candidate,
     CaptionClient,
+    CaptionResult,
     FilledText,
     TextScore,
 )
@@ -92,14 +93,28 @@ def test_one_photo_is_captioned(ask, captions):
 def test_photos_are_captioned_in_order(ask, captions, tmp_path):
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(b"12345")
-    found = ask(captions, "caption", [b"123", photo, b"BAD", str(photo)])
-    assert [each.caption for each in found] == [
-        "a photo of 3 bytes",
-        "a photo of 5 bytes",
+    photos = [b"123", photo, b"BAD", tmp_path / "nowhere.jpg", str(photo)]
+    found = ask(captions, "caption", photos)
+    assert found[0] == CaptionResult(
+        caption="a photo of 3 bytes",
+        score=-0.5,
+        token_scores=(-0.5, 0.0),
+        token_ids=(3, 0),
+        error="",
+    )
+    assert found[1].caption == "a photo of 5 bytes"
+    assert (found[2].caption, found[2].error) == (
         "",
-        "a photo of 5 bytes",
-    ]
-    assert found[2].error == "Unknown image file format"
+        "Unknown image file format",
+    )
+    assert found[3].caption == ""
+    assert "nowhere.jpg: No such file" in found[3].error
+    assert found[4] == found[1]
+
+
+def test_photo_may_end_in_zero_bytes(ask, captions):
+    result = ask(captions, "caption_one", b"12\0")
+    assert result.caption == "a photo of 3 bytes"
 
 
 def test_one_length_is_asked_for_all_photos(ask, target):
@@ -128,6 +143,7 @@ def test_texts_are_scored(ask, target):
 
 
 def test_no_photos_ask_nothing(ask, target):
+    assert ask(target, "caption", []) == []
     assert ask(target, "fill_mask", [], []) == []
     assert ask(target, "stream", []) == []
 
@@ -174,6 +190,8 @@ def test_photos_over_a_message_go_in_several(ask, captions):
 def test_photo_of_just_the_limit_passes(ask, captions):
     one = {"max_message_mb": 1}
     error = ask(captions, "caption_one", b"x" * 2**20, client=one).error
+    assert error.startswith("A photo must have at most 1048")
+    assert "Received: 1048576 bytes; raise `max_message_mb`" in error
     limit = int(error.split("at most ")[1].split(" bytes")[0])
     fits = ask(captions, "caption_one", b"x" * limit, client=one)
     assert fits.caption == f"a photo of {limit} bytes"

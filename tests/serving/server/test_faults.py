@@ -197,7 +197,7 @@ def test_sigterm_under_load_ends_every_call_that_was_taken(
         command,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     ) as process:
         try:
             line = process.stdout.readline()

@@ -114,6 +114,19 @@ def test_answers_with_too_few_rows_are_told(
         ask(target, "caption", [b"1", b"2"])
 
 
+def test_answers_without_the_agreed_outputs_are_told(
+    ask, serve_answers, answer_captions
+):
+    def answer(request, context):
+        response = answer_captions(request)
+        del response.outputs["token_scores"], response.outputs["error"]
+        return response
+
+    target = serve_answers(answer)
+    with pytest.raises(ServingError, match="lacks token_scores, error; serve"):
+        ask(target, "caption", [b"1"])
+
+
 # === Addresses ===
 
 
@@ -150,15 +163,26 @@ def test_waiting_ends_when_the_server_is_there(ask, fail_first):
 def test_waiting_in_vain_is_told(ask):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         target = f"127.0.0.1:{listener.getsockname()[1]}"
-    with pytest.raises(ServingError, match=r"No server answers .* after 0.2 s"):
+    with pytest.raises(
+        ServingError, match=rf"No server answers at {target} after 0.2 s"
+    ):
         ask(target, "wait_until_reachable", 0.2)
 
 
 def test_reason_of_an_unreachable_server_is_told(ask):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         target = f"127.0.0.1:{listener.getsockname()[1]}"
-    with pytest.raises(ServingError, match=r"Connection refused"):
+    with pytest.raises(
+        ServingError, match=rf"No server answers at {target}; .*refused"
+    ):
         ask(target, "caption", [b"1"], client=QUICK)
+
+
+def test_silent_server_runs_into_the_deadline(ask):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ServingError, match=r"no answer within 0\.2 s"):
+            ask(target, "caption", [b"1"], client={"timeout_s": 0.2})
 
 
 # === Keep-alive ===

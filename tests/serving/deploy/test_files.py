@@ -14,7 +14,7 @@ import yaml
 
 from bmt_keras import contract
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "serving" / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 

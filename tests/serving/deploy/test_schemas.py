@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-DEPLOY = Path(__file__).parents[2] / "serving" / "deploy"
+DEPLOY = Path(__file__).parents[3] / "serving" / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 IMAGE = "tensorflow/serving:2.20.0"
 

@@ -124,7 +124,9 @@ def test_slow_request_is_the_error_of_its_photos(
 
 def test_refusal_ends_the_stream(ask, captioner_server):
     target = f"127.0.0.1:{captioner_server.port}"
-    with pytest.raises(ServingError, match="NOT_FOUND"):
+    with pytest.raises(
+        ServingError, match=r"NOT_FOUND: Servable not found .*Latest\(other\)"
+    ):
         ask(target, "stream", [b"1"] * 9, client={"model_name": "other"})
 
 

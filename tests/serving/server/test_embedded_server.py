@@ -1,13 +1,11 @@
 """The server finds the latest version, warms it up and owns its port."""
 
 import functools
-import runpy
 import shutil
 import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +18,6 @@ from bmt_keras.serving.server import EmbeddedServer
 from bmt_keras.serving.server.servable import Servable
 from bmt_keras.serving.server.version_folders import find_version_folders
 from bmt_keras.serving.server.warmup import warm_up
-
-MODELS = Path(__file__).parent / "conformance" / "conformance_models.py"
 
 
 @pytest.fixture
@@ -46,16 +42,19 @@ def _can_connect(port):
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_version_folders_are_the_numeric_ones(toolbox_path):
-    folders = find_version_folders(toolbox_path)
+def test_version_folders_are_the_numeric_ones(served_models):
+    folders = find_version_folders(served_models / "half_plus")
     assert [(f.version, f.path.name) for f in folders] == [
         (7, "7"),
         (123, "00000123"),
     ]
 
 
-def test_latest_version_is_served(toolbox_server):
-    assert toolbox_server.version == 123
+def test_version_is_the_latest_of_the_first_model(served_models):
+    server = EmbeddedServer(served_models / "half_plus", port=0)
+    assert server.version is None
+    with server:
+        assert server.version == 123
 
 
 def test_missing_base_path_is_told(tmp_path):
@@ -137,9 +136,8 @@ def test_warmup_requests_run_before_serving(
     assert total == 42
 
 
-def test_warmup_runs_every_kind_of_request(tmp_path):
-    write = runpy.run_path(str(MODELS))["write_half_plus"]
-    write(tmp_path / "1", 2.0)
+def test_warmup_runs_every_kind_of_request(served_models, tmp_path):
+    shutil.copytree(served_models / "half_plus" / "7", tmp_path / "1")
     logs = [PredictionLog() for _ in range(3)]
     requests = (
         (logs[0].regress_log.request, "regress_flat"),

@@ -28,9 +28,6 @@ def _proto(dtype, shape, **fields):
 @pytest.mark.parametrize(
     ("proto", "expected"),
     [
-        (_proto(DT_FLOAT, [3], float_val=[1, 2]), [1.0, 2.0, 2.0]),
-        (_proto(DT_FLOAT, [1], float_val=[1, 2]), [1.0]),
-        (_proto(DT_FLOAT, [2]), [0.0, 0.0]),
         (_proto(DT_FLOAT, [0], float_val=[1]), []),
         (_proto(DT_FLOAT, [], float_val=[4]), 4.0),
         (_proto(DT_INT8, [2], int_val=[300, 5]), [44, 5]),

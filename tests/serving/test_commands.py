@@ -153,13 +153,13 @@ def serve_until_up(monkeypatch):
 
 
 def test_serve_takes_models_config_and_rest(
-    serve_until_up, toolbox_path, captioner_path, tmp_path
+    serve_until_up, served_models, captioner_path, tmp_path
 ):
     config = tmp_path / "models.config"
     config.write_text(
         f"""model_config_list {{
           config {{
-            name: "tools" base_path: "{toolbox_path}"
+            name: "tools" base_path: "{served_models}/half_plus"
             model_platform: "tensorflow" model_version_policy {{ all {{}} }}
           }}
           config {{

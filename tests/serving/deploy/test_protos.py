@@ -16,7 +16,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from bmt_keras import contract
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "serving" / "deploy"
 PAGE = (ROOT / "docs" / "tensorflow-serving.md").read_text(encoding="utf-8")
 
