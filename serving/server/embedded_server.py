@@ -2,8 +2,8 @@
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +15,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelConfigList
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
 
 from ..errors import ServingError
+from .call_gate import CallGate
 from .catalog import Catalog
 from .grpc_port import add_services, bind, bind_error, make_grpc_server
 from .metrics import Metrics
@@ -96,7 +97,7 @@ class EmbeddedServer:
         self._served = ServedModels(self._catalog)
         self._health = health.HealthServicer()
         self._stopping = threading.Event()
-        self._workers: ThreadPoolExecutor | None = None
+        self._gate = CallGate(max_workers)
         self._server: grpc.Server | None = None
         self._rest: RestServer | None = None
 
@@ -136,19 +137,26 @@ class EmbeddedServer:
         self._start_threads()
 
     def stop(self, grace: float | None = None) -> None:
-        """Closes the ports, lets calls in flight end, frees the models.
+        """Lets calls in flight end, closes the ports, frees the models.
+
+        Calls that come after this one end UNAVAILABLE, over REST as refused
+        connections; health checks are told NOT_SERVING meanwhile.
 
         Args:
-            grace: float. Seconds that calls in flight may still take; None
-                gives them up at once.
+            grace: float. Seconds that calls in flight may still take; beyond
+                them they end UNAVAILABLE. None gives them up at once.
         """
         self._stopping.set()
         self._health.enter_graceful_shutdown()
         if self._server is not None:
-            stopped = self._server.stop(grace)
-            if self._rest is not None:
-                self._rest.drain(grace)
-            stopped.wait()
+            if grace is not None:
+                end = time.monotonic() + grace
+                self._gate.close()
+                if self._rest is not None:
+                    self._rest.drain(grace)
+                self._gate.wait_until_empty(end - time.monotonic())
+                grace = max(0.0, end - time.monotonic())
+            self._server.stop(grace).wait()
         self._close()
 
     def wait(self, timeout: float | None = None) -> None:
@@ -206,11 +214,8 @@ class EmbeddedServer:
                 _logger.exception("Cannot look for new versions")
 
     def _listen(self) -> tuple[grpc.Server, int]:
-        self._workers = ThreadPoolExecutor(
-            self.max_workers, thread_name_prefix="serving"
-        )
         server = make_grpc_server(
-            self._workers,
+            self._gate,
             max_concurrent_calls=self.max_concurrent_calls,
             max_message_bytes=self.max_message_bytes,
         )
@@ -243,7 +248,6 @@ class EmbeddedServer:
         self._stopping.set()
         if self._rest is not None:
             self._rest.server_close()
-        if self._workers is not None:
-            self._workers.shutdown(wait=False)
-        self._server = self._rest = self._workers = None
+        self._gate.shut_down()
+        self._server = self._rest = None
         self._catalog.close()

@@ -1,7 +1,6 @@
 """The gRPC port: limits, services, health, reflection and TLS."""
 
 import socket
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -15,6 +14,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 )
 
 from ..errors import ServingError
+from .call_gate import CallGate
 from .model_service import ModelService
 from .prediction_service import PredictionService
 from .tls import TlsFiles, make_server_credentials
@@ -28,7 +28,7 @@ _REFLECTED = (
 
 
 def make_grpc_server(
-    workers: ThreadPoolExecutor,
+    gate: CallGate,
     *,
     max_concurrent_calls: int | None,
     max_message_bytes: int,
@@ -36,7 +36,7 @@ def make_grpc_server(
     """Makes a server that refuses calls over its limits.
 
     Args:
-        workers: ThreadPoolExecutor that answers calls.
+        gate: CallGate that lets calls in.
         max_concurrent_calls: int, or None for no limit.
         max_message_bytes: int. The largest request; -1 for no limit.
 
@@ -51,7 +51,10 @@ def make_grpc_server(
         ("grpc.so_reuseport", 0),
     )
     return grpc.server(
-        workers, options=options, maximum_concurrent_rpcs=max_concurrent_calls
+        gate.workers,
+        interceptors=[gate],
+        options=options,
+        maximum_concurrent_rpcs=max_concurrent_calls,
     )
 
 

@@ -24,7 +24,7 @@ def counter_path(served_models):
 
 @pytest.fixture
 def serve_toolbox(toolbox_path):
-    """Serves the toolbox; gives the server, and a channel to it."""
+    """Serves the toolbox; gives the server, a stub and its channel."""
 
     @contextmanager
     def serve(**options):
@@ -32,7 +32,7 @@ def serve_toolbox(toolbox_path):
             EmbeddedServer(toolbox_path, "toolbox", port=0, **options) as s,
             grpc.insecure_channel(f"127.0.0.1:{s.port}") as channel,
         ):
-            yield s, PredictionServiceStub(channel)
+            yield s, PredictionServiceStub(channel), channel
 
     return serve
 

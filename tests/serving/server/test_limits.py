@@ -27,7 +27,11 @@ def _shout(text):
 def test_larger_message_is_refused_on_both_ports(
     serve_toolbox, make_request, expect_error, send_rest
 ):
-    with serve_toolbox(rest_port=0, max_message_bytes=2000) as (server, stub):
+    with serve_toolbox(rest_port=0, max_message_bytes=2000) as (
+        server,
+        stub,
+        _,
+    ):
         large = make_request("shout", {"text": [b"t" * 2000]})
         code, _ = expect_error(stub.Predict, large)
         assert code == "RESOURCE_EXHAUSTED"
@@ -42,7 +46,11 @@ def test_larger_message_is_refused_on_both_ports(
 def test_calls_over_the_limit_are_refused(
     serve_toolbox, quick, endless, send_rest
 ):
-    with serve_toolbox(rest_port=0, max_concurrent_calls=1) as (server, stub):
+    with serve_toolbox(rest_port=0, max_concurrent_calls=1) as (
+        server,
+        stub,
+        _,
+    ):
         stub.Predict(quick)
         running = stub.Predict.future(endless, timeout=30)
         code = "OK"
@@ -75,7 +83,7 @@ def test_timeout_ends_a_run(toolbox_path, endless):
 def test_deadline_of_a_call_frees_its_worker(
     serve_toolbox, quick, endless, expect_error
 ):
-    with serve_toolbox(max_workers=1) as (_, stub):
+    with serve_toolbox(max_workers=1) as (_, stub, _):
         code, _ = expect_error(stub.Predict, endless, timeout=0.3)
         response = stub.Predict(quick, timeout=20)
     assert code == "DEADLINE_EXCEEDED"

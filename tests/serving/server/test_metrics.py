@@ -6,7 +6,7 @@ import urllib.request
 def test_metrics_count_calls_by_model_and_code(
     serve_toolbox, quick, make_request, expect_error, send_rest
 ):
-    with serve_toolbox(rest_port=0) as (server, stub):
+    with serve_toolbox(rest_port=0) as (server, stub, _):
         for _ in range(2):
             stub.Predict(quick)
         expect_error(stub.Predict, make_request("", model='m"'))

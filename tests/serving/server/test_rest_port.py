@@ -5,7 +5,7 @@ import socket
 
 def test_request_without_its_length_is_told(serve_toolbox):
     with (
-        serve_toolbox(rest_port=0) as (server, _),
+        serve_toolbox(rest_port=0) as (server, *_),
         socket.create_connection(("127.0.0.1", server.rest_port)) as client,
     ):
         client.sendall(
@@ -18,7 +18,7 @@ def test_request_without_its_length_is_told(serve_toolbox):
 
 
 def test_client_that_leaves_harms_no_other(serve_toolbox, send_rest):
-    with serve_toolbox(rest_port=0) as (server, _):
+    with serve_toolbox(rest_port=0) as (server, *_):
         address = ("127.0.0.1", server.rest_port)
         for part in (b"POST", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"):
             with socket.create_connection(address) as client:
