@@ -5,33 +5,21 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
 
 import grpc
-from tensorflow_serving.apis.get_model_metadata_pb2 import (
-    GetModelMetadataRequest,
-)
-from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse
-from tensorflow_serving.apis.model_pb2 import ModelSpec
-
-from bmt_keras.contract import SERVING_DEFAULT
 
 from .catalog import Catalog
 from .examples import invalid
-from .json_answers import to_json, write_metadata, write_outputs, write_status
-from .json_requests import Inputs, read_predict_request
-from .metadata import SIGNATURE_DEF, describe_model
+from .json_answers import to_json
 from .metrics import Metrics
-from .predict import predict
-from .rest_paths import read_path
-from .servable import Servable
+from .rest_calls import TIMEOUT_SECONDS, answer_get, answer_post
 from .status import StatusError, truncate_message
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
-_TIMEOUT_SECONDS = 30
 _HTTP_CODES = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.FAILED_PRECONDITION: 400,
@@ -140,7 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: RestServer
     protocol_version = "HTTP/1.1"
-    timeout = _TIMEOUT_SECONDS
+    # Else an answer to a broken first line would have no head.
+    default_request_version = "HTTP/1.0"
+    timeout = TIMEOUT_SECONDS
     _unread = 0
 
     def do_GET(self) -> None:
@@ -148,12 +138,18 @@ class _Handler(BaseHTTPRequestHandler):
             page = self.server.metrics.render().encode()
             self._send(200, page, "text/plain; version=0.0.4")
         else:
-            self._answer(self._get)
+            self._answer(lambda: answer_get(self.server.catalog, self.path))
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
         self._unread = int(length) if length.isdecimal() else 0
         self._answer(self._post)
+
+    def send_error(
+        self, code: int, message: str | None = None, explain: str | None = None
+    ) -> None:
+        # What HTTP itself refuses, such as another method.
+        self._send(code, to_json({"error": message or explain or ""}))
 
     def log_message(self, format: str, *args: Any) -> None:
         _logger.debug(format, *args)
@@ -168,30 +164,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._skip_body()
             self._send(code, to_json({"error": message}))
 
-    def _get(self) -> Mapping[str, Any]:
-        asked = read_path("GET", self.path)
-        catalog = self.server.catalog
-        if asked.action:
-            request = GetModelMetadataRequest(metadata_field=[SIGNATURE_DEF])
-            request.model_spec.CopyFrom(asked.model_spec)
-            return write_metadata(describe_model(catalog, request))
-        statuses = catalog.list_statuses(asked.model_spec)
-        return write_status(
-            GetModelStatusResponse(model_version_status=statuses)
-        )
-
     def _post(self) -> Mapping[str, Any]:
         body = self._read_body()
-        asked = read_path("POST", self.path)
-        model_name = asked.model_spec.name
-        if asked.action != "predict":
-            raise StatusError(
-                grpc.StatusCode.UNIMPLEMENTED,
-                f"Method {asked.action} is not supported over REST by this "
-                "server; call it over gRPC.",
-            )
-        with self.server.metrics.watch(model_name, asked.action, "REST"):
-            return _predict(self.server.catalog, asked.model_spec, body)
+        server = self.server
+        return answer_post(server.catalog, server.metrics, self.path, body)
 
     def _read_body(self) -> bytes:
         if "Transfer-Encoding" in self.headers:
@@ -221,31 +197,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
-
-
-def _predict(
-    catalog: Catalog, model_spec: ModelSpec, body: bytes
-) -> Mapping[str, Any]:
-    with ExitStack() as stack:
-        models: list[Servable] = []
-
-        # A broken document is told before an unknown model.
-        def find_inputs(signature_name: str) -> Inputs:
-            models.append(stack.enter_context(catalog.borrow(model_spec)))
-            return _inputs_of(models[0], signature_name)
-
-        request, in_rows = read_predict_request(body, find_inputs)
-        request.model_spec.name = model_spec.name
-        response = predict(
-            models[0], request, timeout_ms=_TIMEOUT_SECONDS * 1000
-        )
-    return write_outputs(response.outputs, in_rows=in_rows)
-
-
-def _inputs_of(servable: Servable, signature_name: str) -> Inputs:
-    name = signature_name or SERVING_DEFAULT
-    if name not in servable.signatures:
-        raise invalid(
-            f'Serving signature name: "{name}" not found in signature def'
-        )
-    return servable.signatures[name].inputs

@@ -1,6 +1,9 @@
 """HTTP on the REST port: clients that do not go by the book."""
 
+import json
 import socket
+
+import pytest
 
 
 def test_request_without_its_length_is_told(serve_toolbox):
@@ -29,3 +32,22 @@ def test_client_that_leaves_harms_no_other(serve_toolbox, send_rest):
             {"signature_name": "shout", "instances": ["a"]},
         )
         assert code == 200
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (b"DELETE /v1/models/toolbox HTTP/1.1\r\n\r\n", 501),
+        (b"GET /v1/models/toolbox HTTP/one\r\n\r\n", 400),
+    ],
+)
+def test_what_http_refuses_is_told_in_json(serve_toolbox, request_, code):
+    with (
+        serve_toolbox(rest_port=0) as (server, *_),
+        socket.create_connection(("127.0.0.1", server.rest_port)) as client,
+    ):
+        client.sendall(request_)
+        head, _, body = client.makefile("rb").read().partition(b"\r\n\r\n")
+    assert f"HTTP/1.1 {code} ".encode() in head
+    assert list(json.loads(body)) == ["error"]
+    assert json.loads(body)["error"]
