@@ -21,6 +21,7 @@ from .version_folders import (
     VersionFolder,
     choose_versions,
     find_version_folders,
+    tell_no_version,
 )
 from .warmup import warm_up
 
@@ -112,7 +113,7 @@ class ServedModels:
             self._end(name, available - versions)
         if failed:
             return " ".join(failed.values())
-        return _tell_no_version(Path(model.base_path))
+        return tell_no_version(Path(model.base_path))
 
     def _load(self, name: str, folder: VersionFolder) -> None:
         _logger.info("Loading version %d of %s", folder.version, name)
@@ -160,16 +161,6 @@ def _load_version(folder: VersionFolder) -> Servable:
         servable.close()
         raise
     return servable
-
-
-def _tell_no_version(base_path: Path) -> str:
-    names = sorted(path.name for path in base_path.iterdir())
-    return (
-        "A model's base path must hold a folder named by a version number that "
-        f"is to be served, such as {base_path / '1'}. Found: "
-        f"{names or 'nothing'}. Export a model into it, or name the folder "
-        "above the version."
-    )
 
 
 def _status_of(error: ServingError) -> StatusError:

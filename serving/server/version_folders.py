@@ -51,6 +51,35 @@ def find_version_folders(base_path: Path) -> list[VersionFolder]:
     return list({folder.version: folder for folder in folders}.values())
 
 
+def find_latest_version(base_path: Path) -> VersionFolder:
+    """Finds the latest version of a model.
+
+    Args:
+        base_path: Path, as `find_version_folders` takes it.
+
+    Returns:
+        VersionFolder.
+
+    Raises:
+        ServingError: If there is no version, or no such folder.
+    """
+    folders = find_version_folders(base_path)
+    if not folders:
+        raise ServingError(tell_no_version(base_path))
+    return folders[-1]
+
+
+def tell_no_version(base_path: Path) -> str:
+    """Says that a base path has no version, and what it has."""
+    names = sorted(path.name for path in base_path.iterdir())
+    return (
+        "A model's base path must hold a folder named by a version number that "
+        f"is to be served, such as {base_path / '1'}. Found: "
+        f"{names or 'nothing'}. Export a model into it, or name the folder "
+        "above the version."
+    )
+
+
 def choose_versions(
     folders: Sequence[VersionFolder], model: ModelConfig
 ) -> list[VersionFolder]:

@@ -38,12 +38,13 @@ class Captioner(tf.Module):
         size = tf.strings.length(image_bytes)
         caption = "a photo of " + tf.strings.as_string(size) + " bytes"
         good = tf.cast(~bad, tf.int32)
+        error = "not a photo; received " + tf.strings.as_string(size) + " bytes"
         return {
             "caption": tf.where(bad, "", caption),
             "score": tf.cast(good, tf.float32) * -0.5,
             "token_scores": tf.cast(good[:, None], tf.float32) * [[-0.5, 0.0]],
             "token_ids": tf.stack([size * good, 0 * size], axis=1),
-            "error": tf.where(bad, "Unknown image file format", ""),
+            "error": tf.where(bad, error, ""),
         }
 
 

@@ -61,7 +61,7 @@ def test_bad_photo_goes_to_stderr_and_fails_at_the_end(ask, photos, tmp_path):
     bad.write_bytes(b"BAD")
     result = ask(bad, photos[0])
     assert result.exit_code == 1
-    assert result.stderr == f"{bad}: Unknown image file format\n"
+    assert result.stderr == f"{bad}: not a photo; received 3 bytes\n"
     assert result.stdout == f"{photos[0]}\ta photo of 1 bytes\n"
 
 

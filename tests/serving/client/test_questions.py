@@ -105,7 +105,7 @@ def test_photos_are_captioned_in_order(ask, captions, tmp_path):
     assert found[1].caption == "a photo of 5 bytes"
     assert (found[2].caption, found[2].error) == (
         "",
-        "Unknown image file format",
+        "not a photo; received 3 bytes",
     )
     assert found[3].caption == ""
     assert "nowhere.jpg: No such file" in found[3].error
@@ -167,7 +167,7 @@ def test_label_is_asked(ask, target):
 
 
 def test_errors_are_raised_when_asked(ask, captions, tmp_path):
-    with pytest.raises(ServingError, match="photo of 3 bytes: Unknown image"):
+    with pytest.raises(ServingError, match="photo of 3 bytes: not a photo"):
         ask(captions, "caption", [b"1", b"BAD"], raise_errors=True)
     nowhere = tmp_path / "nowhere.jpg"
     with pytest.raises(ServingError, match=r"nowhere\.jpg: No such file"):

@@ -36,7 +36,7 @@ def test_folder_is_streamed_in_the_order_of_names(
         ("broken.jpeg", ""),
         ("c.webp", "a photo of 3 bytes"),
     ]
-    assert found[2][1].error == "Unknown image file format"
+    assert found[2][1].error == "not a photo; received 3 bytes"
     assert ask(target, "stream", str(tmp_path)) == found
 
 
