@@ -1,5 +1,6 @@
 """Models, servers and requests that the server's tests share."""
 
+import time
 from contextlib import contextmanager
 
 import grpc
@@ -41,6 +42,25 @@ def serve_toolbox(toolbox_path):
 def quick(make_request):
     """A request that any server of the toolbox answers at once."""
     return make_request("shout", {"text": [b"a"]})
+
+
+@pytest.fixture(scope="session")
+def long_call(make_request):
+    """A request that takes its time, and ends."""
+    return make_request("spin", {"steps": np.int32(200_000)})
+
+
+@pytest.fixture(scope="session")
+def wait_for_calls():
+    """Waits until a server has so many calls in flight."""
+
+    def wait(server, count):
+        end = time.monotonic() + 20
+        while server._gate.workers._unfinished != count:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    return wait
 
 
 @pytest.fixture(scope="session")

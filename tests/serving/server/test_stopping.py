@@ -5,7 +5,6 @@ import time
 from contextlib import contextmanager
 
 import grpc
-import numpy as np
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
@@ -23,12 +22,6 @@ from bmt_keras.serving.server import EmbeddedServer
 STATUS = GetModelStatusRequest()
 
 
-@pytest.fixture
-def long_call(make_request):
-    """A call that takes its time, and ends."""
-    return make_request("spin", {"steps": np.int32(200_000)})
-
-
 @contextmanager
 def draining(server, channel):
     """Stops a server, with a minute for its calls, while the block runs."""
@@ -44,13 +37,13 @@ def draining(server, channel):
 
 
 def test_calls_in_flight_end_and_later_ones_are_turned_away(
-    serve_toolbox, quick, long_call, expect_error
+    serve_toolbox, quick, long_call, wait_for_calls, expect_error
 ):
     with serve_toolbox(max_workers=1) as (server, stub, channel):
         stub.Predict(quick)
         # The second waits for the one worker; both came before the end.
         calls = [stub.Predict.future(long_call) for _ in range(2)]
-        _wait_for_calls(server, 2)
+        wait_for_calls(server, 2)
         with draining(server, channel):
             for method, request in (
                 (stub.Predict, quick),
@@ -85,13 +78,6 @@ def test_clients_go_on_at_another_server(captioner_path):
                 time.sleep(0.02)
             stopping.join(timeout=60)
     assert [each.error for each in found] == [""] * 40
-
-
-def _wait_for_calls(server, count):
-    end = time.monotonic() + 20
-    while server._gate.workers._unfinished < count:
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_stop_gives_up_calls_after_its_grace(toolbox_path, quick, endless):

@@ -11,6 +11,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import (
     GetModelStatusRequest,
     ModelVersionStatus,
 )
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.prediction_service_pb2_grpc import (
@@ -241,6 +242,27 @@ def test_new_model_that_fails_is_told_and_others_serve(served, publish):
     assert list(missing) == ["none"]
     assert "Not found: /nowhere" in missing["none"]
     assert catalog.available("m") == [1]
+
+
+def test_change_to_a_model_that_is_not_there_is_told(
+    base, publish, make_request, expect_error
+):
+    publish(1)
+    request = ReloadConfigRequest()
+    request.config.model_config_list.CopyFrom(make_model_config("m", base))
+    request.config.model_config_list.config.add(
+        name="none", base_path="/nowhere", model_platform="tensorflow"
+    )
+    with (
+        EmbeddedServer(base, "m", port=0) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        change = ModelServiceStub(channel).HandleReloadConfigRequest
+        code, message = expect_error(change, request)
+        assert code == "UNKNOWN"
+        assert message.startswith("1 model(s) did not become available: ")
+        assert "none due to error: " in message
+        PredictionServiceStub(channel).Predict(make_request(model="m"))
 
 
 @pytest.mark.parametrize(
