@@ -6,10 +6,13 @@ SAMPLE := data/sample
 RUN ?= runs/sample
 MODELS ?= models/bmt
 SERVER ?= 127.0.0.1:8500
+# Photos to measure with, in place of the sample's.
+PHOTOS ?=
+SAMPLE_PHOTOS = $(shell ls $(SAMPLE)/images/val/*.jpg | head -8)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install sample train evaluate export serve caption bench bench-peers bench-serving test check-cpp beam golden lint types dist clean
+.PHONY: help install sample train evaluate export serve caption bench bench-peers bench-serving load-serving test check-cpp beam golden lint types dist clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -60,14 +63,18 @@ bench-peers: install  ## Measure captioning beside GIT and BLIP, in an environme
 		--constraint constraints.txt --editable '.[peers]'
 	$(VENV)-peers/bin/bmt bench --rows peers --out benchmarks/peers.json
 
-bench-serving: install sample  ## Measure a server under load against the direct call
+bench-serving: install $(if $(PHOTOS),,sample)  ## Measure a server against the direct call (MODELS=, PHOTOS=)
 	$(BIN)/python -m bmt_keras.serving.bench --models $(MODELS) --out $(RUN)/bench-serving.json \
-		$$(ls $(SAMPLE)/images/val/*.jpg | head -8 | sed 's/^/--photo /')
+		$(addprefix --photo ,$(or $(PHOTOS),$(SAMPLE_PHOTOS)))
+
+load-serving: install $(if $(PHOTOS),,sample)  ## Load a server for a minute, corrupt photos and a reload in it
+	$(BIN)/python -m bmt_keras.serving.stress --models $(MODELS) --out $(RUN)/load-serving.json \
+		$(addprefix --photo ,$(or $(PHOTOS),$(SAMPLE_PHOTOS)))
 
 test: install  ## Run all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-check-cpp: install  ## Run an export by the C++ loader, of TensorFlow 2.20.0 too (g++)
+check-cpp: install  ## Compare captions of the C++ loader (2.20.0 too), saved_model_cli and a session (g++)
 	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)-tf220 tensorflow-cpu==2.20.0
 	$(BIN)/python tests/cpp/check.py $(VENV)-tf220/tensorflow
 

@@ -1,7 +1,6 @@
 """What was written is loaded again and compared, before it is published."""
 
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from .replay import pack, unpack
 
 _TOLERANCE = 1e-4
 _SCRIPT = Path(__file__).with_name("replay.py")
@@ -56,8 +57,8 @@ def _replay(
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
     # Not -m: importing the package would import the captioner's code.
     done = subprocess.run(
-        [sys.executable, "-P", str(_SCRIPT)],
-        input=pickle.dumps((str(version_folder), inputs)),
+        [sys.executable, "-P", str(_SCRIPT), str(version_folder)],
+        input=pack(inputs),
         capture_output=True,
         env=environment,
     )
@@ -67,8 +68,7 @@ def _replay(
             "The exported model does not run in a process of its own: nothing "
             f"was published. That process ended with:\n{words}"
         )
-    outputs: dict[str, dict[str, np.ndarray]] = pickle.loads(done.stdout)
-    return outputs
+    return unpack(done.stdout)
 
 
 def _call(function: Any, arrays: Arrays) -> dict[str, np.ndarray]:

@@ -1,20 +1,44 @@
 """Runs a SavedModel's signatures in a process of its own.
 
 The file is a script that needs TensorFlow alone: nothing of the captioner's
-process can help the model along. Its standard input is a pickle of the folder
-and of arrays by input name, by signature name; its standard output one of
-arrays by output name, by signature name.
+process can help the model along. It takes the folder as its argument, on its
+standard input JSON of tensors by input name, by signature name, and writes
+such JSON of outputs. A tensor is a TensorProto in base64.
 """
 
+import base64
+import json
 import os
-import pickle
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+import tensorflow as tf
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+
+Arrays = Mapping[str, Any]
+
+
+def pack(arrays: Mapping[str, Arrays]) -> bytes:
+    """Writes arrays by name, by signature name, as JSON."""
+    return json.dumps(
+        {
+            signature: {name: _write(value) for name, value in named.items()}
+            for signature, named in arrays.items()
+        }
+    ).encode()
+
+
+def unpack(content: bytes) -> dict[str, dict[str, Any]]:
+    """Reads what `pack` wrote."""
+    return {
+        signature: {name: _read(text) for name, text in named.items()}
+        for signature, named in json.loads(content).items()
+    }
+
 
 def replay(
-    folder: str, inputs: Mapping[str, Mapping[str, Any]]
+    folder: str, inputs: Mapping[str, Arrays]
 ) -> dict[str, dict[str, Any]]:
     """Runs signatures in a TF1 session, the road that TensorFlow Serving takes.
 
@@ -25,7 +49,6 @@ def replay(
     Returns:
         Arrays by output name, by signature name.
     """
-    import tensorflow as tf
     import tensorflow_text  # noqa: F401 - the model may use its ops
 
     outputs = {}
@@ -40,13 +63,22 @@ def replay(
     return outputs
 
 
+def _write(value: Any) -> str:
+    content: bytes = tf.make_tensor_proto(value).SerializeToString()
+    return base64.b64encode(content).decode()
+
+
+def _read(text: str) -> Any:
+    return tf.make_ndarray(TensorProto.FromString(base64.b64decode(text)))
+
+
 def main() -> None:
-    """Answers one pickle."""
+    """Answers one document."""
     # What the libraries print goes elsewhere than the answer.
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    folder, inputs = pickle.load(sys.stdin.buffer)
-    pickle.dump(replay(folder, inputs), answer)
+    inputs = unpack(sys.stdin.buffer.read())
+    answer.write(pack(replay(sys.argv[1], inputs)))
     answer.close()
 
 

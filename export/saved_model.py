@@ -73,17 +73,17 @@ def export_captioner(
                 signatures.weights(), str(partial), signatures=functions
             )
             write_warmup_requests(partial, inputs, contract.MODEL_NAME)
-        except tf.errors.OpError as err:
+            write_manifest(
+                partial, captioner, version=version, signatures=functions
+            )
+            write_model_card(
+                partial, captioner, signatures=functions, metrics=metrics
+            )
+        except (OSError, tf.errors.OpError) as err:
             raise OSError(
                 f"{folder}: the model cannot be written, nothing was "
-                f"published: {err.message}"
+                f"published: {err}"
             ) from err
-        write_manifest(
-            partial, captioner, version=version, signatures=functions
-        )
-        write_model_card(
-            partial, captioner, signatures=functions, metrics=metrics
-        )
         check_signatures(partial, functions, inputs)
     return folder
 

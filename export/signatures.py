@@ -132,7 +132,13 @@ class CaptionerSignatures:
         return with_rows(run, image_bytes, length, name=contract.LENGTH)
 
     def _embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return with_rows(self._embed_rows, image_bytes)
+        def run(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+            embedded = dict(self._embed_rows(image_bytes))
+            # A bad photo is a black one up to here.
+            errors = embedded.pop(contract.ERROR)
+            return blank_bad_rows(embedded, errors)
+
+        return with_rows(run, image_bytes)
 
     def _caption_embedding(
         self, image_embedding: tf.Tensor

@@ -3,7 +3,6 @@
 `python -m bmt_keras.serving.bench --models models/bmt --photo beach.jpg`
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import grpc
-import numpy as np
 import tensorflow as tf
 import typer
 from rich.console import Console
-from rich.table import Table
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     PredictionServiceStub,
@@ -25,14 +22,14 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 from bmt_keras import contract
 
 from .errors import ServingError
-from .load import Measured, offer_load
-from .predict import predict
-from .servable import Servable
+from .figures import make_table, write_figures
+from .load import offer_load
+from .photo_requests import make_photo_request, read_texts
+from .server.predict import predict
+from .server.servable import Servable
+from .server.version_folders import VersionFolder, find_latest_version
 from .server_process import serve_in_own_process
-from .tensors import make_tensor_proto
-from .version_folders import VersionFolder, find_version_folders
 
-_CORRUPT = b"BAD photo"
 _CALL_SECONDS = 120.0
 _COLUMNS = {
     "what": "",
@@ -84,8 +81,7 @@ class ServingBench:
 
         Yields:
             dict for each load: direct calls, the same calls to the server,
-            large calls, closed and open loops, and last a load with one
-            corrupt photo in ten and a new version halfway.
+            large calls, closed and open loops.
         """
         servable = Servable(self._folder)
         row = self._measure("direct", lambda r: predict(servable, r))
@@ -93,7 +89,7 @@ class ServingBench:
         servable.close()
         rates = [share * row["calls_a_second"] for share in shares]
         with (
-            serve_in_own_process(self._folder) as (address, add_version),
+            serve_in_own_process(self._folder) as (address, _),
             grpc.insecure_channel(address) as channel,
         ):
             stub = PredictionServiceStub(channel)
@@ -110,13 +106,6 @@ class ServingBench:
                     yield self._measure(
                         "open loop", ask, concurrency=concurrency, rate=rate
                     )
-            yield self._measure(
-                "corrupt photos, reload",
-                ask,
-                concurrency=max(concurrencies),
-                share_corrupt=0.1,
-                halfway=add_version,
-            )
 
     def _measure(
         self,
@@ -125,45 +114,29 @@ class ServingBench:
         *,
         concurrency: int = 1,
         photos_a_call: int = 1,
-        share_corrupt: float = 0.0,
-        **load: Any,
+        rate: float | None = None,
     ) -> Row:
-        good = [_make_request([p] * photos_a_call) for p in self._photos]
-        bad = _make_request([_CORRUPT])
-        every = round(1 / share_corrupt) if share_corrupt else 0
+        requests = [
+            make_photo_request([photo] * photos_a_call)
+            for photo in self._photos
+        ]
 
         def call(number: int) -> bool:
-            if every and number % every == 0:
-                return _errors(ask(bad)) == [True]
-            return not any(_errors(ask(good[number % len(good)])))
+            response = ask(requests[number % len(requests)])
+            return not any(read_texts(response, contract.ERROR))
 
-        ask(good[0])  # The first run of a batch's size is slow.
-        measured: Measured = offer_load(
-            call, seconds=self._seconds, concurrency=concurrency, **load
+        ask(requests[0])  # The first run of a batch's size is slow.
+        measured = offer_load(
+            call, seconds=self._seconds, concurrency=concurrency, rate=rate
         )
         return {
             "what": what,
             "photos_a_call": photos_a_call,
             "concurrency": concurrency,
-            "rate": load.get("rate"),
+            "rate": rate,
             "photos_a_second": measured.calls_a_second * photos_a_call,
             **asdict(measured),
         }
-
-
-def _make_request(photos: Sequence[bytes]) -> PredictRequest:
-    array = np.empty(len(photos), dtype=object)  # (batch,)
-    array[:] = photos
-    request = PredictRequest()
-    request.model_spec.name = contract.MODEL_NAME
-    request.inputs[contract.IMAGE_BYTES].CopyFrom(make_tensor_proto(array))
-    return request
-
-
-def _errors(response: Any) -> list[bool]:
-    """Tells for each photo of an answer whether it has an error."""
-    errors = response.outputs[contract.ERROR].string_val
-    return [error != b"" for error in errors]
 
 
 # === The command ===
@@ -192,7 +165,7 @@ def bench(
     ] = 16,
 ) -> None:
     """Measure a server under load against the direct call."""
-    folder = find_version_folders(models)[-1]
+    folder = find_latest_version(models)
     photos = [path.read_bytes() for path in photo]
     console = Console()
     rows = []
@@ -212,25 +185,9 @@ def bench(
         / served["photos_a_second"],
         "rows": rows,
     }
-    console.print(_make_table(rows))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}")
-    partial.write_text(json.dumps(summary, indent=1) + "\n")
-    partial.replace(out)
+    console.print(make_table(_COLUMNS, rows))
+    write_figures(out, summary)
     console.print(f"Written to {out}", highlight=False)
-
-
-def _make_table(rows: Sequence[Row]) -> Table:
-    table = Table(*_COLUMNS.values())
-    for row in rows:
-        cells = (row[name] for name in _COLUMNS)
-        table.add_row(
-            *(
-                f"{cell:.1f}" if isinstance(cell, float) else str(cell or "")
-                for cell in cells
-            )
-        )
-    return table
 
 
 if __name__ == "__main__":

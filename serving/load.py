@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 
 from .errors import ServingError
-from .status import StatusError
+from .server.status import StatusError
 
 _SEED = 0
 

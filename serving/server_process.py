@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import ServingError
 from .server import EmbeddedServer
-from .version_folders import VersionFolder, find_version_folders
+from .server.version_folders import VersionFolder, find_version_folders
 
 
 @contextmanager

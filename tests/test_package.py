@@ -91,6 +91,17 @@ def test_siblings_are_imported_relatively(part):
     assert absolute == []
 
 
+def test_server_and_client_share_their_error_alone():
+    for part in ("server", "client"):
+        above = {
+            node.module
+            for path in (ROOT / "serving" / part).glob("*.py")
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and node.level > 1
+        }
+        assert above == {"errors"}
+
+
 def test_library_imports_neither_export_nor_serving():
     beyond = [
         (path.name, name)

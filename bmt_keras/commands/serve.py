@@ -73,9 +73,11 @@ def serve(
     _check_tls(tls_key, tls_certificate, tls_client_ca)
     # Imported late: TensorFlow takes seconds, and --help needs none of it.
     load_tensorflow()
-    from bmt_keras.serving.model_config import read_model_config
-    from bmt_keras.serving.server import EmbeddedServer
-    from bmt_keras.serving.tls import TlsFiles
+    from bmt_keras.serving.server import (
+        EmbeddedServer,
+        TlsFiles,
+        read_model_config,
+    )
 
     tls = None
     if tls_key is not None and tls_certificate is not None:

@@ -82,10 +82,15 @@ BROKEN = {
     "nothing": b"",
     "text": b"no photo",
     "jpeg_cut": PHOTOS["jpeg"][:1500],
+    "jpeg_cut_in_head": PHOTOS["jpeg"][:200],
     "png_cut": PHOTOS["png"][:1500],
+    "gif_cut": PHOTOS["gif"][:1500],
+    "bmp_cut": PHOTOS["bmp"][:1500],
     "bmp_cut_in_palette": PHOTOS["bmp_palette"][:60],
     "bmp_wild_offset": PHOTOS["bmp_palette"][:10] + b"\xff" * 100,
-    "webp_cut": PHOTOS["webp_alpha"][:300],
+    "webp_cut": PHOTOS["webp"][:300],
+    "webp_cut_lossless": PHOTOS["webp_lossless"][:300],
+    "webp_cut_alpha": PHOTOS["webp_alpha"][:300],
     "webp_animated": encode(
         COLOUR, "WEBP", save_all=True, append_images=[OTHER], lossless=True
     ),

@@ -1,21 +1,26 @@
+import errno
 import hashlib
 import json
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+import bmt_keras
 from bmt_keras import contract
 from bmt_keras.errors import InputError
 from bmt_keras.export import export_captioner, saved_model
 from bmt_keras.export.check import check_signatures
+from bmt_keras.export.manifest import write_manifest
 from bmt_keras.export.model_card import find_metrics, read_metrics
-from bmt_keras.serving.servable import Servable
-from bmt_keras.serving.version_folders import find_version_folders
-from bmt_keras.serving.warmup import warm_up
+from bmt_keras.presets import PRESETS
+from bmt_keras.serving.server.servable import Servable
+from bmt_keras.serving.server.version_folders import find_version_folders
+from bmt_keras.serving.server.warmup import warm_up
 
 SIGNATURES = {
     contract.SERVING_DEFAULT,
@@ -72,6 +77,8 @@ def test_warm_up_rows_are_good(version, session):
 def test_manifest_tells_what_was_exported(captioner, version):
     content = json.loads((version / "bmt.json").read_text())
     assert content["version"] == 1
+    assert content["bmt_keras"] == bmt_keras.__version__
+    assert content["preset"] is None
     assert set(content["signatures"]) == SIGNATURES
     assert content["settings"]["max_length"] == captioner.settings.max_length
     proto = captioner.tokenizer.proto
@@ -81,6 +88,15 @@ def test_manifest_tells_what_was_exported(captioner, version):
     }
     assert content["preprocessing"]["height"] == 16
     assert content["preprocessing"]["max_pixels"] == 2**26
+
+
+def test_manifest_names_the_preset_of_the_settings(tiny_captioner, tmp_path):
+    captioner = types.SimpleNamespace(
+        settings=PRESETS["notebook"], tokenizer=tiny_captioner.tokenizer
+    )
+    write_manifest(tmp_path, captioner, version=1, signatures=[])
+    content = json.loads((tmp_path / "bmt.json").read_text())
+    assert content["preset"] == "notebook"
 
 
 def test_model_card_tells_signatures_and_figures(version, textless_version):
@@ -153,31 +169,54 @@ def test_model_that_does_not_load_is_told(tmp_path):
         check_signatures(tmp_path, {}, {})
 
 
-FULL_DISK = """
-import resource, signal, sys
+EXPORT = """
+import os, resource, sys
 from bmt_keras.captioner import Captioner
 from bmt_keras.export import export_captioner
 captioner = Captioner.load(sys.argv[1])
-# No file may grow larger: a write fails as it does on a full disk.
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
+if int(sys.argv[3]):
+    # No file may grow larger: a write fails as it does on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 try:
     export_captioner(captioner, sys.argv[2])
 except OSError as err:
     print(err)
+print(os.listdir(sys.argv[2]))
 """
+MOUNT = 'mount -t tmpfs -o size="$0" none "$1" && shift && exec "$@"'
 
 
-@pytest.mark.parametrize("limit", [4_000, 200_000])
-def test_full_disk_publishes_nothing(tiny_captioner, tmp_path, limit):
+def _on_a_disk_of(size, folder, *command):
+    """Gives a command a disk of so many bytes; it is gone at its end."""
+    return ["unshare", "-rm", "sh", "-c", MOUNT, str(size), folder, *command]
+
+
+# The weights fail at 4 kB; 1.5 MB have room for them, but not for the graph.
+@pytest.mark.parametrize("size", [4_000, 1_500_000])
+def test_full_disk_publishes_nothing(tiny_captioner, tmp_path, size):
     tiny_captioner.save(tmp_path / "captioner")
     base = tmp_path / "bmt"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c", FULL_DISK),
-            *map(str, (tmp_path / "captioner", base, limit)),
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert "nothing was published" in done.stdout, done.stderr
+    base.mkdir()
+    command = [sys.executable, "-c", EXPORT, tmp_path / "captioner", base, "0"]
+    on_disk = _on_a_disk_of(size, base, *command)
+    if subprocess.run(_on_a_disk_of(size, base, "true")).returncode:
+        # No right to mount one: let the files be too small instead.
+        on_disk = [*command[:-1], str(size)]
+    done = subprocess.run(on_disk, capture_output=True, text=True)
+    told, left = done.stdout.splitlines()
+    assert f"{base / '1'}: the model cannot be written, nothing was" in told
+    assert left == "[]", done.stderr
+
+
+@pytest.mark.parametrize("name", ["write_manifest", "write_model_card"])
+def test_disk_that_is_full_at_last_publishes_nothing(
+    tiny_captioner, tmp_path, monkeypatch, name
+):
+    def fail(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(saved_model, name, fail)
+    base = tmp_path / "bmt"
+    with pytest.raises(OSError, match=r"nothing was published: .*No space"):
+        export_captioner(tiny_captioner, base)
     assert list(base.iterdir()) == []

@@ -1,6 +1,10 @@
 """Small SavedModels and servers of them, built once a test run."""
 
 import asyncio
+import json
+import runpy
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,72 +12,21 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     PredictionServiceServicer,
-    PredictionServiceStub,
     add_PredictionServiceServicer_to_server,
 )
 
 from bmt_keras.serving.client import AsyncCaptionClient, CaptionClient
 from bmt_keras.serving.server import EmbeddedServer
 
-v1 = tf.compat.v1
+MODELS = Path(__file__).parent / "conformance" / "conformance_models.py"
 
 
 def _spec(shape, dtype, name):
     return tf.TensorSpec(shape, dtype, name=name)
-
-
-class Toolbox(tf.Module):
-    """One signature for each thing that a server can get wrong."""
-
-    def __init__(self):
-        super().__init__()
-        self.slope = tf.Variable(0.5)
-
-    @tf.function(input_signature=[_spec([None], tf.float32, "x")])
-    def half_plus_two(self, x):
-        return {"y": self.slope * x + 2.0}
-
-    @tf.function(
-        input_signature=[
-            _spec([None], tf.int32, "a"),
-            _spec([None], tf.int32, "b"),
-        ]
-    )
-    def two_inputs(self, a, b):
-        return {"sum": a + b, "difference": a - b}
-
-    @tf.function(input_signature=[_spec([None], tf.string, "text")])
-    def shout(self, text):
-        return {"loud": text + "!"}
-
-    @tf.function(input_signature=[_spec([], tf.string, "text")])
-    def to_number(self, text):
-        return {"number": tf.strings.to_number(text)}
-
-    @tf.function(input_signature=[_spec([], tf.string, "image_bytes")])
-    def decode(self, image_bytes):
-        return {"pixels": tf.io.decode_image(image_bytes)}
-
-    @tf.function(input_signature=[_spec([], tf.int32, "steps")])
-    def spin(self, steps):
-        return {"done": tf.while_loop(lambda i: i < steps, _next, [0])[0]}
-
-    @tf.function(input_signature=[_spec([2], tf.float32, "x")])
-    def dtypes(self, x):
-        names = ["float16", "bfloat16", "float64", "bool", "int8", "int16"]
-        names += ["int64", "uint8", "uint16", "uint32", "uint64", "complex64"]
-        outputs = {name: tf.cast(x, name) for name in names}
-        outputs["string"] = tf.constant(b"a\0")
-        return outputs
-
-
-def _next(step):
-    return [step + 1]
 
 
 class Captioner(tf.Module):
@@ -85,70 +38,22 @@ class Captioner(tf.Module):
         size = tf.strings.length(image_bytes)
         caption = "a photo of " + tf.strings.as_string(size) + " bytes"
         good = tf.cast(~bad, tf.int32)
+        error = "not a photo; received " + tf.strings.as_string(size) + " bytes"
         return {
             "caption": tf.where(bad, "", caption),
             "score": tf.cast(good, tf.float32) * -0.5,
             "token_scores": tf.cast(good[:, None], tf.float32) * [[-0.5, 0.0]],
             "token_ids": tf.stack([size * good, 0 * size], axis=1),
-            "error": tf.where(bad, "Unknown image file format", ""),
+            "error": tf.where(bad, error, ""),
         }
 
 
-def _save_counter(path: Path) -> None:
-    """Saves a TensorFlow 1 model with state; its input has a default."""
-    with v1.Session(graph=tf.Graph()) as session:
-        by = v1.placeholder(tf.int64, [], name="by")
-        unit = v1.placeholder(tf.string, [], name="unit")
-        total = v1.get_variable(
-            "total", initializer=np.int64(0), use_resource=False
-        )
-        session.run(v1.global_variables_initializer())
-        build = v1.saved_model.build_tensor_info
-        signature = v1.saved_model.build_signature_def(
-            inputs={"by": build(by), "unit": build(unit)},
-            outputs={
-                "total": build(v1.assign_add(total, by)),
-                "unit": build(tf.identity(unit)),
-            },
-            method_name="tensorflow/serving/predict",
-        )
-        signature.defaults["by"].CopyFrom(tf.make_tensor_proto(1, tf.int64))
-        signature.defaults["unit"].CopyFrom(tf.make_tensor_proto("step"))
-        stranger = v1.saved_model.build_signature_def(
-            inputs={"by": build(by)},
-            outputs={"total": build(total)},
-            method_name="elsewhere/train",
-        )
-        builder = v1.saved_model.Builder(str(path))
-        builder.add_meta_graph_and_variables(
-            session,
-            ["serve"],
-            {"serving_default": signature, "train": stranger},
-        )
-        builder.save()
-
-
 @pytest.fixture(scope="session")
-def toolbox_path(tmp_path_factory):
-    """A base path: versions 7 and 123, and names that are no versions."""
-    base = tmp_path_factory.mktemp("toolbox")
-    toolbox = Toolbox()
-    signatures = {"serving_default": toolbox.half_plus_two}
-    tf.saved_model.save(toolbox, str(base / "7"), signatures=signatures)
-    names = ["two_inputs", "shout", "to_number", "decode", "spin", "dtypes"]
-    signatures |= {name: getattr(toolbox, name) for name in names}
-    tf.saved_model.save(toolbox, str(base / "00000123"), signatures=signatures)
-    (base / "999.tmp").mkdir()
-    (base / "notes").mkdir()
-    (base / "1000").write_text("a file")
-    return base
-
-
-@pytest.fixture(scope="session")
-def counter_path(tmp_path_factory):
-    base = tmp_path_factory.mktemp("counter")
-    _save_counter(base / "1")
-    return base
+def served_models(tmp_path_factory):
+    """The models of the conformance suite: a folder each, and models.config."""
+    folder = tmp_path_factory.mktemp("models")
+    runpy.run_path(str(MODELS))["write_models"](folder, str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -161,12 +66,6 @@ def captioner_path(tmp_path_factory):
         signatures={"serving_default": captioner.caption},
     )
     return base
-
-
-@pytest.fixture(scope="session")
-def toolbox_server(toolbox_path):
-    with EmbeddedServer(toolbox_path, "toolbox", port=0) as server:
-        yield server
 
 
 @pytest.fixture(scope="session")
@@ -247,20 +146,7 @@ def answer_captions():
     return answer
 
 
-@pytest.fixture(scope="session")
-def channel(toolbox_server):
-    with grpc.insecure_channel(f"127.0.0.1:{toolbox_server.port}") as channel:
-        yield channel
-
-
-@pytest.fixture(scope="session")
-def predict_stub(channel):
-    return PredictionServiceStub(channel)
-
-
-@pytest.fixture(scope="session")
-def model_stub(channel):
-    return ModelServiceStub(channel)
+# === Requests ===
 
 
 @pytest.fixture(scope="session")
@@ -291,6 +177,24 @@ def expect_error():
         return caught.value.code().name, caught.value.details()
 
     return call
+
+
+@pytest.fixture(scope="session")
+def send_rest():
+    """Sends a REST request; returns the code and the document."""
+
+    def send(address, path, document=None, *, body=None):
+        if document is not None:
+            body = json.dumps(document).encode()
+        request = urllib.request.Request(f"http://{address}{path}", data=body)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+    return send
 
 
 @pytest.fixture(scope="session")

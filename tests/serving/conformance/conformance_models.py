@@ -5,7 +5,8 @@
 writes the models and `models.config` into FOLDER; BASE is the path under which
 the server sees FOLDER, such as /models in a container. A TensorFlow Serving
 that is to be asked needs --model_config_file=BASE/models.config,
---allow_version_labels_for_unavailable_models and --rest_api_port. Then
+--allow_version_labels_for_unavailable_models, --rest_api_port and
+--enable_grpc_healthcheck_service. Then
 
     BMT_SERVING_TARGET=host:8500 BMT_SERVING_REST=host:8501 \
     BMT_SERVING_BASE=BASE pytest tests/serving/conformance
@@ -59,9 +60,11 @@ def write_models(folder: Path, base: str) -> Path:
     write_half_plus(folder / "half_plus" / "00000123", 3.0)
     (folder / "half_plus" / "999.tmp").mkdir()
     (folder / "half_plus" / "notes").mkdir()
+    (folder / "half_plus" / "1000").write_text("a file")
     write_counter(folder / "counter" / "1")
     toolbox = Toolbox()
-    names = ("two_inputs", "shout", "to_number", "decode", "spin", "uneven")
+    names = ["two_inputs", "shout", "to_number", "decode", "spin", "uneven"]
+    names.append("dtypes")
     tf.saved_model.save(
         toolbox,
         str(folder / "toolbox" / "1"),
@@ -158,22 +161,33 @@ def _half_plus_signatures(tensors):
 
 
 def write_counter(path: Path) -> None:
-    """Saves a model that adds up what it is told."""
+    """Saves a model that adds up what it is told; its inputs have defaults."""
     with v1.Session(graph=tf.Graph()) as session:
         by = v1.placeholder(tf.int64, [], name="by")
+        unit = v1.placeholder(tf.string, [], name="unit")
         total = v1.get_variable(
             "total", initializer=np.int64(0), use_resource=False
         )
         session.run(v1.global_variables_initializer())
         build = v1.saved_model.build_tensor_info
-        signature = v1.saved_model.build_signature_def(
-            inputs={"by": build(by)},
-            outputs={"total": build(v1.assign_add(total, by))},
+        count = v1.saved_model.build_signature_def(
+            inputs={"by": build(by), "unit": build(unit)},
+            outputs={
+                "total": build(v1.assign_add(total, by)),
+                "unit": build(tf.identity(unit)),
+            },
             method_name="tensorflow/serving/predict",
+        )
+        count.defaults["by"].CopyFrom(tf.make_tensor_proto(1, tf.int64))
+        count.defaults["unit"].CopyFrom(tf.make_tensor_proto("step"))
+        train = v1.saved_model.build_signature_def(
+            inputs={"by": build(by)},
+            outputs={"total": build(total)},
+            method_name="elsewhere/train",
         )
         builder = v1.saved_model.Builder(str(path))
         builder.add_meta_graph_and_variables(
-            session, ["serve"], {"serving_default": signature}
+            session, ["serve"], {"serving_default": count, "train": train}
         )
         builder.save()
 
@@ -237,6 +251,14 @@ class Toolbox(tf.Module):
     @tf.function(input_signature=[_spec([None], tf.float32, "x")])
     def uneven(self, x):
         return {"all": x, "first": x[:1]}
+
+    @tf.function(input_signature=[_spec([2], tf.float32, "x")])
+    def dtypes(self, x):
+        names = ["float16", "bfloat16", "float64", "bool", "int8", "int16"]
+        names += ["int64", "uint8", "uint16", "uint32", "uint64", "complex64"]
+        outputs = {name: tf.cast(x, name) for name in names}
+        outputs["string"] = tf.constant(b"a\0")
+        return outputs
 
 
 if __name__ == "__main__":

@@ -1,13 +1,9 @@
 """A server to ask: one that is named in the environment, or one of ours."""
 
-import json
+import functools
 import os
-import runpy
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 import pytest
@@ -16,10 +12,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     PredictionServiceStub,
 )
 
-from bmt_keras.serving.model_config import read_model_config
-from bmt_keras.serving.server import EmbeddedServer
-
-_MODELS = Path(__file__).with_name("conformance_models.py")
+from bmt_keras.serving.server import EmbeddedServer, read_model_config
 
 
 @dataclass(frozen=True)
@@ -32,7 +25,7 @@ class Asked:
 
 
 @pytest.fixture(scope="session")
-def asked(tmp_path_factory):
+def asked(request):
     target = os.environ.get("BMT_SERVING_TARGET")
     if target is not None:
         host = target.rsplit(":", maxsplit=1)[0]
@@ -42,11 +35,9 @@ def asked(tmp_path_factory):
             os.environ.get("BMT_SERVING_BASE", "/models"),
         )
         return
-    folder = tmp_path_factory.mktemp("models")
-    config = runpy.run_path(str(_MODELS))["write_models"](folder, str(folder))
-    with EmbeddedServer(
-        read_model_config(config), port=0, rest_port=0
-    ) as server:
+    folder = request.getfixturevalue("served_models")
+    models = read_model_config(folder / "models.config")
+    with EmbeddedServer(models, port=0, rest_port=0) as server:
         yield Asked(
             f"127.0.0.1:{server.port}",
             f"127.0.0.1:{server.rest_port}",
@@ -84,19 +75,6 @@ def wait_until():
 
 
 @pytest.fixture(scope="session")
-def fetch(asked):
+def fetch(asked, send_rest):
     """Sends a REST request; returns the code and the document."""
-
-    def send(path, document=None, *, body=None):
-        if document is not None:
-            body = json.dumps(document).encode()
-        url = f"http://{asked.rest}{path}"
-        request = urllib.request.Request(url, data=body)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.load(error)
-
-    return send
+    return functools.partial(send_rest, asked.rest)

@@ -1,5 +1,7 @@
 """Predict, asked from outside: any server of the contract must pass."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -62,7 +64,10 @@ def test_table_is_initialised(predict, make_request):
 
 def test_filter_fetches_its_outputs_alone(predict, make_request):
     every = predict(make_request("two_inputs", AB)).outputs
-    assert set(every) == {"sum", "difference"}
+    assert {name: list(t.int_val) for name, t in every.items()} == {
+        "sum": [8],
+        "difference": [2],
+    }
     some = predict(make_request("two_inputs", AB, outputs=["sum"])).outputs
     assert {name: list(t.int_val) for name, t in some.items()} == {"sum": [8]}
 
@@ -71,6 +76,38 @@ def test_strings_are_bytes(predict, make_request):
     request = make_request("shout", {"text": [b"a\0", b"\xff"]})
     loud = predict(request).outputs["loud"]
     assert list(loud.string_val) == [b"a\0!", b"\xff!"]
+
+
+def test_every_dtype_comes_in_its_value_field(predict, make_request):
+    request = make_request("dtypes", {"x": np.float32([0.0, 3.0])})
+    outputs = predict(request).outputs
+    assert list(outputs["float16"].half_val) == [0, 0x4200]
+    assert list(outputs["bfloat16"].half_val) == [0, 0x4040]
+    assert list(outputs["float64"].double_val) == [0.0, 3.0]
+    assert list(outputs["bool"].bool_val) == [False, True]
+    for name in ("int8", "int16", "uint8", "uint16"):
+        assert list(outputs[name].int_val) == [0, 3]
+    assert list(outputs["int64"].int64_val) == [0, 3]
+    assert list(outputs["uint32"].uint32_val) == [0, 3]
+    assert list(outputs["uint64"].uint64_val) == [0, 3]
+    assert list(outputs["complex64"].scomplex_val) == [0.0, 0.0, 3.0, 0.0]
+    assert list(outputs["string"].string_val) == [b"a\0"]
+    assert all(not tensor.tensor_content for tensor in outputs.values())
+
+
+def test_calls_at_the_same_time_do_not_mix(predict, make_request):
+    def shout(number):
+        request = make_request("shout", {"text": [b"%d" % number]})
+        return predict(request).outputs["loud"].string_val[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(shout, range(64)))
+    assert answers == [b"%d!" % number for number in range(64)]
+
+
+def test_missing_input_takes_its_default(predict, make_request):
+    request = make_request("", {"by": np.int64(0)}, model="counter")
+    assert list(predict(request).outputs["unit"].string_val) == [b"step"]
 
 
 def _tensor(shape, **fields):
@@ -142,6 +179,23 @@ FAILURES = {
         ("half_plus", "", {"x": _tensor([2], tensor_content=b"1")}, ("z",)),
         INVALID,
         "tensor parsing error: x",
+    ),
+    "tensor without a dtype": (
+        ("half_plus", "", {"x": TensorProto()}, ()),
+        INVALID,
+        "tensor parsing error: x",
+    ),
+    "wrong name beside defaults": (
+        ("counter", "", {"z": 1}, ()),
+        INVALID,
+        "Inputs contains invalid name. Used request inputs: , request input: z",
+    ),
+    "signature of a strange method": (
+        ("counter", "train", {"by": np.int64(1)}, ()),
+        "INTERNAL",
+        "Expected prediction signature method_name to be one of "
+        "{tensorflow/serving/predict, tensorflow/serving/classify, "
+        "tensorflow/serving/regress}. Was: elsewhere/train",
     ),
     "unknown output": (
         ("toolbox", "two_inputs", AB, ("sum", "z")),
@@ -223,6 +277,7 @@ def test_long_message_is_cut(predict, make_request, expect_error):
     request = make_request("to_number", {"text": b"n" * 3000})
     code, message = expect_error(predict, request)
     assert code == INVALID
+    assert message.startswith("StringToNumberOp could not correctly convert")
     assert message.endswith("n...TRUNCATED")
     assert len(message) == 1024 + len("...TRUNCATED")
 

@@ -1,8 +1,12 @@
-"""Metadata, status and change of the models, asked from outside."""
+"""Metadata, status, health and change of the models, asked from outside."""
 
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from tensorflow_serving.apis.get_model_metadata_pb2 import (
     GetModelMetadataRequest,
     SignatureDefMap,
@@ -80,7 +84,10 @@ def test_metadata_holds_every_signature(prediction):
     assert response.metadata["signature_def"].Unpack(signatures)
     default = signatures.signature_def["serving_default"]
     assert default.inputs["x"].name == "x:0"
-    assert "classify_both" in signatures.signature_def
+    assert set(signatures.signature_def["classify_both"].outputs) == {
+        "classes",
+        "scores",
+    }
     assert response.model_spec.name == "half_plus"
     assert response.model_spec.version.value == 123
 
@@ -124,6 +131,8 @@ def test_status_lists_the_latest_version_first(models):
     assert {status.state for status in statuses} == {
         ModelVersionStatus.AVAILABLE
     }
+    # Present though empty: no error.
+    assert all(status.HasField("status") for status in statuses)
     assert [status.status.error_code for status in statuses] == [0, 0]
 
 
@@ -155,6 +164,34 @@ def test_bad_status_request_is_told(
 ):
     answer = expect_error(models.GetModelStatus, request_)
     assert answer == (code, message)
+
+
+# === Health and reflection ===
+
+
+@pytest.mark.parametrize("service", ["", "PredictionService", "ModelService"])
+def test_health_is_serving_once_loaded(asked_channel, service):
+    request = HealthCheckRequest(service=service)
+    answer = HealthStub(asked_channel).Check(request)
+    assert answer.status == HealthCheckResponse.SERVING
+
+
+def test_health_of_another_service_is_not_found(asked_channel, expect_error):
+    code, _ = expect_error(
+        HealthStub(asked_channel).Check, HealthCheckRequest(service="x")
+    )
+    assert code == "NOT_FOUND"
+
+
+def test_reflection_lists_the_services(asked_channel):
+    stub = ServerReflectionStub(asked_channel)
+    request = ServerReflectionRequest(list_services="")
+    (response,) = stub.ServerReflectionInfo(iter([request]))
+    names = {each.name for each in response.list_services_response.service}
+    assert {
+        "tensorflow.serving.PredictionService",
+        "tensorflow.serving.ModelService",
+    } <= names
 
 
 # === Change ===

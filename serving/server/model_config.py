@@ -1,0 +1,95 @@
+"""Which models a server serves: TensorFlow Serving's model configuration."""
+
+from pathlib import Path
+
+import grpc
+from google.protobuf import text_format
+from tensorflow_serving.config.model_server_config_pb2 import (
+    ModelConfigList,
+    ModelServerConfig,
+)
+
+from ..errors import ServingError
+from .status import StatusError
+
+_PLATFORM = "tensorflow"
+
+
+def read_model_config(path: str | Path) -> ModelConfigList:
+    """Reads a `models.config` file.
+
+    Args:
+        path: str or Path of a ModelServerConfig in text form with a
+            `model_config_list`.
+
+    Returns:
+        ModelConfigList.
+
+    Raises:
+        ServingError: If the file cannot be read or is of another form, or if
+            a server cannot serve what it lists.
+    """
+    rule = "A model config file must hold a ModelServerConfig in text form"
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        config = text_format.Parse(text, ModelServerConfig())
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise ServingError(f"{rule}. Cannot read {path}: {error}.") from error
+    if not config.model_config_list.config:
+        raise ServingError(
+            f"{rule} with a model_config_list. Found in {path}: "
+            f"{config.WhichOneof('config') or 'nothing'}, no model."
+        )
+    try:
+        check_model_config(config.model_config_list)
+    except StatusError as error:
+        raise ServingError(f"{rule}. In {path}: {error.message}.") from error
+    return config.model_config_list
+
+
+def make_model_config(model_name: str, base_path: Path) -> ModelConfigList:
+    """Makes the configuration of one model, of which the latest is served."""
+    models = ModelConfigList()
+    models.config.add(
+        name=model_name,
+        base_path=str(base_path.absolute()),
+        model_platform=_PLATFORM,
+    )
+    return models
+
+
+def check_model_config(models: ModelConfigList) -> None:
+    """Checks a configuration as TensorFlow Serving does, in its words.
+
+    Raises:
+        StatusError: If a name comes twice, a platform is none that can be
+            served, or a base path is not absolute.
+    """
+    names = [model.name for model in models.config]
+    for model in models.config:
+        if names.count(model.name) > 1:
+            raise _invalid(
+                f"Illegal to list model {model.name} multiple times in config "
+                "list"
+            )
+    for model in models.config:
+        if not Path(model.base_path).is_absolute():
+            raise _invalid(
+                f"Expected model {model.name} to have an absolute path or URI; "
+                f"got base_path()={model.base_path}"
+            )
+    for model in models.config:
+        if not model.model_platform and not model.model_type:
+            raise _invalid(
+                "Illegal setting neither ModelServerConfig::model_type "
+                "(deprecated) nor ModelServerConfig::model_platform."
+            )
+        if model.model_platform not in ("", _PLATFORM):
+            raise _invalid(
+                f"Model {model.name} must be of platform {_PLATFORM}; got "
+                f"{model.model_platform}"
+            )
+
+
+def _invalid(message: str) -> StatusError:
+    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, message)

@@ -1,0 +1,168 @@
+"""A loaded version of a model: a session that runs its signatures."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
+from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.framework import op_def_registry
+from tensorflow.python.saved_model import loader_impl
+from tensorflow.python.util import deprecation
+
+from ..errors import ServingError
+from .status import StatusError
+from .tensors import to_array
+from .version_folders import VersionFolder
+
+_SERVE_TAG = "serve"
+
+
+class Servable:
+    """A version of a model, loaded and ready to run.
+
+    The model runs in a TensorFlow 1 session, as in TensorFlow Serving: by
+    tensor name, without a look into the model's Python side. So it serves any
+    SavedModel, of TensorFlow 1 or 2, with state or without, and its dtype
+    checks and messages are the runtime's own. Runs may overlap.
+
+    Args:
+        folder: VersionFolder to load.
+
+    Attributes:
+        version: int.
+        signatures: mapping of signature name to SignatureDef.
+
+    Raises:
+        ServingError: If the folder holds no model that can be loaded.
+
+    Example:
+        ```python
+        folder = find_version_folders(Path("models/bmt"))[-1]
+        servable = Servable(folder)
+        (y,) = servable.run({"x:0": np.float32([1.0])}, ["y:0"])
+        servable.close()
+        ```
+    """
+
+    def __init__(self, folder: VersionFolder) -> None:
+        self.version = folder.version
+        self._session = tf.compat.v1.Session(
+            graph=tf.Graph(),
+            config=tf.compat.v1.ConfigProto(allow_soft_placement=True),
+        )
+        self._handles: dict[str, Any] = {}
+        try:
+            meta_graph = _load(self._session, folder)
+        except ServingError:
+            self.close()
+            raise
+        self.signatures: Mapping[str, SignatureDef] = meta_graph.signature_def
+
+    def run(
+        self,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        *,
+        timeout_ms: int | None = None,
+    ) -> list[np.ndarray]:
+        """Runs the model once.
+
+        The runtime builds an executor for each new set of feeds and fetches,
+        then keeps it: the first run of a set is slow.
+
+        Args:
+            feeds: mapping of tensor name to np.ndarray.
+            fetches: tensor names.
+            timeout_ms: int. Milliseconds after which the run is given up.
+
+        Returns:
+            list of np.ndarray, one a fetch; strings are bytes objects.
+
+        Raises:
+            StatusError: If the run fails, with the runtime's code and message.
+        """
+        feed_handles = {self._handle(k): v for k, v in feeds.items()}
+        fetch_handles = [self._handle(name) for name in fetches]
+        # Below Session.run, which would convert feeds on its own terms; a
+        # callable of the session would fix its timeout for good.
+        with _run_options(timeout_ms) as options:
+            try:
+                values = self._session._call_tf_sessionrun(
+                    options, feed_handles, fetch_handles, [], None
+                )
+            except tf.errors.OpError as error:
+                raise StatusError.from_tensorflow(error) from error
+        return [to_array(value) for value in values]
+
+    def close(self) -> None:
+        """Frees the model; runs still going on are cancelled."""
+        self._session.close()
+
+    def _handle(self, tensor_name: str) -> Any:
+        if tensor_name not in self._handles:
+            try:
+                tensor = self._session.graph.get_tensor_by_name(tensor_name)
+            except (KeyError, ValueError) as error:
+                raise StatusError(
+                    grpc.StatusCode.NOT_FOUND,
+                    f"Tensor {tensor_name} of the signature is not in the "
+                    "graph.",
+                ) from error
+            self._handles[tensor_name] = tensor._as_tf_output()
+        return self._handles[tensor_name]
+
+
+def _load(session: tf.compat.v1.Session, folder: VersionFolder) -> MetaGraphDef:
+    try:
+        _register_ops(folder)
+        with deprecation.silence():
+            meta_graph = tf.compat.v1.saved_model.loader.load(
+                session, [_SERVE_TAG], str(folder.path)
+            )
+        session._extend_graph()
+    # A broken model fails in a dozen types: in its files, protos, ops or run.
+    except Exception as error:
+        raise ServingError(
+            f"A version folder must hold a SavedModel tagged {_SERVE_TAG!r}. "
+            f"Version {folder.version} in {folder.path} cannot be loaded: "
+            f"{str(error).rstrip('.')}. Export the model again."
+        ) from error
+    return meta_graph
+
+
+def _register_ops(folder: VersionFolder) -> None:
+    """Loads TensorFlow Text where a graph has ops that TensorFlow lacks.
+
+    The released TensorFlow Serving links its ops, so models may use them.
+    """
+    for meta_graph in loader_impl.parse_saved_model(
+        str(folder.path)
+    ).meta_graphs:
+        graph = meta_graph.graph_def
+        functions = graph.library.function
+        nodes = [graph.node, *(function.node_def for function in functions)]
+        ops = {node.op for part in nodes for node in part}
+        ops -= {function.signature.name for function in functions}
+        if any(op_def_registry.get(op) is None for op in ops):
+            import tensorflow_text  # noqa: F401
+
+            return
+
+
+@contextmanager
+def _run_options(timeout_ms: int | None) -> Iterator[Any]:
+    if timeout_ms is None:
+        yield None
+        return
+    options = tf.compat.v1.RunOptions(timeout_in_ms=timeout_ms)
+    buffer = pywrap_tf_session.TF_NewBufferFromString(
+        options.SerializeToString()
+    )
+    try:
+        yield buffer
+    finally:
+        pywrap_tf_session.TF_DeleteBuffer(buffer)

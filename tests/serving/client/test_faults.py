@@ -1,0 +1,347 @@
+"""Retries, deadlines, TLS and keep-alive, against servers that misbehave."""
+
+import socket
+import subprocess
+import threading
+from collections import Counter
+
+import grpc
+import pytest
+
+from bmt_keras.serving.client import Tls
+from bmt_keras.serving.errors import ServingError
+
+PATIENCE = 20.0  # seconds that no good run needs
+QUICK = {"backoff_s": 0.01}
+
+
+@pytest.fixture
+def fail_first(serve_answers, answer_captions):
+    """Serves captions once some calls have failed; counts the calls."""
+
+    def serve(times, code=grpc.StatusCode.UNAVAILABLE):
+        calls = Counter()
+
+        def answer(request, context):
+            calls["all"] += 1
+            if calls["all"] <= times:
+                context.abort(code, "the queue is full")
+            return answer_captions(request)
+
+        return serve_answers(answer), calls
+
+    return serve
+
+
+# === Retries ===
+
+
+@pytest.mark.parametrize("method", ["caption", "stream"])
+def test_unavailable_server_is_asked_again(ask, fail_first, method):
+    target, calls = fail_first(2)
+    # More than gRPC keeps for another attempt by default.
+    photo = b"x" * 2_000_000
+    (found,) = ask(target, method, [photo], client=QUICK)
+    result = found[1] if method == "stream" else found
+    assert result.caption == "a photo of 2000000 bytes"
+    assert calls["all"] == 3
+
+
+def test_attempts_are_as_many_as_asked(ask, fail_first):
+    for most in (1, 2, 5):
+        target, calls = fail_first(9)
+        with pytest.raises(ServingError, match="the queue is full"):
+            ask(
+                target, "caption", [b"1"], client=QUICK | {"max_attempts": most}
+            )
+        assert calls["all"] == most
+
+
+@pytest.mark.parametrize(
+    "code", ["INTERNAL", "RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "ABORTED"]
+)
+def test_other_failures_are_final(ask, fail_first, code):
+    target, calls = fail_first(1, grpc.StatusCode[code])
+    with pytest.raises(ServingError, match=f"{code}: the queue is full"):
+        ask(target, "caption", [b"1"], client=QUICK)
+    assert calls["all"] == 1
+
+
+def test_server_that_is_full_for_a_photo_does_not_end_a_stream(ask, fail_first):
+    target, calls = fail_first(1, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    (_, bad), (_, good) = ask(
+        target, "stream", [b"1", b"2"], photos_a_request=1, concurrency=1
+    )
+    assert "RESOURCE_EXHAUSTED: the queue is full" in bad.error
+    assert good.caption == "a photo of 1 bytes"
+    assert calls["all"] == 2
+
+
+def test_deadline_holds_for_all_attempts_together(ask, fail_first):
+    target, _ = fail_first(9)
+    with pytest.raises(ServingError, match=r"no answer within 0\.3 s"):
+        ask(
+            target,
+            "caption",
+            [b"1"],
+            timeout_s=0.3,
+            client={"backoff_s": 60.0, "timeout_s": 60.0},
+        )
+
+
+def test_answers_that_do_not_fit_are_told(ask, serve_answers, answer_captions):
+    def answer(request, context):
+        response = answer_captions(request)
+        response.outputs["error"].tensor_shape.dim[0].size = 3
+        return response
+
+    target = serve_answers(answer)
+    with pytest.raises(
+        ServingError, match=r"error of model bmt .* 1 values, shape"
+    ):
+        ask(target, "caption", [b"1"])
+
+
+def test_answers_with_too_few_rows_are_told(
+    ask, serve_answers, answer_captions
+):
+    def answer(request, context):
+        del request.inputs["image_bytes"].string_val[1:]
+        return answer_captions(request)
+
+    target = serve_answers(answer)
+    with pytest.raises(ServingError, match="1 rows, 2 photos"):
+        ask(target, "caption", [b"1", b"2"])
+
+
+def test_answers_without_the_agreed_outputs_are_told(
+    ask, serve_answers, answer_captions
+):
+    def answer(request, context):
+        response = answer_captions(request)
+        del response.outputs["token_scores"], response.outputs["error"]
+        return response
+
+    target = serve_answers(answer)
+    with pytest.raises(ServingError, match="lacks token_scores, error; serve"):
+        ask(target, "caption", [b"1"])
+
+
+# === Addresses ===
+
+
+def test_addresses_take_turns_and_stand_in_for_each_other(
+    ask, serve_answers, answer_captions
+):
+    asked = Counter()
+
+    def answer_as(name):
+        def answer(request, context):
+            asked[name] += 1
+            return answer_captions(request)
+
+        return answer
+
+    targets = [serve_answers(answer_as(name)) for name in "ab"]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        down = f"127.0.0.1:{listener.getsockname()[1]}"
+    both = f"ipv4:{','.join([*targets, down])}"
+    # The second server's connection may come after the first answers.
+    for _ in range(50):
+        found = ask(both, "stream", [b"1"] * 8, photos_a_request=1)
+        assert [result.error for _, result in found] == [""] * 8
+        if len(asked) == 2:
+            break
+    assert set(asked) == {"a", "b"}
+
+
+def test_waiting_ends_when_the_server_is_there(ask, fail_first):
+    target, _ = fail_first(0)
+    assert ask(target, "wait_until_reachable", PATIENCE) is None
+
+
+def test_waiting_in_vain_is_told(ask):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = f"127.0.0.1:{listener.getsockname()[1]}"
+    with pytest.raises(
+        ServingError, match=rf"No server answers at {target} after 0.2 s"
+    ):
+        ask(target, "wait_until_reachable", 0.2)
+
+
+def test_reason_of_an_unreachable_server_is_told(ask):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = f"127.0.0.1:{listener.getsockname()[1]}"
+    with pytest.raises(
+        ServingError, match=rf"No server answers at {target}; .*refused"
+    ):
+        ask(target, "caption", [b"1"], client=QUICK)
+
+
+def test_silent_server_runs_into_the_deadline(ask):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ServingError, match=r"no answer within 0\.2 s"):
+            ask(target, "caption", [b"1"], client={"timeout_s": 0.2})
+
+
+# === Keep-alive ===
+
+
+@pytest.fixture
+def cut_line():
+    """A line to a server, on which nothing passes any more once it is cut."""
+    cut = threading.Event()
+    sockets = []
+
+    def pump(source, sink):
+        while data := source.recv(65536):
+            if cut.is_set():
+                return
+            sink.sendall(data)
+
+    def carry(listener, target):
+        near, _ = listener.accept()
+        host, port = target.split(":")
+        far = socket.create_connection((host, int(port)))
+        sockets.extend([near, far])
+        for ends in ((near, far), (far, near)):
+            threading.Thread(target=pump, args=ends, daemon=True).start()
+
+    def lay(target):
+        listener = socket.create_server(("127.0.0.1", 0))
+        sockets.append(listener)
+        threading.Thread(
+            target=carry, args=(listener, target), daemon=True
+        ).start()
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+    yield lay, cut
+    for each in sockets:
+        each.close()
+
+
+def test_keepalive_notices_a_dead_connection(
+    ask, serve_answers, answer_captions, cut_line
+):
+    lay, cut = cut_line
+    ended = threading.Event()
+
+    def answer(request, context):
+        cut.set()
+        context.add_callback(ended.set)
+        ended.wait(PATIENCE)
+        return answer_captions(request)
+
+    target = lay(serve_answers(answer))
+    # Without it the call would end at its deadline, with another message.
+    with pytest.raises(ServingError, match=r"No server .*ping timeout"):
+        ask(
+            target,
+            "caption",
+            [b"1"],
+            client={"keepalive_s": 0.2, "max_attempts": 1},
+            timeout_s=PATIENCE,
+        )
+    ended.set()
+
+
+# === TLS ===
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """A CA, and what it signed for the server and a client, as files."""
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def make(name, *options):
+        command = ["openssl", "req", "-x509", "-nodes", "-days", "2"]
+        command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        command += ["-subj", f"/CN={name}", *options]
+        command += ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+    make("ca")
+    signed = ("-CA", "ca.pem", "-CAkey", "ca.key")
+    names = "subjectAltName=DNS:captions.test"
+    make("server", *signed, "-addext", names)
+    make("client", *signed)
+    make("stranger")
+    return folder
+
+
+@pytest.fixture
+def serve_tls(serve_answers, answer_captions, certificates):
+    def serve(mutual):
+        key, chain, ca = (
+            (certificates / name).read_bytes()
+            for name in ("server.key", "server.pem", "ca.pem")
+        )
+        return serve_answers(
+            answer_captions,
+            grpc.ssl_server_credentials(
+                [(key, chain)],
+                root_certificates=ca if mutual else None,
+                require_client_auth=mutual,
+            ),
+        )
+
+    return serve
+
+
+def test_tls_encrypts_towards_a_known_server(ask, serve_tls, certificates):
+    target = serve_tls(mutual=False)
+    tls = Tls(ca=certificates / "ca.pem", server_name="captions.test")
+    (result,) = ask(target, "caption", [b"1"], client={"tls": tls})
+    assert result.caption == "a photo of 1 bytes"
+
+
+@pytest.mark.parametrize(
+    "tls",
+    [
+        None,
+        Tls(),
+        {"ca": "stranger.pem", "server_name": "captions.test"},
+        {"ca": "ca.pem", "server_name": "elsewhere.test"},
+        {"ca": "ca.pem"},
+    ],
+    ids=["plain", "public roots", "other ca", "other name", "no name"],
+)
+def test_tls_refuses_an_unknown_server(ask, serve_tls, certificates, tls):
+    if isinstance(tls, dict):
+        tls = Tls(**tls | {"ca": certificates / tls["ca"]})
+    options = QUICK | {"tls": tls, "max_attempts": 1}
+    with pytest.raises(ServingError, match="No server answers"):
+        ask(serve_tls(mutual=False), "caption", [b"1"], client=options)
+
+
+def test_mutual_tls_asks_for_the_clients_certificate(
+    ask, serve_tls, certificates
+):
+    target = serve_tls(mutual=True)
+
+    def tls(name=None):
+        files = {}
+        if name is not None:
+            files["certificate"] = certificates / f"{name}.pem"
+            files["key"] = certificates / f"{name}.key"
+        ca = certificates / "ca.pem"
+        known = Tls(ca=ca, server_name="captions.test", **files)
+        return QUICK | {"tls": known, "max_attempts": 1}
+
+    (result,) = ask(target, "caption", [b"1"], client=tls("client"))
+    assert result.caption == "a photo of 1 bytes"
+    for unknown in (None, "stranger"):
+        with pytest.raises(ServingError, match="No server answers"):
+            ask(target, "caption", [b"1"], client=tls(unknown))
+
+
+def test_certificate_and_key_belong_together():
+    with pytest.raises(ServingError, match=r"certificate=a\.pem, key=None"):
+        Tls(certificate="a.pem")
+
+
+def test_missing_certificate_is_named(ask, tmp_path):
+    tls = Tls(ca=tmp_path / "nowhere.pem")
+    with pytest.raises(ServingError, match=r"nowhere\.pem: No such file"):
+        ask("127.0.0.1:9", "caption", [], client={"tls": tls})

@@ -1,0 +1,217 @@
+"""The commands serve and request, through their command line."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import cv2
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from bmt_keras.commands.request import request
+from bmt_keras.commands.serve import serve
+from bmt_keras.errors import InputError
+from bmt_keras.serving.errors import ServingError
+from bmt_keras.serving.server import EmbeddedServer
+
+app = typer.Typer()
+app.command("serve")(serve)
+app.command("request")(request)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    paths = []
+    for index in range(18):
+        paths.append(tmp_path / f"{index}.jpg")
+        paths[-1].write_bytes(b"p" * (index + 1))
+    return paths
+
+
+@pytest.fixture
+def ask(captioner_server):
+    def run(*paths):
+        target = f"127.0.0.1:{captioner_server.port}"
+        arguments = ["request", "--server", target, *map(str, paths)]
+        return CliRunner().invoke(app, arguments)
+
+    return run
+
+
+def test_one_photo_prints_its_caption_alone(ask, photos):
+    result = ask(photos[4])
+    assert (result.exit_code, result.stdout) == (0, "a photo of 5 bytes\n")
+
+
+def test_several_photos_print_a_line_each(ask, photos):
+    result = ask(*photos)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        f"{path}\ta photo of {size} bytes"
+        for size, path in enumerate(photos, start=1)
+    ]
+
+
+def test_bad_photo_goes_to_stderr_and_fails_at_the_end(ask, photos, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"BAD")
+    result = ask(bad, photos[0])
+    assert result.exit_code == 1
+    assert result.stderr == f"{bad}: not a photo; received 3 bytes\n"
+    assert result.stdout == f"{photos[0]}\ta photo of 1 bytes\n"
+
+
+def test_missing_photo_goes_to_stderr(ask, tmp_path):
+    result = ask(tmp_path / "nowhere.jpg")
+    assert result.exit_code == 1
+    assert "nowhere.jpg: No such file" in result.stderr
+
+
+def test_folder_prints_a_line_a_photo(ask, photos, tmp_path):
+    result = ask("--progress", "--concurrency", 2, tmp_path)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        f"{path}\ta photo of {int(path.stem) + 1} bytes"
+        for path in sorted(photos)
+    ]
+    assert result.stderr.startswith("Captioning: 18 of 18, ")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "1.jpg").write_bytes(b"1")
+    line = f"{alone / '1.jpg'}\ta photo of 1 bytes\n"
+    assert ask(alone).stdout == line
+
+
+def test_large_photo_is_shrunk_when_asked(ask, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), np.uint8)
+    photo = tmp_path / "large.png"
+    cv2.imwrite(str(photo), noise)
+    refused = ask(photo, "--max-message-mb", 1)
+    assert "must have at most" in refused.stderr
+    shrunk = ask(photo, "--max-message-mb", 1, "--shrink")
+    assert shrunk.stdout.startswith("a photo of ")
+
+
+def test_version_length_and_tls_reach_the_server(ask, photos, tmp_path):
+    assert ask(photos[0], "--version", 3).exit_code == 0
+    assert "Specific(bmt, 4)" in str(ask(photos[0], "--version", 4).exception)
+    labelled = ask(photos[0], "--label", "canary")
+    assert "version label: canary" in str(labelled.exception)
+    assert ask(photos[0], "--version", 3, "--label", "a").exit_code == 2
+    lengthy = ask(photos[0], "--length", 7)
+    assert "caption_with_length" in str(lengthy.exception)
+    for options in (["--tls"], ["--server-name", "captions.test"]):
+        encrypted = ask(photos[0], *options)
+        assert "No server answers" in str(encrypted.exception)
+    halved = ask(photos[0], "--key", tmp_path / "own.key")
+    assert "must be given together" in str(halved.exception)
+    unread = ask(photos[0], "--ca", tmp_path / "nowhere.pem")
+    assert "nowhere.pem" in str(unread.exception)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_announces_itself_and_stops_on_signal(
+    captioner_path, monkeypatch, number
+):
+    handler = signal.getsignal(number)
+    wait = EmbeddedServer.wait
+    waits = []
+
+    def wait_for_signal(server, timeout):
+        if not waits:
+            threading.Timer(0.1, os.kill, [os.getpid(), number]).start()
+        waits.append(timeout)
+        wait(server, timeout)
+
+    monkeypatch.setattr(EmbeddedServer, "wait", wait_for_signal)
+    result = CliRunner().invoke(
+        app, ["serve", "--models", str(captioner_path), "--port", "0"]
+    )
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Serving bmt version 3 at 127.0.0.1:")
+    assert int(result.stdout.rsplit(":", maxsplit=1)[1]) > 0
+    assert signal.getsignal(number) is handler
+
+
+@pytest.fixture
+def serve_until_up(monkeypatch):
+    """Runs `serve` in this process; it stops once its port is open."""
+
+    def stop_at_once(server, timeout):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(EmbeddedServer, "wait", stop_at_once)
+
+    def run(*arguments):
+        return CliRunner().invoke(app, ["serve", "--port", "0", *arguments])
+
+    return run
+
+
+def test_serve_takes_models_config_and_rest(
+    serve_until_up, served_models, captioner_path, tmp_path
+):
+    config = tmp_path / "models.config"
+    config.write_text(
+        f"""model_config_list {{
+          config {{
+            name: "tools" base_path: "{served_models}/half_plus"
+            model_platform: "tensorflow" model_version_policy {{ all {{}} }}
+          }}
+          config {{
+            name: "captions" base_path: "{captioner_path}"
+            model_platform: "tensorflow"
+          }}
+        }}"""
+    )
+    result = serve_until_up(
+        *("--model-config-file", str(config), "--rest-port", "0"),
+        *("--workers", "2", "--max-calls", "9", "--max-message-mb", "1"),
+        *("--poll-seconds", "0", "--drain-seconds", "1"),
+    )
+    assert result.exit_code == 0, result.output
+    captions, tools, rest = result.stdout.splitlines()
+    assert captions.startswith("Serving captions version 3 at 127.0.0.1:")
+    assert tools.startswith("Serving tools version 7, 123 at 127.0.0.1:")
+    assert rest.startswith("REST at 127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--tls-key", "a.pem"),
+        ("--tls-certificate", "b.pem"),
+        ("--tls-client-ca", "c.pem"),
+    ],
+)
+def test_half_of_tls_is_bad_input(serve_until_up, captioner_path, options):
+    result = serve_until_up("--models", str(captioner_path), *options)
+    assert isinstance(result.exception, InputError)
+    assert "--tls-key and --tls-certificate together" in str(result.exception)
+
+
+def test_tls_files_reach_the_server(serve_until_up, captioner_path):
+    result = serve_until_up(
+        *("--models", str(captioner_path)),
+        *("--tls-key", "no.key", "--tls-certificate", "no.pem"),
+    )
+    assert isinstance(result.exception, ServingError)
+    assert "Cannot use no.key, no.pem" in str(result.exception)
+
+
+def test_serve_without_a_model_is_a_serving_error(tmp_path):
+    models = tmp_path / "nowhere"
+    result = CliRunner().invoke(app, ["serve", "--models", str(models)])
+    assert isinstance(result.exception, ServingError)
+
+
+def test_commands_import_no_tensorflow():
+    code = (
+        "import sys, bmt_keras.commands.serve, bmt_keras.commands.request;"
+        "assert not {'tensorflow', 'grpc', 'keras'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
