@@ -3,7 +3,7 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from .errors import ServingError
 from .server.status import StatusError
 
 _SEED = 0
+_MOST_SECONDS_MORE = 300.0
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Measured:
     Args:
         calls: int, those that succeeded.
         failures: int, those that did not.
+        took_s: float. Seconds until the last one had ended.
         calls_a_second: float, successful ones.
         p50_ms: float. Half of the successful calls took at most this long.
         p95_ms: float.
@@ -31,6 +33,7 @@ class Measured:
 
     calls: int
     failures: int
+    took_s: float
     calls_a_second: float
     p50_ms: float
     p95_ms: float
@@ -44,6 +47,7 @@ def offer_load(
     concurrency: int,
     rate: float | None = None,
     halfway: Callable[[], None] | None = None,
+    go_on_while: Callable[[], bool] = lambda: False,
 ) -> Measured:
     """Calls again and again, and measures.
 
@@ -57,6 +61,8 @@ def offer_load(
             so that a server that falls behind shows it. None: each thread
             calls as soon as it has its answer (a closed loop).
         halfway: function to call after half the time.
+        go_on_while: function that tells whether calls are to be begun beyond
+            the time, for five minutes at most.
 
     Returns:
         Measured.
@@ -66,17 +72,22 @@ def offer_load(
     """
     start = time.perf_counter()
     end = start + seconds
-    dues = iter(_draw_dues(start, end, rate))
+    dues = _draw_dues(start, rate)
     lock = threading.Lock()
     times: list[float] = []
     failures: list[int] = []
 
+    def is_over(moment: float) -> bool:
+        if moment < end:
+            return False
+        return moment >= end + _MOST_SECONDS_MORE or not go_on_while()
+
     def work() -> None:
         while True:
             with lock:
-                number, due = next(dues, (0, end))
+                number, due = next(dues)
             begin = time.perf_counter()
-            if due >= end or (rate is None and begin >= end):
+            if is_over(begin if rate is None else due):
                 return
             if rate is not None:
                 time.sleep(max(0.0, due - begin))
@@ -100,18 +111,18 @@ def offer_load(
         )
     p50, p95, p99 = np.percentile(np.array(times) * 1000, [50, 95, 99]).tolist()
     return Measured(
-        len(times), len(failures), len(times) / taken, p50, p95, p99
+        len(times), len(failures), taken, len(times) / taken, p50, p95, p99
     )
 
 
-def _draw_dues(
-    start: float, end: float, rate: float | None
-) -> Iterable[tuple[int, float]]:
-    if rate is None:
-        return ((number, start) for number in itertools.count())
+def _draw_dues(start: float, rate: float | None) -> Iterator[tuple[int, float]]:
+    """Yields the numbers of calls, and when each is due."""
     draws = np.random.default_rng(_SEED)
-    gaps = draws.exponential(1 / rate, size=int(2 * rate * (end - start)) + 10)
-    return enumerate((start + np.cumsum(gaps)).tolist())
+    due = start
+    for number in itertools.count():
+        if rate is not None:
+            due += draws.exponential(1 / rate)
+        yield number, due
 
 
 def _succeeds(call: Callable[[int], bool], number: int) -> bool:

@@ -127,7 +127,8 @@ def run_stress_test(
     Args:
         folder: VersionFolder of the captioner; the new version is the same.
         photos: encoded photos.
-        seconds: float. How long calls are begun.
+        seconds: float. How long calls are begun; longer, where the new
+            version takes more than half of them to come.
         concurrency: int. The most calls under way at a time.
         rate: float. Calls a second, at random times that do not wait for
             answers; None for three quarters of what a closed loop got
@@ -161,6 +162,7 @@ def run_stress_test(
             concurrency=concurrency,
             rate=rate,
             halfway=add_version,
+            go_on_while=lambda: len(test.versions) < 2,
         )
     rows = [
         {
@@ -230,7 +232,7 @@ def stress(
     console.print(make_table(_COLUMNS, figures["rows"]))
     console.print(
         "p50 {p50_ms:.1f} ms, p95 {p95_ms:.1f} ms, p99 {p99_ms:.1f} ms at "
-        "{rate:.2f} calls/s for {seconds:g} s".format(**figures)
+        "{rate:.2f} calls/s for {took_s:.0f} s".format(**figures)
     )
     told = (f"{count} by {k}" for k, count in figures["versions"].items())
     console.print(f"Answers of the versions: {', '.join(told)}")

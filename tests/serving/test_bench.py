@@ -56,6 +56,30 @@ def test_no_more_calls_are_under_way_than_asked():
     assert max(seen) == 3
 
 
+@pytest.mark.parametrize("rate", [None, 200])
+def test_load_goes_on_while_it_is_asked_to(rate):
+    halfway = threading.Event()
+    numbers = []
+
+    def call(number):
+        time.sleep(0.001)
+        numbers.append(number)
+        return True
+
+    measured = offer_load(
+        call,
+        seconds=0.1,
+        concurrency=2,
+        rate=rate,
+        halfway=halfway.set,
+        go_on_while=lambda: len(numbers) < 500,
+    )
+    assert halfway.is_set()
+    assert measured.calls >= 500
+    assert measured.took_s > 0.1
+    assert sorted(numbers) == list(range(measured.calls))
+
+
 def test_load_without_a_success_is_an_error():
     with pytest.raises(ServingError, match=r"All \d+ failed"):
         offer_load(lambda number: False, seconds=0.05, concurrency=1)
@@ -115,7 +139,7 @@ def test_stress_counts_good_and_corrupt_photos(captioner_path, tmp_path, photo):
     result = _run(
         stress,
         *("--photo", photo, "--models", captioner_path, "--out", out),
-        *("--seconds", 8, "--concurrency", 4, "--rate", 20),
+        *("--seconds", 2, "--concurrency", 4, "--rate", 20),
     )
     assert result.exit_code == 0, result.output
     written = json.loads(out.read_text())
