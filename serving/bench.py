@@ -4,8 +4,10 @@
 """
 
 import os
+import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +33,7 @@ from .server.version_folders import VersionFolder, find_latest_version
 from .server_process import serve_in_own_process
 
 _CALL_SECONDS = 120.0
+_ROUNDS = 5
 _COLUMNS = {
     "what": "",
     "photos_a_call": "photos a call",
@@ -55,6 +58,10 @@ class ServingBench:
         photos: encoded photos; calls take one after the other.
         seconds: float. Length of each measurement.
 
+    Attributes:
+        ratios: dict of what serving costs, once the calls are measured that
+            take turns with direct ones: medians over the rounds.
+
     Example:
         ```python
         bench = ServingBench(folder, [photo], seconds=10)
@@ -68,6 +75,7 @@ class ServingBench:
         self._folder = folder
         self._photos = photos
         self._seconds = seconds
+        self.ratios: dict[str, float] = {}
 
     def run(
         self, concurrencies: Sequence[int], shares: Sequence[float], batch: int
@@ -83,12 +91,8 @@ class ServingBench:
             dict for each load: direct calls, the same calls to the server,
             large calls, closed and open loops.
         """
-        servable = Servable(self._folder)
-        row = self._measure("direct", lambda r: predict(servable, r))
-        yield row
-        servable.close()
-        rates = [share * row["calls_a_second"] for share in shares]
         with (
+            closing(Servable(self._folder)) as servable,
             serve_in_own_process(self._folder) as (address, _),
             grpc.insecure_channel(address) as channel,
         ):
@@ -97,8 +101,24 @@ class ServingBench:
             def ask(request: PredictRequest) -> Any:
                 return stub.Predict(request, timeout=_CALL_SECONDS)
 
-            yield self._measure("served", ask)
-            yield self._measure("served", ask, photos_a_call=batch)
+            def call_directly(request: PredictRequest) -> Any:
+                return predict(servable, request)
+
+            # In turns: a busy machine slows all three.
+            rounds = [
+                (
+                    self._measure("direct", call_directly, parts=_ROUNDS),
+                    self._measure("served", ask, parts=_ROUNDS),
+                    self._measure(
+                        "served", ask, photos_a_call=batch, parts=_ROUNDS
+                    ),
+                )
+                for _ in range(_ROUNDS)
+            ]
+            self.ratios = _compare(rounds)
+            merged = [_merge(rows) for rows in zip(*rounds, strict=True)]
+            yield from merged
+            rates = [share * merged[0]["calls_a_second"] for share in shares]
             for concurrency in concurrencies:
                 yield self._measure("closed loop", ask, concurrency=concurrency)
             for concurrency in concurrencies:
@@ -115,6 +135,7 @@ class ServingBench:
         concurrency: int = 1,
         photos_a_call: int = 1,
         rate: float | None = None,
+        parts: int = 1,
     ) -> Row:
         requests = [
             make_photo_request([photo] * photos_a_call)
@@ -127,7 +148,10 @@ class ServingBench:
 
         ask(requests[0])  # The first run of a batch's size is slow.
         measured = offer_load(
-            call, seconds=self._seconds, concurrency=concurrency, rate=rate
+            call,
+            seconds=self._seconds / parts,
+            concurrency=concurrency,
+            rate=rate,
         )
         return {
             "what": what,
@@ -137,6 +161,29 @@ class ServingBench:
             "photos_a_second": measured.calls_a_second * photos_a_call,
             **asdict(measured),
         }
+
+
+def _merge(rows: Sequence[Row]) -> Row:
+    """One row of the rounds of one kind: sums of counts, else medians."""
+    merged = dict(rows[0])
+    for name, value in rows[0].items():
+        if name in ("calls", "failures"):
+            merged[name] = sum(row[name] for row in rows)
+        elif isinstance(value, float):
+            merged[name] = statistics.median(row[name] for row in rows)
+    return merged
+
+
+def _compare(rounds: Sequence[tuple[Row, Row, Row]]) -> dict[str, float]:
+    return {
+        "p50_served_over_direct": statistics.median(
+            served["p50_ms"] / direct["p50_ms"] for direct, served, _ in rounds
+        ),
+        "photos_a_second_batched_over_single": statistics.median(
+            batched["photos_a_second"] / served["photos_a_second"]
+            for _, served, batched in rounds
+        ),
+    }
 
 
 # === The command ===
@@ -169,20 +216,18 @@ def bench(
     photos = [path.read_bytes() for path in photo]
     console = Console()
     rows = []
-    for row in ServingBench(folder, photos, seconds).run(
+    measured = ServingBench(folder, photos, seconds)
+    for row in measured.run(
         concurrency or [1, 4, 16], share or [0.5, 0.8, 1.0], batch
     ):
         console.print(f"{row['what']}: {row['calls']} calls", highlight=False)
         rows.append(row)
-    direct, served, batched = rows[:3]
     summary = {
         "model": str(folder.path),
         "tensorflow": tf.__version__,
         "cpus": os.cpu_count(),
         "seconds": seconds,
-        "p50_served_over_direct": served["p50_ms"] / direct["p50_ms"],
-        "photos_a_second_batched_over_single": batched["photos_a_second"]
-        / served["photos_a_second"],
+        **measured.ratios,
         "rows": rows,
     }
     console.print(make_table(_COLUMNS, rows))
