@@ -107,12 +107,6 @@ class EmbeddedServer:
         names = self._catalog.model_names()
         return {name: self._catalog.available(name) for name in names}
 
-    @property
-    def version(self) -> int | None:
-        """The latest version of the first model; None before the start."""
-        name = self.models.config[0].name
-        return max(self._catalog.available(name), default=None)
-
     def start(self) -> None:
         """Loads the models, then opens the ports.
 

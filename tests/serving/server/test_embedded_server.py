@@ -50,11 +50,11 @@ def test_version_folders_are_the_numeric_ones(served_models):
     ]
 
 
-def test_version_is_the_latest_of_the_first_model(served_models):
+def test_versions_tell_what_is_served(served_models):
     server = EmbeddedServer(served_models / "half_plus", port=0)
-    assert server.version is None
+    assert server.versions == {}
     with server:
-        assert server.version == 123
+        assert server.versions == {"bmt": [123]}
 
 
 def test_missing_base_path_is_told(tmp_path):
