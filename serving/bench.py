@@ -3,17 +3,16 @@
 `python -m bmt_keras.serving.bench --models models/bmt --photo beach.jpg`
 """
 
-import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import grpc
-import tensorflow as tf
 import typer
 from rich.console import Console
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
@@ -24,15 +23,14 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 from bmt_keras import contract
 
 from .errors import ServingError
-from .figures import make_table, write_figures
+from .figures import describe_run, make_table, write_figures
 from .load import offer_load
-from .photo_requests import make_photo_request, read_texts
+from .photo_requests import ask, make_photo_request, read_texts
 from .server.predict import predict
 from .server.servable import Servable
 from .server.version_folders import VersionFolder, find_latest_version
 from .server_process import serve_in_own_process
 
-_CALL_SECONDS = 120.0
 _ROUNDS = 5
 _COLUMNS = {
     "what": "",
@@ -96,21 +94,16 @@ class ServingBench:
             serve_in_own_process(self._folder) as (address, _),
             grpc.insecure_channel(address) as channel,
         ):
-            stub = PredictionServiceStub(channel)
-
-            def ask(request: PredictRequest) -> Any:
-                return stub.Predict(request, timeout=_CALL_SECONDS)
-
-            def call_directly(request: PredictRequest) -> Any:
-                return predict(servable, request)
+            served = partial(ask, PredictionServiceStub(channel))
+            direct = partial(predict, servable)
 
             # In turns: a busy machine slows all three.
             rounds = [
                 (
-                    self._measure("direct", call_directly, parts=_ROUNDS),
-                    self._measure("served", ask, parts=_ROUNDS),
+                    self._measure("direct", direct, parts=_ROUNDS),
+                    self._measure("served", served, parts=_ROUNDS),
                     self._measure(
-                        "served", ask, photos_a_call=batch, parts=_ROUNDS
+                        "served", served, photos_a_call=batch, parts=_ROUNDS
                     ),
                 )
                 for _ in range(_ROUNDS)
@@ -120,17 +113,19 @@ class ServingBench:
             yield from merged
             rates = [share * merged[0]["calls_a_second"] for share in shares]
             for concurrency in concurrencies:
-                yield self._measure("closed loop", ask, concurrency=concurrency)
+                yield self._measure(
+                    "closed loop", served, concurrency=concurrency
+                )
             for concurrency in concurrencies:
                 for rate in rates:
                     yield self._measure(
-                        "open loop", ask, concurrency=concurrency, rate=rate
+                        "open loop", served, concurrency=concurrency, rate=rate
                     )
 
     def _measure(
         self,
         what: str,
-        ask: Ask,
+        get_response: Ask,
         *,
         concurrency: int = 1,
         photos_a_call: int = 1,
@@ -143,10 +138,10 @@ class ServingBench:
         ]
 
         def call(number: int) -> bool:
-            response = ask(requests[number % len(requests)])
+            response = get_response(requests[number % len(requests)])
             return not any(read_texts(response, contract.ERROR))
 
-        ask(requests[0])  # The first run of a batch's size is slow.
+        get_response(requests[0])  # The first run of a batch's size is slow.
         measured = offer_load(
             call,
             seconds=self._seconds / parts,
@@ -223,9 +218,7 @@ def bench(
         console.print(f"{row['what']}: {row['calls']} calls", highlight=False)
         rows.append(row)
     summary = {
-        "model": str(folder.path),
-        "tensorflow": tf.__version__,
-        "cpus": os.cpu_count(),
+        **describe_run(folder.path),
         "seconds": seconds,
         **measured.ratios,
         "rows": rows,

@@ -1,10 +1,12 @@
 """Measured figures: a table to look at, and JSON to keep."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 from rich.table import Table
 
 
@@ -34,6 +36,15 @@ def make_table(
             )
         )
     return table
+
+
+def describe_run(model: Path) -> dict[str, Any]:
+    """Tells what figures are of: the model, TensorFlow and the cores."""
+    return {
+        "model": str(model),
+        "tensorflow": tf.__version__,
+        "cpus": os.cpu_count(),
+    }
 
 
 def write_figures(path: Path, figures: Mapping[str, Any]) -> None:

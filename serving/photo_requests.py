@@ -4,11 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.predict_pb2 import (
+    PredictRequest,
+    PredictResponse,
+)
 
 from bmt_keras import contract
 
 from .server.tensors import make_tensor_proto
+
+_CALL_SECONDS = 120.0
 
 
 def make_photo_request(photos: Sequence[bytes]) -> PredictRequest:
@@ -26,6 +31,11 @@ def make_photo_request(photos: Sequence[bytes]) -> PredictRequest:
     request.model_spec.name = contract.MODEL_NAME
     request.inputs[contract.IMAGE_BYTES].CopyFrom(make_tensor_proto(array))
     return request
+
+
+def ask(stub: Any, request: PredictRequest) -> PredictResponse:
+    """Sends a request over a PredictionServiceStub, and waits at length."""
+    return stub.Predict(request, timeout=_CALL_SECONDS)
 
 
 def read_texts(response: Any, output: str) -> list[str]:

@@ -3,7 +3,6 @@
 `python -m bmt_keras.serving.stress --models models/bmt --photo beach.jpg`
 """
 
-import os
 import sys
 import threading
 from collections import Counter
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import grpc
-import tensorflow as tf
 import typer
 from rich.console import Console
 from tensorflow_serving.apis.prediction_service_pb2_grpc import (
@@ -23,13 +21,12 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 from bmt_keras import contract
 
 from .errors import ServingError
-from .figures import make_table, write_figures
+from .figures import describe_run, make_table, write_figures
 from .load import offer_load
-from .photo_requests import make_photo_request, read_texts
+from .photo_requests import ask, make_photo_request, read_texts
 from .server.version_folders import VersionFolder, find_latest_version
 from .server_process import serve_in_own_process
 
-_CALL_SECONDS = 120.0
 _EVERY = 10  # One photo in so many is corrupt.
 _PROBE_SECONDS = 5.0
 # Of what a closed loop gets answered: full, but not beyond it.
@@ -98,9 +95,7 @@ class StressTest:
         return self._judge(is_corrupt, right, told)
 
     def _ask(self, photo: bytes) -> tuple[str, str, int]:
-        response = self._stub.Predict(
-            make_photo_request([photo]), timeout=_CALL_SECONDS
-        )
+        response = ask(self._stub, make_photo_request([photo]))
         (caption,) = read_texts(response, contract.CAPTION)
         (error,) = read_texts(response, contract.ERROR)
         return caption, error, response.model_spec.version.value
@@ -174,9 +169,7 @@ def run_stress_test(
         for kind in ("good", "corrupt")
     ]
     return {
-        "model": str(folder.path),
-        "tensorflow": tf.__version__,
-        "cpus": os.cpu_count(),
+        **describe_run(folder.path),
         "seconds": seconds,
         "concurrency": concurrency,
         "rate": rate,

@@ -1,9 +1,11 @@
 """All groups, one after the other, each in a process of its own."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from bmt_keras.bench.figures import Figures
 from bmt_keras.bench.machine import describe_machine
 from bmt_keras.bench.measure import Measured, measure_group, run_alone
 from bmt_keras.bench.options import BenchOptions
@@ -49,7 +51,7 @@ def run_suite(
             rows += _prepare_many(options, on_progress)
     return {
         **machine,
-        "load_average_after": describe_machine()["load_average"],
+        "load_average_after": list(os.getloadavg()),
         "rounds": options.rounds,
         "settings": {
             name: value
@@ -80,14 +82,22 @@ def _to_rows(
 ) -> list[dict[str, Any]]:
     pairs = zip(measured.figures, measured.cases, strict=True)
     return [
-        {
-            "group": group,
-            **asdict(figures),
-            "is_met": figures.is_met,
-            "peak_bytes": max((peaks[n] for n in names if peaks), default=None),
-        }
+        _to_row(
+            group,
+            figures,
+            max((peaks[n] for n in names if peaks), default=None),
+        )
         for figures, names in pairs
     ]
+
+
+def _to_row(group: str, figures: Figures, peak: int | None) -> dict[str, Any]:
+    return {
+        "group": group,
+        **asdict(figures),
+        "is_met": figures.is_met,
+        "peak_bytes": peak,
+    }
 
 
 def _prepare_many(
@@ -101,12 +111,5 @@ def _prepare_many(
         figures, peak = run_in_own_process(
             run_alone, _PREPARATION, name, options
         )
-        rows.append(
-            {
-                "group": _PREPARATION,
-                **asdict(figures),
-                "is_met": None,
-                "peak_bytes": peak,
-            }
-        )
+        rows.append(_to_row(_PREPARATION, figures, peak))
     return rows

@@ -42,7 +42,7 @@ def make_table(group: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 def _cells(row: Mapping[str, Any]) -> list[str]:
     spread = wanted = ""
     if row["ratio"] is not None:
-        spread = f"{row['ratio_low']:.2f}-{row['ratio_high']:.2f}"
+        spread = f"{row['ratio_low']:.3g}-{row['ratio_high']:.3g}"
     if row["wanted"] is not None:
         sign = ">=" if row["is_speed"] else "<="
         met = "yes" if row["is_met"] else "no"
@@ -53,7 +53,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['seconds'] * 1e3:.2f}",
         f"{1 / row['seconds']:.1f}",
         row["reference"],
-        "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+        "" if row["ratio"] is None else f"{row['ratio']:.3g}",
         spread,
         wanted,
         f"{row['floor_seconds'] * 1e3:.2f}" if row["floor_seconds"] else "",

@@ -304,15 +304,7 @@ def _repeat(
     batches: CaptionBatches, planned: list[PlannedBatch]
 ) -> tf.data.Dataset:
     """The same batches without end, read anew each time."""
-    dataset = tf.data.Dataset.from_generator(
-        lambda: map(batches.gather, itertools.cycle(planned)),
-        output_signature={
-            "token_ids": tf.TensorSpec((None, None), tf.int32),
-            "padding_mask": tf.TensorSpec((None, None), tf.int32),
-            **batches.photo_signature,
-        },
-    )
-    return dataset.map(batches.photos_to_float).prefetch(4)
+    return batches.dataset_of(lambda: itertools.cycle(planned))
 
 
 def _train(

@@ -1,6 +1,6 @@
 """Batches of captions with their photos' features."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -213,6 +213,25 @@ class CaptionBatches:
             captions of a photo are neighbouring rows. Shares have the `rows`
             int32 (batch,) and `num_rows` int32 () that `TokenMasking` takes.
         """
+        return self.dataset_of(
+            lambda: self.plan_from(start_step), replicas=replicas
+        )
+
+    def dataset_of(
+        self,
+        plan: Callable[[], Iterable[PlannedBatch]],
+        *,
+        replicas: Replicas | None = None,
+    ) -> tf.data.Dataset:
+        """Gives planned batches, as `dataset` does.
+
+        Args:
+            plan: Gives the plan anew for each pass over the dataset.
+            replicas: As for `dataset`.
+
+        Returns:
+            As `dataset`, as many as are planned.
+        """
         signature = {
             "token_ids": tf.TensorSpec((None, None), tf.int32),
             "padding_mask": tf.TensorSpec((None, None), tf.int32),
@@ -223,7 +242,7 @@ class CaptionBatches:
             signature["num_rows"] = tf.TensorSpec((), tf.int32)
 
         def gather() -> Iterator[dict[str, Any]]:
-            for planned in self.plan_from(start_step):
+            for planned in plan():
                 shares = replicas.split(planned) if replicas else (planned,)
                 yield from map(self.gather, shares)
 

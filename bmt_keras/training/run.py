@@ -160,8 +160,7 @@ def train_captioner(
         steps_per_epoch=steps_per_epoch,
         history=out / _HISTORY if chief else None,
         callbacks=[
-            # Swaps the average in while the model is validated.
-            *([keras.callbacks.SwapEMAWeights()] * (settings.ema_momentum > 0)),
+            *_all_workers_callbacks(settings),
             *(_own_callbacks(out, captioner, data) if chief else ()),
             *callbacks,
         ],
@@ -286,6 +285,13 @@ def _dataset(
     if strategy is None or isinstance(batches, TextCache):
         return batches.dataset(start_step=start_step)
     return distribute_batches(batches, strategy, start_step=start_step)
+
+
+def _all_workers_callbacks(
+    settings: Settings,
+) -> list[keras.callbacks.Callback]:
+    # Swaps the average in while the model is validated.
+    return [keras.callbacks.SwapEMAWeights()] if settings.ema_momentum else []
 
 
 def _own_callbacks(

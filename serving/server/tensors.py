@@ -46,7 +46,7 @@ def parse_tensor(proto: TensorProto) -> np.ndarray:
         dtype = tf.as_dtype(proto.dtype)
         tensor = tf.io.parse_tensor(proto.SerializeToString(), dtype)
         return to_array(tensor.numpy())
-    except (TypeError, NotImplementedError, tf.errors.OpError) as error:
+    except (TypeError, tf.errors.OpError) as error:
         raise ValueError(
             "A tensor's dtype, shape and values must fit together. Received: "
             f"dtype={proto.dtype}, shape={_dims(proto)}"
