@@ -31,6 +31,7 @@ def example_inputs(
         size=(2, *captioner.graph.embedding_shape)
     )
     embedding = embedding.astype(np.float32)
+    embedding[0] = 1.0  # a flat row is a short request
     written = functions[contract.SERVING_DEFAULT](tf.constant([noise]))
     caption = written[contract.CAPTION].numpy()[0]
     broken = b"no photo"

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from bmt_keras.caption_graph import CaptionGraph
 from bmt_keras.data.tokenizer import CaptionTokenizer
-from bmt_keras.models import BimodalMaskedLM
+from bmt_keras.models import BimodalMaskedLM, fold_batch_norm
 
 
 def share_parts(graph: CaptionGraph) -> CaptionGraph:
@@ -26,41 +26,52 @@ def share_parts(graph: CaptionGraph) -> CaptionGraph:
     """
     shared = copy.copy(graph)
     shared.model = cast(BimodalMaskedLM, _SharedModel(graph.model))
+    if graph.model.image_encoder is not None:
+        # Its training is over; a frozen one is folded already.
+        shared.embedder = fold_batch_norm(graph.embedder)
     shared.tokenizer = cast(CaptionTokenizer, _SharedTokenizer(graph.tokenizer))
     return shared
 
 
 class _SharedModel:
-    """A model whose logits are one function for each set of arguments."""
+    """A model whose logits are one function, whoever asks for them."""
 
     def __init__(self, model: BimodalMaskedLM) -> None:
         self._model = model
-        self._functions: dict[frozenset[str], Any] = {}
+        self._logits: Any = None
 
     def token_logits(
         self,
         token_ids: Any,
         padding_mask: Any,
         image_embedding: Any,
-        **options: Any,
+        *,
+        mask_positions: Any | None = None,
+        image_cells: Any | None = None,
     ) -> Any:
+        if mask_positions is None:
+            places = tf.range(tf.shape(token_ids)[1])[None]
+            mask_positions = tf.tile(places, (tf.shape(token_ids)[0], 1))
+        if image_cells is None:
+            image_cells = self._model.project_image(image_embedding)
         tensors = {
             "token_ids": token_ids,
             "padding_mask": padding_mask,
             "image_embedding": image_embedding,
-            **{k: v for k, v in options.items() if v is not None},
+            "mask_positions": mask_positions,
         }
-        key = frozenset(tensors)
-        if key not in self._functions:
+        if image_cells is not None:
+            tensors["image_cells"] = image_cells
+        if self._logits is None:
 
             def token_logits(tensors: dict[str, Any]) -> Any:
                 return self._model.token_logits(**tensors)
 
-            self._functions[key] = tf.function(
+            self._logits = tf.function(
                 token_logits,
                 input_signature=[{k: _spec(v) for k, v in tensors.items()}],
             )
-        return self._functions[key](tensors)
+        return self._logits(tensors)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)

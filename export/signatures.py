@@ -44,17 +44,18 @@ class CaptionerSignatures:
         self._texts = TextSignatures(self._graph, self._embed_rows)
 
     def weights(self) -> tf.Module:
-        """A module that holds every weight once, and nothing else.
+        """A module that holds every weight in use once, and nothing else.
 
         A Keras model that is tracked beside its functions stores its weights
         twice, and does not load in a C++ session.
         """
         graph = self._graph
-        models = [graph.model]
-        if graph.model.image_encoder is None:
-            models.append(graph.image_encoder)
+        # The embedder stands in for an encoder that was trained along.
+        replaced = graph.model.image_encoder
+        unused = set(map(id, replaced.weights)) if replaced else set()
+        weights = [w for w in graph.model.weights if id(w) not in unused]
         module = tf.Module(name="captioner")
-        module.weights = [w.value for model in models for w in model.weights]
+        module.weights = [w.value for w in weights + graph.embedder.weights]
         return module
 
     def trace(self, *, text_inputs: bool = True) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The signatures that take a photo and a text."""
 
-import dataclasses
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -29,10 +28,6 @@ class TextSignatures:
         self._graph = graph
         self._embed_rows = embed_rows
         self._rows = TextRows(graph.tokenizer, max_words=graph.max_words)
-        # Without gaps a template has one length.
-        self._one_canvas = dataclasses.replace(
-            graph.default_options(), length_candidates=1
-        )
 
     def fill_mask(self, image_bytes: tf.Tensor, text: tf.Tensor) -> Outputs:
         """Completes captions with masks.
@@ -68,14 +63,12 @@ class TextSignatures:
         embedded = self._embed_rows(image_bytes)
         embedding = embedded[contract.IMAGE_EMBEDDING]
         token_ids, wrong = self._rows.templates(text)
-        written = graph.fill_templates(
-            embedding, self._without_frame(token_ids), options=self._one_canvas
-        )
+        written = graph.fill_masks(embedding, token_ids)
         tokens, probabilities = graph.mask_candidates(
             embedding, token_ids, count=NUM_CANDIDATES
         )
         outputs = {
-            contract.TEXT: written[contract.CAPTION],
+            contract.TEXT: graph.tokenizer.decode_tensor(written),
             contract.CANDIDATES: tf.reshape(
                 graph.tokenizer.decode_tensor(tf.reshape(tokens, (-1, 1))),
                 tf.shape(tokens),
@@ -105,9 +98,3 @@ class TextSignatures:
         return blank_bad_rows(
             outputs, first_error(embedded[contract.ERROR], wrong)
         )
-
-    def _without_frame(self, token_ids: tf.Tensor) -> tf.Tensor:
-        """Templates as decoding takes them: int32, (batch, length - 2)."""
-        tokenizer = self._graph.tokenizer
-        is_end = tf.equal(token_ids, tokenizer.sep_id)
-        return tf.where(is_end, tokenizer.pad_id, token_ids)[:, 1:-1]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 from bmt_keras import contract
 
@@ -37,6 +38,14 @@ def write_warmup_requests(
                 writer.write(_record(signature, arrays, outputs, model_name))
 
 
+def _tensor_proto(values: np.ndarray) -> TensorProto:
+    """Values as a request has them, once where all are the same."""
+    first = values.flat[0]
+    if values.dtype != object and np.all(values == first):
+        return tf.make_tensor_proto(first, shape=values.shape)
+    return tf.make_tensor_proto(values)
+
+
 def _record(
     signature: str,
     arrays: Mapping[str, np.ndarray],
@@ -49,7 +58,7 @@ def _record(
     request.model_spec.name = model_name
     request.model_spec.signature_name = signature
     for name, values in arrays.items():
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(values[:1]))
+        request.inputs[name].CopyFrom(_tensor_proto(values[:1]))
     log = prediction_log_pb2.PredictionLog(
         predict_log=prediction_log_pb2.PredictLog(request=request)
     )

@@ -6,6 +6,7 @@ from bmt_keras.decoding.keywords import place_keywords
 from bmt_keras.decoding.lengths import restrict_lengths
 from bmt_keras.decoding.mask_predict import (
     draw_captions,
+    fill_masks,
     fill_templates,
     mask_predict,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "SpecialTokens",
     "TokenPredictor",
     "draw_captions",
+    "fill_masks",
     "fill_templates",
     "likeliest_tokens",
     "mask_predict",

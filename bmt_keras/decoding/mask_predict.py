@@ -111,6 +111,23 @@ def draw_captions(
     return fill_canvas(predictor, canvas, options).token_ids
 
 
+def fill_masks(
+    predictor: TokenPredictor, token_ids: Any, *, options: DecodingOptions
+) -> Any:
+    """Writes the masks of captions that are whole but for them.
+
+    Args:
+        predictor: The model; it sees one row for each caption.
+        token_ids: int32, (batch, width), `[CLS]` … `[SEP]` and padding.
+        options: How to write.
+
+    Returns:
+        int32, (batch, width).
+    """
+    scores = ops.zeros(ops.shape(token_ids), "float32")
+    return fill_canvas(predictor, Canvas(token_ids, scores), options).token_ids
+
+
 def fill_templates(
     predictor: TokenPredictor,
     length_log_probs: Any,

@@ -2,6 +2,7 @@
 
 from bmt_keras.models.albert_checkpoint import AlbertCheckpoint
 from bmt_keras.models.averaging_adamw import AveragingAdamW
+from bmt_keras.models.batch_norm_folding import fold_batch_norm
 from bmt_keras.models.bimodal_masked_lm import BimodalMaskedLM
 from bmt_keras.models.build import build_image_encoder, build_masked_lm
 from bmt_keras.models.image_encoders import cut_application, small_cnn
@@ -20,6 +21,7 @@ __all__ = [
     "build_image_encoder",
     "build_masked_lm",
     "cut_application",
+    "fold_batch_norm",
     "load_albert",
     "load_pretrained_head",
     "small_cnn",

@@ -21,6 +21,7 @@ from bmt_keras.data.photo_features import (
 from bmt_keras.data.shard_writing import ShardWriter, write_shards
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.data.vocabulary_pruning import prune_vocabulary
+from bmt_keras.models import fold_batch_norm
 from bmt_keras.models.image_encoders import fingerprint_weights
 from bmt_keras.settings import Settings
 
@@ -50,10 +51,11 @@ def feature_source(
     size = (settings.image_height, settings.image_width)
     if settings.train_image_model:
         return FeatureSource(*size)
+    folded = fold_batch_norm(image_encoder)
     return FeatureSource(
         *size,
         encode=lambda pixels: np.asarray(
-            image_encoder.predict_on_batch(pixels.astype(np.float32))
+            folded.predict_on_batch(pixels.astype(np.float32))
         ),
         embedding_shape=tuple(image_encoder.output.shape[1:]),
         encoder_settings={

@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import loader_impl
@@ -52,7 +53,7 @@ class Servable:
         self.version = folder.version
         self._session = tf.compat.v1.Session(
             graph=tf.Graph(),
-            config=tf.compat.v1.ConfigProto(allow_soft_placement=True),
+            config=_session_config(),
         )
         self._handles: dict[str, Any] = {}
         try:
@@ -114,6 +115,16 @@ class Servable:
                 ) from error
             self._handles[tensor_name] = tensor._as_tf_output()
         return self._handles[tensor_name]
+
+
+def _session_config() -> tf.compat.v1.ConfigProto:
+    config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
+    # A second round of graph rewriting makes loading a fifth longer and runs
+    # no faster.
+    config.graph_options.rewrite_options.meta_optimizer_iterations = (
+        RewriterConfig.ONE
+    )
+    return config
 
 
 def _load(session: tf.compat.v1.Session, folder: VersionFolder) -> MetaGraphDef:
