@@ -94,7 +94,10 @@ def draw_captions(
     *,
     options: DecodingOptions,
 ) -> Any:
-    """Draws captions of drawn lengths, to learn from.
+    """Draws captions to learn from, those of a photo of one drawn length.
+
+    Were they of several, the short ones would win: the longer a caption that is
+    drawn, the more words go wrong in it. Written captions are not drawn.
 
     Args:
         predictor: The model, as for `mask_predict`.
@@ -106,8 +109,9 @@ def draw_captions(
         int32, (batch * num_captions, width), as wide as the longest needs.
     """
     rows = options.num_captions
-    lengths = draw_lengths(length_log_probs, rows=rows, seed=options.seed)
-    canvas = blank_canvas(ops.reshape(lengths, (-1, 1)), predictor.special)
+    lengths = draw_lengths(length_log_probs, seed=options.seed)
+    lengths = ops.repeat(lengths, rows, axis=0)
+    canvas = blank_canvas(lengths, predictor.special)
     return fill_canvas(predictor, canvas, options).token_ids
 
 
