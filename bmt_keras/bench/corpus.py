@@ -45,7 +45,8 @@ def find_tokenizer(
     known = CaptionTokenizer.from_captions(captions).vocabulary_size
     # Digits keep the other words apart from the captions' own.
     others = [f"{word}0" for word in make_words(_VOCABULARY - known)]
-    return CaptionTokenizer.from_captions([*captions, " ".join(others)])
+    # One a line: SentencePiece leaves out lines that are too long.
+    return CaptionTokenizer.from_captions([*captions, *others])
 
 
 def random_features(

@@ -138,7 +138,8 @@ class TrainingCases:
             _train(notebook, _repeat(batches, planned), len(planned)),
             items=_count(planned),
             operations=sum(
-                self._operations(model, rows, length, rows * length)
+                albert_operations(model.text_encoder, rows, length)
+                + _learned_operations(model, rows, length, rows * length)
                 for rows, length in map(_size, planned)
             ),
         )
@@ -171,11 +172,14 @@ class TrainingCases:
         compile_model(model, self._settings, total_steps=1)
         batches = self._make_batches(bucket_width=bucket_width)
         planned = self._plan(batches)
+        captions = np.concatenate([each.captions for each in planned])
         return Case(
             _train(model, _repeat(batches, planned), len(planned)),
             items=_count(planned),
-            operations=sum(
-                self._operations(model, rows, length, rows * self._masked)
+            # ALBERT runs at the tokens alone, what is learnt at padding, too.
+            operations=_caption_operations(model, batches.lengths[captions])
+            + sum(
+                _learned_operations(model, rows, length, rows * self._masked)
                 for rows, length in map(_size, planned)
             ),
         )
@@ -193,10 +197,7 @@ class TrainingCases:
         return Case(
             run,
             items=len(batches),
-            operations=sum(
-                albert_operations(model.text_encoder, 1, int(length) + 2)
-                for length in batches.lengths
-            ),
+            operations=_caption_operations(model, batches.lengths),
         )
 
     def _cached(self, batch_size: int) -> Case:
@@ -239,20 +240,6 @@ class TrainingCases:
         """Masked tokens of a caption."""
         lengths = self._make_batches().lengths
         return self._settings.mask_rate * float(np.mean(lengths))
-
-    def _operations(
-        self, model: BimodalMaskedLM, rows: int, length: int, asked: float
-    ) -> float:
-        """Of a step that learns fusion and head and runs a frozen ALBERT.
-
-        Twice what is in front of ALBERT: weights need gradients, inputs none,
-        and of the head's products the inputs alone, for its table is frozen.
-        """
-        return (
-            albert_operations(model.text_encoder, rows, length)
-            + 2 * fusion_operations(model, rows, rows, length)
-            + 2 * head_operations(model, asked)
-        )
 
     def _build_model(self) -> BimodalMaskedLM:
         return build_masked_lm(
@@ -298,6 +285,28 @@ class TrainingCases:
         )
         name = f"{name}-{batch_size}"
         return model, self._cache(model, batches, name).dataset()
+
+
+def _caption_operations(model: BimodalMaskedLM, lengths: np.ndarray) -> float:
+    """Of ALBERT on captions without padding, of so many ordinary tokens."""
+    return sum(
+        albert_operations(model.text_encoder, 1, int(length) + 2)
+        for length in lengths
+    )
+
+
+def _learned_operations(
+    model: BimodalMaskedLM, rows: int, length: int, asked: float
+) -> float:
+    """Of a step's fusion and head, behind a frozen ALBERT.
+
+    Twice what they take forward: weights need gradients, inputs none, and of
+    the head's products the inputs alone, for its table is frozen.
+    """
+    return 2 * (
+        fusion_operations(model, rows, rows, length)
+        + head_operations(model, asked)
+    )
 
 
 def _repeat(

@@ -1,0 +1,114 @@
+"""ALBERT's states of a batch, computed at its tokens alone."""
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+
+def encode_without_padding(
+    encoder: keras.Model, token_ids: Any, padding_mask: Any
+) -> Any:
+    """Gives the states that an ALBERT gives, without dropout, at the tokens.
+
+    All tokens of a batch stand in one row, so that dense layers and
+    normalisations do nothing for the padding; only attention takes the
+    captions apart. Gradients are the same, too.
+
+    Args:
+        encoder: A `keras_nlp.models.AlbertBackbone`.
+        token_ids: int32, (batch, length).
+        padding_mask: int32, (batch, length), 1 token, 0 padding.
+
+    Returns:
+        float, (batch, length, hidden_dim). At padding, any numbers.
+    """
+    shape = ops.shape(token_ids)
+    is_token = padding_mask > 0
+    # The first place counts as a token: a batch of padding is not empty then.
+    taken = tf.concat([[True], tf.reshape(is_token, (-1,))[1:]], axis=0)
+    places = tf.where(taken)[:, 0]  # (tokens,)
+    slots = tf.cumsum(tf.cast(taken, "int32")) - 1
+    slots = tf.reshape(slots, shape)  # (batch, length)
+    states = _embed(encoder, token_ids)  # (batch, length, embedding_dim)
+    states = tf.gather(tf.reshape(states, (-1, states.shape[-1])), places)
+    states = encoder.embeddings_projection(states)  # (tokens, hidden_dim)
+    repeats = encoder.num_layers // encoder.num_groups
+    for group in encoder.transformer_layers:
+        blocks = [_Block(each, places, slots, is_token) for each in group]
+        for block in blocks * repeats:
+            states = block.run(states)
+    return tf.gather(states, slots)
+
+
+class _Block:
+    """One set of weights. KerasHub keeps its layers under private names."""
+
+    def __init__(
+        self, layer: Any, places: Any, slots: Any, is_token: Any
+    ) -> None:
+        attention = layer._self_attention_layer
+        self._layer, self._places, self._slots = layer, places, slots
+        self._heads = attention.num_heads, attention.key_dim
+        # One product of matrices takes less time than Keras' three einsums.
+        kernels, biases = zip(
+            *map(
+                _to_matrix,
+                (
+                    attention.query_dense,
+                    attention.key_dense,
+                    attention.value_dense,
+                ),
+            ),
+            strict=True,
+        )
+        self._inputs = tf.concat(kernels, axis=1), tf.concat(biases, axis=0)
+        self._outputs = _to_matrix(attention.output_dense)
+        nothing = tf.zeros((), self._inputs[0].dtype)
+        bias = tf.where(is_token, nothing, nothing.dtype.min / 2)
+        self._bias = bias[:, None, None, :]
+
+    def run(self, x: Any) -> Any:
+        """From states to states, (tokens, hidden_dim)."""
+        layer = self._layer
+        x = layer._self_attention_layer_norm(x + self._attend(x))
+        # Of matrices, product, bias and activation become one operation.
+        y = layer._feedforward_intermediate_dense(x)
+        y = layer._feedforward_output_dense(y)
+        return layer._feedforward_layer_norm(x + y)
+
+    def _attend(self, x: Any) -> Any:
+        num_heads, head_dim = self._heads
+        shape = tf.shape(self._slots)
+        x = tf.gather(_dense(x, self._inputs), self._slots)
+        x = tf.reshape(x, (shape[0], shape[1], 3, num_heads, head_dim))
+        # (batch, num_heads, length, head_dim) each
+        query, key, value = tf.unstack(tf.transpose(x, (2, 0, 3, 1, 4)))
+        scores = tf.matmul(query * head_dim**-0.5, key, transpose_b=True)
+        x = tf.matmul(tf.nn.softmax(scores + self._bias), value)
+        x = tf.transpose(x, (0, 2, 1, 3))
+        x = tf.reshape(x, (-1, num_heads * head_dim))
+        return _dense(tf.gather(x, self._places), self._outputs)
+
+
+def _embed(encoder: keras.Model, token_ids: Any) -> Any:
+    tokens = encoder.token_embedding(token_ids)
+    positions = encoder.position_embedding(tokens)
+    segments = encoder.segment_embedding(ops.zeros_like(token_ids))
+    added = encoder.embeddings_add((tokens, positions, segments))
+    return encoder.embeddings_layer_norm(added)
+
+
+def _to_matrix(dense: Any) -> tuple[Any, Any]:
+    """Kernel and bias of a dense layer to or from heads, without them."""
+    # The width is at one end; the heads' dimensions are at the other.
+    kernel = ops.cast(dense.kernel, dense.compute_dtype)
+    bias = ops.cast(dense.bias, dense.compute_dtype)
+    size = math.prod(bias.shape)
+    return tf.reshape(kernel, (-1, size)), tf.reshape(bias, (size,))
+
+
+def _dense(x: Any, weights: tuple[Any, Any]) -> Any:
+    return tf.nn.bias_add(tf.matmul(x, weights[0]), weights[1])

@@ -1,0 +1,108 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bmt_keras.models import build_albert
+from bmt_keras.models.lora import find_lora_layers
+from bmt_keras.models.unpadded_albert import encode_without_padding
+
+WIDTH = 16
+TOKEN_IDS = np.array([[2, 7, 9, 8, 3], [2, 5, 3, 0, 0], [2, 6, 8, 3, 0]])
+PADDING_MASK = (TOKEN_IDS > 0).astype("int32")
+
+
+def make_albert(**options):
+    keras.utils.set_random_seed(1)
+    encoder = build_albert(
+        vocabulary_size=10,
+        num_layers=3,
+        num_heads=2,
+        embedding_dim=8,
+        hidden_dim=WIDTH,
+        intermediate_dim=24,
+        max_length=6,
+        **options,
+    )
+    # Fresh biases are zero, and what is small would hide differences.
+    for weight in encoder.weights:
+        weight.assign(keras.random.normal(weight.shape, stddev=0.3))
+    return encoder
+
+
+def encode_with_padding(encoder, token_ids, padding_mask):
+    return encoder(
+        {
+            "token_ids": token_ids,
+            "padding_mask": padding_mask,
+            "segment_ids": tf.zeros_like(token_ids),
+        }
+    )["sequence_output"]
+
+
+def as_tensors():
+    return tf.constant(TOKEN_IDS, "int32"), tf.constant(PADDING_MASK)
+
+
+def test_states_are_those_of_the_encoder():
+    encoder, (token_ids, padding_mask) = make_albert(), as_tensors()
+    expected = encode_with_padding(encoder, token_ids, padding_mask).numpy()
+    states = encode_without_padding(encoder, token_ids, padding_mask).numpy()
+    used = PADDING_MASK > 0
+    np.testing.assert_allclose(states[used], expected[used], 1e-5, 1e-5)
+
+
+def test_gradients_are_those_of_the_encoder():
+    encoder, (token_ids, padding_mask) = make_albert(), as_tensors()
+    encoder.pooled_dense.trainable = False
+    direction = np.random.default_rng(0).normal(size=(*TOKEN_IDS.shape, WIDTH))
+    direction = tf.constant(direction * PADDING_MASK[..., None], "float32")
+    both = []
+    for encode in (encode_with_padding, encode_without_padding):
+        with tf.GradientTape() as tape:
+            states = encode(encoder, token_ids, padding_mask)
+            total = tf.reduce_sum(states * direction)
+        weights = encoder.trainable_weights
+        gradients = tape.gradient(total, [w.value for w in weights])
+        both.append([tf.convert_to_tensor(g).numpy() for g in gradients])
+    assert len(both[0]) == len(encoder.weights) - 2
+    for expected, gradient in zip(*both, strict=True):
+        np.testing.assert_allclose(gradient, expected, 1e-3, 1e-4)
+
+
+def test_numbers_at_padding_are_finite_even_where_all_is_padding():
+    encoder = make_albert()
+    nothing = tf.zeros((2, 5), "int32")
+    states = encode_without_padding(encoder, nothing, nothing)
+    assert states.shape == (2, 5, WIDTH)
+    assert np.isfinite(states).all()
+
+
+def test_changes_of_lora_count():
+    encoder, (token_ids, padding_mask) = make_albert(), as_tensors()
+    encoder.enable_lora(2)
+    for layer in find_lora_layers(encoder):
+        layer.lora_kernel_b.assign(np.ones(layer.lora_kernel_b.shape))
+    expected = encode_with_padding(encoder, token_ids, padding_mask).numpy()
+    states = encode_without_padding(encoder, token_ids, padding_mask).numpy()
+    used = PADDING_MASK > 0
+    np.testing.assert_allclose(states[used], expected[used], 1e-5, 1e-5)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_states_have_the_compute_dtype(precision):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        encoder, (token_ids, padding_mask) = make_albert(), as_tensors()
+        expected = encode_with_padding(encoder, token_ids, padding_mask)
+        states = encode_without_padding(encoder, token_ids, padding_mask)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert states.dtype == expected.dtype
+    used = PADDING_MASK > 0
+    np.testing.assert_allclose(
+        states.numpy()[used].astype("float32"),
+        expected.numpy()[used].astype("float32"),
+        atol=0.1,
+    )
