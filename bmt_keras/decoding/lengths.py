@@ -64,18 +64,19 @@ def candidate_lengths(
     )
 
 
-def draw_lengths(length_log_probs: Any, *, seed: Any) -> Any:
-    """Draws a length for each photo.
+def draw_lengths(length_log_probs: Any, *, rows: int, seed: Any) -> Any:
+    """Draws lengths of each photo.
 
     Args:
         length_log_probs: float, (batch, max_caption_length + 1); 0 words are
             never written.
+        rows: How many captions are written of each photo.
         seed: int32, (2,).
 
     Returns:
-        int32, (batch, 1).
+        int32, (batch, rows).
     """
     drawn = tf.random.stateless_categorical(
-        tf.cast(length_log_probs[:, 1:], tf.float32), 1, seed, tf.int32
+        tf.cast(length_log_probs[:, 1:], tf.float32), rows, seed, tf.int32
     )
     return drawn + 1

@@ -94,10 +94,7 @@ def draw_captions(
     *,
     options: DecodingOptions,
 ) -> Any:
-    """Draws captions to learn from, those of a photo of one drawn length.
-
-    Were they of several, the short ones would win: the longer a caption that is
-    drawn, the more words go wrong in it. Written captions are not drawn.
+    """Draws captions of drawn lengths, to learn from.
 
     Args:
         predictor: The model, as for `mask_predict`.
@@ -109,9 +106,8 @@ def draw_captions(
         int32, (batch * num_captions, width), as wide as the longest needs.
     """
     rows = options.num_captions
-    lengths = draw_lengths(length_log_probs, seed=options.seed)
-    lengths = ops.repeat(lengths, rows, axis=0)
-    canvas = blank_canvas(lengths, predictor.special)
+    lengths = draw_lengths(length_log_probs, rows=rows, seed=options.seed)
+    canvas = blank_canvas(ops.reshape(lengths, (-1, 1)), predictor.special)
     return fill_canvas(predictor, canvas, options).token_ids
 
 

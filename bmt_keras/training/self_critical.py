@@ -15,8 +15,7 @@ from bmt_keras.evaluation.cider_d import CiderD
 class SelfCritical:
     """Draws captions and weighs them by how much better they are than others.
 
-    Several captions of each photo, of one length, are drawn by mask-predict;
-    so the rewards judge words, and lengths stay as people's. The weight of one
+    Several captions of each photo are drawn by mask-predict. The weight of one
     is its CIDEr-D less the mean of the photo's other drawn captions (Luo 2020,
     arXiv 2003.09971, after Rennie et al. 2017, arXiv 1612.00563). The model
     then learns to fill masks in the captions with positive weight and not to

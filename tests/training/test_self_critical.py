@@ -44,19 +44,6 @@ def test_weights_of_a_photo_sum_to_nothing(
     np.testing.assert_allclose(weights.sum(axis=1), 0, atol=1e-5)
 
 
-def test_captions_of_a_photo_have_one_length(
-    tiny_captioner, sample_photos, batch
-):
-    objective = make(tiny_captioner, sample_photos[0], num_captions=4)
-    seen = set()
-    for step in range(4):
-        mask = objective.draw(batch, step)["padding_mask"].numpy()
-        lengths = mask.sum(axis=1).reshape(3, 4)
-        assert (lengths == lengths[:, :1]).all()
-        seen |= set(lengths[:, 0])
-    assert len(seen) > 1
-
-
 def test_weight_is_the_score_less_the_mean_of_the_others(
     tiny_captioner, sample_photos, batch, tokenizer
 ):
