@@ -1,6 +1,6 @@
 """A loaded version of a model: a session that runs its signatures."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,8 @@ from tensorflow.python.saved_model import loader_impl
 from tensorflow.python.util import deprecation
 
 from ..errors import ServingError
+from .abort_switch import AbortSwitch
+from .cancel_token import CancelToken
 from .status import StatusError
 from .tensors import to_array
 from .version_folders import VersionFolder
@@ -56,7 +58,7 @@ class Servable:
         )
         self._handles: dict[str, Any] = {}
         try:
-            meta_graph = _load(self._session, folder)
+            meta_graph, self._switch = _load(self._session, folder)
         except ServingError:
             self.close()
             raise
@@ -68,6 +70,7 @@ class Servable:
         fetches: Sequence[str],
         *,
         timeout_ms: int | None = None,
+        cancel: CancelToken | None = None,
     ) -> list[np.ndarray]:
         """Runs the model once.
 
@@ -78,6 +81,7 @@ class Servable:
             feeds: mapping of tensor name to np.ndarray.
             fetches: tensor names.
             timeout_ms: int. Milliseconds after which the run is given up.
+            cancel: CancelToken that gives it up.
 
         Returns:
             list of np.ndarray, one a fetch; strings are bytes objects.
@@ -89,13 +93,24 @@ class Servable:
         fetch_handles = [self._handle(name) for name in fetches]
         # Below Session.run, which would convert feeds on its own terms; a
         # callable of the session would fix its timeout for good.
-        with _run_options(timeout_ms) as options:
-            try:
+        try:
+            with (
+                _run_options(timeout_ms) as options,
+                self._switch.run(fetches, cancel) as (feeds_added, targets),
+            ):
                 values = self._session._call_tf_sessionrun(
-                    options, feed_handles, fetch_handles, [], None
+                    options,
+                    {**feed_handles, **feeds_added},
+                    fetch_handles,
+                    targets,
+                    None,
                 )
-            except tf.errors.OpError as error:
-                raise StatusError.from_tensorflow(error) from error
+        except tf.errors.OpError as error:
+            if cancel is not None and cancel.cancelled:
+                raise StatusError(
+                    grpc.StatusCode.CANCELLED, "The client has left."
+                ) from error
+            raise StatusError.from_tensorflow(error) from error
         return [to_array(value) for value in values]
 
     def close(self) -> None:
@@ -116,14 +131,19 @@ class Servable:
         return self._handles[tensor_name]
 
 
-def _load(session: tf.compat.v1.Session, folder: VersionFolder) -> MetaGraphDef:
+def _load(
+    session: tf.compat.v1.Session, folder: VersionFolder
+) -> tuple[MetaGraphDef, AbortSwitch]:
     try:
         _register_ops(folder)
+        loader = loader_impl.SavedModelLoader(str(folder.path))
+        meta_graph = loader.get_meta_graph_def_from_tags([_SERVE_TAG])
         with deprecation.silence():
-            meta_graph = tf.compat.v1.saved_model.loader.load(
-                session, [_SERVE_TAG], str(folder.path)
-            )
-        session._extend_graph()
+            saver, _ = loader.load_graph(session.graph, [_SERVE_TAG])
+            switch = _add_switch(session, meta_graph.signature_def.values())
+            loader.restore_variables(session, saver)
+            loader.run_init_ops(session, [_SERVE_TAG])
+        switch.prepare()
     # A broken model fails in a dozen types: in its files, protos, ops or run.
     except Exception as error:
         raise ServingError(
@@ -131,7 +151,18 @@ def _load(session: tf.compat.v1.Session, folder: VersionFolder) -> MetaGraphDef:
             f"Version {folder.version} in {folder.path} cannot be loaded: "
             f"{str(error).rstrip('.')}. Export the model again."
         ) from error
-    return meta_graph
+    return meta_graph, switch
+
+
+def _add_switch(
+    session: tf.compat.v1.Session, signatures: Iterable[SignatureDef]
+) -> AbortSwitch:
+    signatures = list(signatures)
+    return AbortSwitch(
+        session,
+        inputs=[i.name for s in signatures for i in s.inputs.values()],
+        outputs=[o.name for s in signatures for o in s.outputs.values()],
+    )
 
 
 def _register_ops(folder: VersionFolder) -> None:
