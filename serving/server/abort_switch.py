@@ -9,6 +9,8 @@ timeout.
 """
 
 import threading
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,18 +18,16 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.client import pywrap_tf_session
 
 from .cancel_token import CancelToken
+from .run_options import run_options
 
 # Of the feeds, which messages number in the order of their names, these are
 # the last.
 _SCOPE = "zz_abort_switch"
 _QUEUES_AT_A_TIME = 16
 _STARTERS = 2
-_IN_THIS_THREAD = tf.compat.v1.RunOptions(
-    inter_op_thread_pool=-1
-).SerializeToString()
+_REST_SECONDS = 10.0
 
 
 class AbortSwitch:
@@ -55,6 +55,7 @@ class AbortSwitch:
         self._session = session
         self._lock = threading.Lock()
         self._free: list[_Queue] = []
+        self._closed: deque[tuple[float, _Queue]] = deque()
         self._num_queues = 0
         self._releases: dict[str, Any] = {}
         with self._building():
@@ -70,8 +71,11 @@ class AbortSwitch:
     def prepare(self) -> None:
         """Does once what takes its time, so that no call waits for it."""
         queue = self._borrow([])
+        self._call(queue, self._drain)
         self._end_run_of(queue)
-        self._renew(queue)
+        self._call(queue, self._destroy)
+        self._run_in_this_thread({}, queue.siblings, [])
+        self._give_back(queue, closed=False)
 
     @contextmanager
     def run(
@@ -105,12 +109,10 @@ class AbortSwitch:
             with token.watch(lambda: self._end_run_of(queue)):
                 yield feeds, targets
         except BaseException:
-            self._renew(queue)
+            self._clear(queue)
             raise
-        if token.cancelled:
-            self._renew(queue)
-        else:
-            self._give_back(queue)
+        finally:
+            self._give_back(queue, closed=token.cancelled)
 
     # === Queues ===
 
@@ -120,15 +122,19 @@ class AbortSwitch:
             if missing:
                 with self._building():
                     self._add_releases(missing)
+            self._renew_closed()
             if not self._free:
                 self._add_queues()
             elif missing:
                 self._session._extend_graph()
             return self._free.pop()
 
-    def _give_back(self, queue: "_Queue") -> None:
+    def _give_back(self, queue: "_Queue", *, closed: bool) -> None:
         with self._lock:
-            self._free.append(queue)
+            if closed:
+                self._closed.append((time.monotonic(), queue))
+            else:
+                self._free.append(queue)
 
     def _add_queues(self) -> None:
         names = []
@@ -144,40 +150,42 @@ class AbortSwitch:
                 name = tf.raw_ops.SerializeTensor(tensor=handle)
                 names.append(name._as_tf_output())
         self._session._extend_graph()
-        self._free += [
-            _Queue(np.array(name, object), names) for name in self._fetch(names)
-        ]
+        for name in self._run_in_this_thread({}, names, []):
+            self._free.append(_Queue(np.array(name, object), names))
 
     def _end_run_of(self, queue: "_Queue") -> None:
         # The queue may be closed already, or gone with the session.
         with suppress(tf.errors.OpError):
             self._call(queue, self._close)
 
-    def _renew(self, queue: "_Queue") -> None:
-        """Makes the queue anew: it is closed, or something is left in it."""
+    def _clear(self, queue: "_Queue") -> None:
+        # What a run that failed has left in it. It may be gone with the
+        # session.
         with suppress(tf.errors.OpError):
+            self._call(queue, self._drain)
+
+    def _renew_closed(self) -> None:
+        # Not at once: the thread in which a run fails may still be about to
+        # touch its queue when the run has returned.
+        now = time.monotonic()
+        while self._closed and now - self._closed[0][0] > _REST_SECONDS:
+            _, queue = self._closed.popleft()
             self._call(queue, self._destroy)
-            self._fetch(queue.siblings)
-            self._give_back(queue)
+            self._run_in_this_thread({}, queue.siblings, [])
+            self._free.append(queue)
 
     def _call(self, queue: "_Queue", operation: Any) -> None:
         feeds = {self._name._as_tf_output(): queue.name}
         self._run_in_this_thread(feeds, [], [operation])
 
-    def _fetch(self, names: list[Any]) -> list[bytes]:
-        return self._run_in_this_thread({}, names, [])
-
     def _run_in_this_thread(
         self, feeds: dict[Any, np.ndarray], fetches: list[Any], ops: list[Any]
     ) -> Any:
         # The runtime's own threads may all be busy with what is to be ended.
-        buffer = pywrap_tf_session.TF_NewBufferFromString(_IN_THIS_THREAD)
-        try:
+        with run_options(inter_op_thread_pool=-1) as options:
             return self._session._call_tf_sessionrun(
-                buffer, feeds, fetches, ops, None
+                options, feeds, fetches, ops, None
             )
-        finally:
-            pywrap_tf_session.TF_DeleteBuffer(buffer)
 
     # === Ops ===
 
@@ -205,6 +213,12 @@ class AbortSwitch:
         self._close = tf.raw_ops.QueueCloseV2(
             handle=self._handle, cancel_pending_enqueues=True
         )._c_op
+        left = tf.raw_ops.QueueDequeueManyV2(
+            handle=self._handle,
+            n=tf.raw_ops.QueueSizeV2(handle=self._handle),
+            component_types=[tf.bool],
+        )
+        self._drain = left[0].op._c_op
         self._destroy = tf.raw_ops.DestroyResourceOp(
             resource=self._handle
         )._c_op

@@ -1,14 +1,12 @@
 """A loaded version of a model: a session that runs its signatures."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
-from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import loader_impl
 from tensorflow.python.util import deprecation
@@ -16,6 +14,7 @@ from tensorflow.python.util import deprecation
 from ..errors import ServingError
 from .abort_switch import AbortSwitch
 from .cancel_token import CancelToken
+from .run_options import run_options
 from .status import StatusError
 from .tensors import to_array
 from .version_folders import VersionFolder
@@ -95,7 +94,7 @@ class Servable:
         # callable of the session would fix its timeout for good.
         try:
             with (
-                _run_options(timeout_ms) as options,
+                run_options(timeout_in_ms=timeout_ms or 0) as options,
                 self._switch.run(fetches, cancel) as (feeds_added, targets),
             ):
                 values = self._session._call_tf_sessionrun(
@@ -182,18 +181,3 @@ def _register_ops(folder: VersionFolder) -> None:
             import tensorflow_text  # noqa: F401
 
             return
-
-
-@contextmanager
-def _run_options(timeout_ms: int | None) -> Iterator[Any]:
-    if timeout_ms is None:
-        yield None
-        return
-    options = tf.compat.v1.RunOptions(timeout_in_ms=timeout_ms)
-    buffer = pywrap_tf_session.TF_NewBufferFromString(
-        options.SerializeToString()
-    )
-    try:
-        yield buffer
-    finally:
-        pywrap_tf_session.TF_DeleteBuffer(buffer)

@@ -55,12 +55,13 @@ def test_lost_connection_ends_its_call_and_no_other(
 ):
     with serve_toolbox(max_workers=2) as (server, stub, _):
         with grpc.insecure_channel(f"127.0.0.1:{server.port}") as leaving:
-            PredictionServiceStub(leaving).Predict.future(endless)
+            left = PredictionServiceStub(leaving).Predict.future(endless)
+            wait_for_calls(server, 1)
             staying = stub.Predict.future(long_call)
-            wait_for_calls(server, 2)
         steps = staying.result(timeout=60).outputs["done"].int_val[0]
         wait_for_calls(server, 0)
     assert steps == 200_000
+    assert left.code() == grpc.StatusCode.CANCELLED
 
 
 def test_deadline_is_counted_as_such(
