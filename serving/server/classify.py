@@ -9,6 +9,7 @@ from tensorflow_serving.apis.classification_pb2 import (
     ClassificationResult,
 )
 
+from .cancel_token import CancelToken
 from .examples import (
     answer_examples,
     check_method,
@@ -30,6 +31,7 @@ def classify(
     request: ClassificationRequest,
     *,
     timeout_ms: int | None = None,
+    cancel: CancelToken | None = None,
 ) -> ClassificationResponse:
     """Answers a Classify request with TensorFlow Serving's checks.
 
@@ -37,6 +39,7 @@ def classify(
         servable: Servable that the request's model_spec names.
         request: ClassificationRequest.
         timeout_ms: int. Milliseconds after which the run is given up.
+        cancel: CancelToken that gives it up.
 
     Returns:
         ClassificationResponse, one row an example.
@@ -55,6 +58,7 @@ def classify(
         plan=plan_classification,
         fill=fill_classification,
         timeout_ms=timeout_ms,
+        cancel=cancel,
     )
     return response
 

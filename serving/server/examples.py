@@ -13,6 +13,7 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 from bmt_keras.contract import SERVING_DEFAULT
 
+from .cancel_token import CancelToken
 from .servable import Servable
 from .status import StatusError
 
@@ -83,6 +84,7 @@ def answer_examples(
     plan: Callable[[SignatureDef], tuple[str, list[str]]],
     fill: Callable[[Any, SignatureDef, dict[str, np.ndarray], int], None],
     timeout_ms: int | None,
+    cancel: CancelToken | None,
 ) -> None:
     """Runs the signature of a Classify or Regress request.
 
@@ -95,6 +97,7 @@ def answer_examples(
         plan: Tells which tensor to feed and which to fetch.
         fill: Writes the fetched tensors into the response's result.
         timeout_ms: int. Milliseconds after which the run is given up.
+        cancel: CancelToken that gives it up.
 
     Raises:
         StatusError: If the signature does not fit, there is no example, or
@@ -103,7 +106,9 @@ def answer_examples(
     signature = find_signature(servable, request.model_spec, method, kind)
     feed, fetches = plan(signature)
     examples = serialize_examples(request.input)
-    values = servable.run({feed: examples}, fetches, timeout_ms=timeout_ms)
+    values = servable.run(
+        {feed: examples}, fetches, timeout_ms=timeout_ms, cancel=cancel
+    )
     response.model_spec.name = request.model_spec.name
     response.model_spec.signature_name = signature_name_of(request.model_spec)
     response.model_spec.version.value = servable.version

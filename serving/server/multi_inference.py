@@ -8,6 +8,7 @@ from tensorflow_serving.apis.inference_pb2 import (
 )
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
+from .cancel_token import CancelToken
 from .classify import METHOD as CLASSIFY
 from .classify import fill_classification, plan_classification
 from .examples import invalid, serialize_examples, signature_name_of
@@ -29,6 +30,7 @@ def multi_inference(
     request: MultiInferenceRequest,
     *,
     timeout_ms: int | None = None,
+    cancel: CancelToken | None = None,
 ) -> MultiInferenceResponse:
     """Answers a MultiInference request with TensorFlow Serving's checks.
 
@@ -37,6 +39,7 @@ def multi_inference(
         request: MultiInferenceRequest, each task with a signature of its own
             over the same input tensor.
         timeout_ms: int. Milliseconds after which the run is given up.
+        cancel: CancelToken that gives it up.
 
     Returns:
         MultiInferenceResponse, one result a task.
@@ -58,7 +61,9 @@ def multi_inference(
         fetches.update(outputs)
     examples = serialize_examples(request.input)
     ordered = sorted(fetches)
-    arrays = servable.run({feeds[0]: examples}, ordered, timeout_ms=timeout_ms)
+    arrays = servable.run(
+        {feeds[0]: examples}, ordered, timeout_ms=timeout_ms, cancel=cancel
+    )
     values = dict(zip(ordered, arrays, strict=True))
 
     response = MultiInferenceResponse()

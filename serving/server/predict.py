@@ -9,6 +9,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
 from bmt_keras.contract import SERVING_DEFAULT
 
+from .cancel_token import CancelToken
 from .servable import Servable
 from .status import StatusError
 from .tensors import make_tensor_proto, parse_tensor
@@ -26,6 +27,7 @@ def predict(
     request: PredictRequest,
     *,
     timeout_ms: int | None = None,
+    cancel: CancelToken | None = None,
 ) -> PredictResponse:
     """Answers a Predict request with TensorFlow Serving's checks and messages.
 
@@ -37,6 +39,7 @@ def predict(
         request: PredictRequest. An empty signature name means
             "serving_default", an empty output filter every output.
         timeout_ms: int. Milliseconds after which the run is given up.
+        cancel: CancelToken that gives it up.
 
     Returns:
         PredictResponse with the resolved signature and the actual version.
@@ -51,7 +54,7 @@ def predict(
     feeds = _resolve_inputs(signature, request)
     aliases = _resolve_outputs(signature, request.output_filter)
     fetches = [signature.outputs[alias].name for alias in aliases]
-    values = servable.run(feeds, fetches, timeout_ms=timeout_ms)
+    values = servable.run(feeds, fetches, timeout_ms=timeout_ms, cancel=cancel)
 
     response = PredictResponse()
     response.model_spec.name = request.model_spec.name

@@ -25,6 +25,7 @@ from tensorflow_serving.apis.regression_pb2 import (
     RegressionResponse,
 )
 
+from .cancel_token import CancelToken
 from .catalog import Catalog
 from .classify import classify
 from .metadata import describe_model, require_model_spec
@@ -35,12 +36,15 @@ from .regress import regress
 from .status import abort_on_error
 
 _LONGEST_TIMEOUT_MS = 2**31 - 1
+# gRPC sends a deadline rounded up to two or three digits.
+_LEAST_MARGIN, _RELATIVE_MARGIN = 0.05, 0.01
 
 
 class PredictionService(PredictionServiceServicer):
     """Answers prediction calls from the versions in a catalog.
 
-    A call's deadline bounds the run of the model.
+    A call's deadline bounds the run of the model, which ends, too, when the
+    client leaves.
 
     Args:
         catalog: Catalog.
@@ -75,9 +79,7 @@ class PredictionService(PredictionServiceServicer):
         """Runs several signatures on the same examples at once."""
         model_spec = first_model_spec(request)
         with abort_on_error(context), self._catalog.borrow(model_spec) as model:
-            return multi_inference(
-                model, request, timeout_ms=_timeout_ms(context)
-            )
+            return multi_inference(model, request, **_limits(context))
 
     def GetModelMetadata(
         self, request: GetModelMetadataRequest, context: grpc.ServicerContext
@@ -98,12 +100,28 @@ class PredictionService(PredictionServiceServicer):
             self._metrics.watch(request.model_spec.name, api, "GRPC"),
             self._catalog.borrow(require_model_spec(request)) as model,
         ):
-            return run(model, request, timeout_ms=_timeout_ms(context))
+            return run(model, request, **_limits(context))
 
 
-def _timeout_ms(context: grpc.ServicerContext) -> int | None:
+def _limits(context: grpc.ServicerContext) -> dict[str, Any]:
+    """Returns what ends a run: the call's deadline, or that its client left."""
     seconds = context.time_remaining()
+    token = CancelToken()
+
+    def leave() -> None:
+        # A client gives up at its deadline a little before the server: that
+        # is left to the deadline, so that the call is counted as such.
+        if seconds is None or context.time_remaining() > _margin(seconds):
+            token.cancel()
+
+    if not context.add_callback(leave):
+        token.cancel()
     if seconds is None:
-        return None
+        return {"cancel": token}
     # At least 1: to a session, 0 means no limit.
-    return int(max(1, min(seconds * 1000, _LONGEST_TIMEOUT_MS)))
+    timeout_ms = int(max(1, min(seconds * 1000, _LONGEST_TIMEOUT_MS)))
+    return {"cancel": token, "timeout_ms": timeout_ms}
+
+
+def _margin(seconds: float) -> float:
+    return max(_LEAST_MARGIN, _RELATIVE_MARGIN * seconds)

@@ -9,6 +9,7 @@ from tensorflow_serving.apis.regression_pb2 import (
     RegressionResult,
 )
 
+from .cancel_token import CancelToken
 from .examples import (
     answer_examples,
     check_method,
@@ -30,6 +31,7 @@ def regress(
     request: RegressionRequest,
     *,
     timeout_ms: int | None = None,
+    cancel: CancelToken | None = None,
 ) -> RegressionResponse:
     """Answers a Regress request with TensorFlow Serving's checks.
 
@@ -37,6 +39,7 @@ def regress(
         servable: Servable that the request's model_spec names.
         request: RegressionRequest.
         timeout_ms: int. Milliseconds after which the run is given up.
+        cancel: CancelToken that gives it up.
 
     Returns:
         RegressionResponse, one value an example.
@@ -55,6 +58,7 @@ def regress(
         plan=plan_regression,
         fill=fill_regression,
         timeout_ms=timeout_ms,
+        cancel=cancel,
     )
     return response
 

@@ -5,19 +5,21 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
 
 import grpc
 
+from .cancel_token import CancelToken
 from .catalog import Catalog
 from .examples import invalid
 from .json_answers import to_json
 from .metrics import Metrics
 from .rest_calls import TIMEOUT_SECONDS, answer_get, answer_post
 from .status import StatusError, truncate_message
+from .waiting_clients import WaitingClients
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 _HTTP_CODES = {
@@ -70,6 +72,7 @@ class RestServer(ThreadingHTTPServer):
         self.max_message_bytes = max_message_bytes
         self._limit = max_concurrent_calls
         self._in_flight = 0
+        self._waiting = WaitingClients()
         self._changed = threading.Condition()
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
@@ -101,6 +104,16 @@ class RestServer(ThreadingHTTPServer):
             with self._changed:
                 self._in_flight -= 1
                 self._changed.notify_all()
+
+    def service_actions(self) -> None:
+        """Ends the calls of clients that have left; it is called repeatedly."""
+        self._waiting.look()
+
+    def watch(
+        self, connection: socket.socket
+    ) -> AbstractContextManager[CancelToken]:
+        """Yields a token that is cancelled when a client leaves meanwhile."""
+        return self._waiting.watch(connection)
 
     def drain(self, grace: float | None) -> None:
         """Closes the port, then waits for calls in flight.
@@ -167,7 +180,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _post(self) -> Mapping[str, Any]:
         body = self._read_body()
         server = self.server
-        return answer_post(server.catalog, server.metrics, self.path, body)
+        with server.watch(self.connection) as token:
+            return answer_post(
+                server.catalog, server.metrics, self.path, body, cancel=token
+            )
 
     def _read_body(self) -> bytes:
         if "Transfer-Encoding" in self.headers:

@@ -13,6 +13,7 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 from bmt_keras.contract import SERVING_DEFAULT
 
+from .cancel_token import CancelToken
 from .catalog import Catalog
 from .examples import invalid
 from .json_answers import write_metadata, write_outputs, write_status
@@ -50,7 +51,12 @@ def answer_get(catalog: Catalog, path: str) -> Mapping[str, Any]:
 
 
 def answer_post(
-    catalog: Catalog, metrics: Metrics, path: str, body: bytes
+    catalog: Catalog,
+    metrics: Metrics,
+    path: str,
+    body: bytes,
+    *,
+    cancel: CancelToken,
 ) -> Mapping[str, Any]:
     """Answers a POST to a model: a prediction, which may take 30 seconds.
 
@@ -59,6 +65,7 @@ def answer_post(
         metrics: Metrics, where the call is counted.
         path: str, such as "/v1/models/bmt:predict".
         body: bytes of a JSON object, as `read_predict_request` takes it.
+        cancel: CancelToken that gives the run up.
 
     Returns:
         mapping, ready for `to_json`.
@@ -75,11 +82,11 @@ def answer_post(
             "server; call it over gRPC.",
         )
     with metrics.watch(asked.model_spec.name, asked.action, "REST"):
-        return _predict(catalog, asked.model_spec, body)
+        return _predict(catalog, asked.model_spec, body, cancel)
 
 
 def _predict(
-    catalog: Catalog, model_spec: ModelSpec, body: bytes
+    catalog: Catalog, model_spec: ModelSpec, body: bytes, cancel: CancelToken
 ) -> Mapping[str, Any]:
     with ExitStack() as stack:
         models: list[Servable] = []
@@ -92,7 +99,10 @@ def _predict(
         request, in_rows = read_predict_request(body, find_inputs)
         request.model_spec.name = model_spec.name
         response = predict(
-            models[0], request, timeout_ms=TIMEOUT_SECONDS * 1000
+            models[0],
+            request,
+            timeout_ms=TIMEOUT_SECONDS * 1000,
+            cancel=cancel,
         )
     return write_outputs(response.outputs, in_rows=in_rows)
 

@@ -1,7 +1,6 @@
 """A loaded version of a model: a session that runs its signatures."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -9,12 +8,14 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
-from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import loader_impl
 from tensorflow.python.util import deprecation
 
 from ..errors import ServingError
+from .abort_switch import AbortSwitch
+from .cancel_token import CancelToken
+from .run_options import run_options
 from .status import StatusError
 from .tensors import to_array
 from .version_folders import VersionFolder
@@ -57,7 +58,7 @@ class Servable:
         )
         self._handles: dict[str, Any] = {}
         try:
-            meta_graph = _load(self._session, folder)
+            meta_graph, self._switch = _load(self._session, folder)
         except ServingError:
             self.close()
             raise
@@ -69,6 +70,7 @@ class Servable:
         fetches: Sequence[str],
         *,
         timeout_ms: int | None = None,
+        cancel: CancelToken | None = None,
     ) -> list[np.ndarray]:
         """Runs the model once.
 
@@ -79,6 +81,7 @@ class Servable:
             feeds: mapping of tensor name to np.ndarray.
             fetches: tensor names.
             timeout_ms: int. Milliseconds after which the run is given up.
+            cancel: CancelToken that gives it up.
 
         Returns:
             list of np.ndarray, one a fetch; strings are bytes objects.
@@ -90,13 +93,24 @@ class Servable:
         fetch_handles = [self._handle(name) for name in fetches]
         # Below Session.run, which would convert feeds on its own terms; a
         # callable of the session would fix its timeout for good.
-        with _run_options(timeout_ms) as options:
-            try:
+        try:
+            with (
+                run_options(timeout_in_ms=timeout_ms or 0) as options,
+                self._switch.run(fetches, cancel) as (feeds_added, targets),
+            ):
                 values = self._session._call_tf_sessionrun(
-                    options, feed_handles, fetch_handles, [], None
+                    options,
+                    {**feed_handles, **feeds_added},
+                    fetch_handles,
+                    targets,
+                    None,
                 )
-            except tf.errors.OpError as error:
-                raise StatusError.from_tensorflow(error) from error
+        except tf.errors.OpError as error:
+            if cancel is not None and cancel.cancelled:
+                raise StatusError(
+                    grpc.StatusCode.CANCELLED, "The client has left."
+                ) from error
+            raise StatusError.from_tensorflow(error) from error
         return [to_array(value) for value in values]
 
     def close(self) -> None:
@@ -127,14 +141,19 @@ def _session_config() -> tf.compat.v1.ConfigProto:
     return config
 
 
-def _load(session: tf.compat.v1.Session, folder: VersionFolder) -> MetaGraphDef:
+def _load(
+    session: tf.compat.v1.Session, folder: VersionFolder
+) -> tuple[MetaGraphDef, AbortSwitch]:
     try:
         _register_ops(folder)
+        loader = loader_impl.SavedModelLoader(str(folder.path))
+        meta_graph = loader.get_meta_graph_def_from_tags([_SERVE_TAG])
         with deprecation.silence():
-            meta_graph = tf.compat.v1.saved_model.loader.load(
-                session, [_SERVE_TAG], str(folder.path)
-            )
-        session._extend_graph()
+            saver, _ = loader.load_graph(session.graph, [_SERVE_TAG])
+            switch = _add_switch(session, meta_graph.signature_def.values())
+            loader.restore_variables(session, saver)
+            loader.run_init_ops(session, [_SERVE_TAG])
+        switch.prepare()
     # A broken model fails in a dozen types: in its files, protos, ops or run.
     except Exception as error:
         raise ServingError(
@@ -142,7 +161,18 @@ def _load(session: tf.compat.v1.Session, folder: VersionFolder) -> MetaGraphDef:
             f"Version {folder.version} in {folder.path} cannot be loaded: "
             f"{str(error).rstrip('.')}. Export the model again."
         ) from error
-    return meta_graph
+    return meta_graph, switch
+
+
+def _add_switch(
+    session: tf.compat.v1.Session, signatures: Iterable[SignatureDef]
+) -> AbortSwitch:
+    signatures = list(signatures)
+    return AbortSwitch(
+        session,
+        inputs=[i.name for s in signatures for i in s.inputs.values()],
+        outputs=[o.name for s in signatures for o in s.outputs.values()],
+    )
 
 
 def _register_ops(folder: VersionFolder) -> None:
@@ -162,18 +192,3 @@ def _register_ops(folder: VersionFolder) -> None:
             import tensorflow_text  # noqa: F401
 
             return
-
-
-@contextmanager
-def _run_options(timeout_ms: int | None) -> Iterator[Any]:
-    if timeout_ms is None:
-        yield None
-        return
-    options = tf.compat.v1.RunOptions(timeout_in_ms=timeout_ms)
-    buffer = pywrap_tf_session.TF_NewBufferFromString(
-        options.SerializeToString()
-    )
-    try:
-        yield buffer
-    finally:
-        pywrap_tf_session.TF_DeleteBuffer(buffer)
