@@ -228,13 +228,16 @@ class AbortSwitch:
             tensor = self._find(name)
             if tensor is None or name in self._releases:
                 continue
-            # By way of an Identity, as the tensor may be fed. A Merge goes on
-            # when what it waits for is in a branch that was not taken, too.
-            with tf.control_dependencies([tf.identity(tensor)]):
-                handle = tf.raw_ops.Merge(inputs=[self._handle]).output
-            release = tf.raw_ops.QueueEnqueueV2(
-                handle=handle, components=[True]
-            )
+            # By way of an Identity, too, as the tensor may be fed; the runtime
+            # inlines a stateful function only where something waits for its
+            # call. A trigger goes on when that is in a branch not taken.
+            waited_for = [tf.identity(tensor), tensor.op]
+            with tf.control_dependencies(waited_for):
+                done = tf.raw_ops.ControlTrigger()
+            with tf.control_dependencies([done]):
+                release = tf.raw_ops.QueueEnqueueV2(
+                    handle=self._handle, components=[True]
+                )
             self._releases[name] = release._c_op
 
     def _make_wait(self, inputs: Iterable[str]) -> None:
