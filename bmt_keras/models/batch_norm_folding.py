@@ -126,6 +126,6 @@ def _fold(layer: keras.Layer, norm: keras.Layer) -> list[np.ndarray]:
     )
     bias = 0.0 if layer.bias is None else np.float64(layer.bias.numpy())
     return [
-        np.float32(kernel * np.reshape(scale, rest)),
-        np.float32((bias - mean) * scale + beta),
+        np.asarray(kernel * np.reshape(scale, rest), np.float32),
+        np.asarray((bias - mean) * scale + beta, np.float32),
     ]
