@@ -116,17 +116,3 @@ def test_waiting_call_of_a_client_that_left_never_runs(
                 busy.result()
             response = stub.Predict(read, timeout=20)
     assert response.outputs["total"].int64_val[0] == 0
-
-
-def test_client_that_leaves_in_a_call_harms_no_other(
-    serve_toolbox, quick, long_call, wait_for_calls
-):
-    with serve_toolbox(max_workers=1) as (server, stub, _):
-        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as leaving:
-            left = PredictionServiceStub(leaving).Predict.future(long_call)
-            wait_for_calls(server, 1)
-        assert left.code() == grpc.StatusCode.CANCELLED
-        # The one worker is free again once the run has ended.
-        response = stub.Predict(quick, timeout=60)
-        assert list(response.outputs["loud"].string_val) == [b"a!"]
-        wait_for_calls(server, 0)
