@@ -123,6 +123,7 @@ class CaptionGraph:
             passes=self.settings.passes,
             order=self.settings.order,
             length_weight=self.settings.length_weight,
+            consensus_draws=self.settings.consensus_draws,
             length_candidates=min(
                 self.settings.length_candidates, self.max_words
             ),

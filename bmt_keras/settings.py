@@ -243,6 +243,12 @@ class Settings:
         "Weight of a length's log-probability in choosing a candidate.",
         may_change=True,
     )
+    consensus_draws: int = _setting(
+        0,
+        "Captions drawn beside the candidates, to keep the one that all of "
+        "them resemble most; 0 keeps the likeliest candidate.",
+        may_change=True,
+    )
 
     def __post_init__(self) -> None:
         """Checks the fields, each by itself and then those that must agree."""

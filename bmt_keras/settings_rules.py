@@ -81,6 +81,7 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
             "cached_maskings",
             "redraw_epochs",
             "lora_rank",
+            "consensus_draws",
         ),
         "not negative",
         lambda value: value >= 0,

@@ -18,6 +18,7 @@ from bmt_keras.training.data import feature_source
 
 PRESETS = ("notebook", "coco")
 BATCH = 16  # photos that `prepare_features` hands to the image model
+_MORE = 3  # batches a step: what a run costs once, a second, hardly counts
 PREPARING = "{preset}, preparing"
 FORWARD = "{preset}, bare image model"
 READING = "{preset}, reading alone"
@@ -67,7 +68,7 @@ class PreparationCases:
             )
             for count in self._options.memory_photos
         }
-        count = self._options.steps * BATCH
+        count = self._options.steps * _MORE * BATCH
         for preset in PRESETS:
             for name, build in (
                 (PREPARING, self._preparing),

@@ -340,13 +340,26 @@ class Captioner:
         save_parts(self.graph, Path(folder), calibration=self.calibration)
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Captioner":
+    def load(
+        cls, folder: str | Path, *, consensus_draws: int | None = None
+    ) -> "Captioner":
         """Reads a folder that `save` wrote; the model can be trained on.
 
+        Args:
+            folder: The folder.
+            consensus_draws: Captions drawn beside the candidates to find the
+                one that all resemble most; None for as many as were saved.
+
         Raises:
-            InputError: The folder is missing or holds no captioner.
+            InputError: The folder is missing or holds no captioner, or the
+                number is negative.
         """
-        return cls(**load_parts(Path(folder)))
+        parts = load_parts(Path(folder))
+        if consensus_draws is not None:
+            parts["settings"] = dataclasses.replace(
+                parts["settings"], consensus_draws=consensus_draws
+            )
+        return cls(**parts)
 
     def _to_input(self, features: np.ndarray) -> np.ndarray:
         inside = self.model.image_encoder is not None

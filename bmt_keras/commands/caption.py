@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bmt_keras.commands import inputs
 from bmt_keras.commands.pictures import draw_photos
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
@@ -67,6 +68,7 @@ def caption(
         ),
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    consensus_draws: inputs.ConsensusDraws = None,
 ) -> None:
     """Write the captions of photos: a line each, or many into a file."""
     controls: dict[str, Any] = {
@@ -89,10 +91,11 @@ def caption(
     from bmt_keras.captioner import Captioner
 
     photos = find_photos(images)
+    model = Captioner.load(captioner, consensus_draws=consensus_draws)
     if out is not None:
         with show_progress("Captioning photos") as on_progress:
             bad = caption_to_file(
-                Captioner.load(captioner),
+                model,
                 photos,
                 out,
                 on_progress=partial(on_progress, "all"),
@@ -102,7 +105,6 @@ def caption(
             typer.echo(f"bmt: cannot be read: {photo}", err=True)
         typer.echo(f"{out}: {len(photos) - len(bad)} captions")
         return
-    model = Captioner.load(captioner)
     written = model.caption(photos, **controls)
     for i, each in enumerate(written):
         line = each.text

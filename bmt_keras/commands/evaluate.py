@@ -60,6 +60,7 @@ def evaluate(
             help="Measure retrieval among the first N photos; 0 leaves it out.",
         ),
     ] = 100,
+    consensus_draws: inputs.ConsensusDraws = None,
     limit: inputs.Limit = None,
     skip_bad: inputs.SkipBad = False,
 ) -> None:
@@ -70,7 +71,7 @@ def evaluate(
     load_tensorflow()
     from bmt_keras.captioner import Captioner
 
-    model = Captioner.load(captioner)
+    model = Captioner.load(captioner, consensus_draws=consensus_draws)
     photos, features = _read_features(model, photos, skip_bad)
     write_evaluation(
         out,

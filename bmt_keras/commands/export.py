@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bmt_keras.commands import inputs
 from bmt_keras.commands.quiet import load_tensorflow
 
 
@@ -27,6 +28,7 @@ def export(
             "tensorflow-text's ops in the server."
         ),
     ] = True,
+    consensus_draws: inputs.ConsensusDraws = None,
     metrics: Annotated[
         Path | None,
         typer.Option(
@@ -45,7 +47,7 @@ def export(
 
     figures = read_metrics(metrics) if metrics else find_metrics(captioner)
     folder = export_captioner(
-        Captioner.load(captioner),
+        Captioner.load(captioner, consensus_draws=consensus_draws),
         out,
         version=version,
         text_inputs=text_inputs,

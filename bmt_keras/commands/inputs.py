@@ -31,6 +31,14 @@ Limit = Annotated[
     int | None,
     typer.Option(min=1, help="Use only the first N photos of each file."),
 ]
+ConsensusDraws = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Draw so many captions of each photo and keep the one that all "
+        "resemble most; by default as many as the captioner was saved with.",
+    ),
+]
 SkipBad = Annotated[
     bool,
     typer.Option("--skip-bad", help="Leave out photos that cannot be read."),

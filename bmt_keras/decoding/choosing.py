@@ -1,8 +1,8 @@
 """Which tokens may be written at a place, the favourite first."""
 
+from collections.abc import Callable
 from typing import Any
 
-import tensorflow as tf
 from keras import ops
 
 from bmt_keras.decoding.canvas import NEVER
@@ -37,7 +37,7 @@ def draw_tokens(
     *,
     temperature: Any,
     top_p: Any,
-    seed: Any,
+    noise_of: Callable[[int], Any],
 ) -> tuple[Any, Any]:
     """Draws tokens at each place, without putting any back.
 
@@ -49,10 +49,12 @@ def draw_tokens(
         logits: float32, (rows, positions, vocabulary_size).
         ban: float32, (vocabulary_size,).
         count: How many tokens.
-        temperature: Positive; below 1 favours the likely ones.
+        temperature: Positive; below 1 favours the likely ones. A number, or
+            (rows, 1, 1).
         top_p: Tokens outside of the likeliest ones that have this probability
             are drawn only when these run out, the likeliest first.
-        seed: int32, (2,).
+        noise_of: Gives so many numbers in (0, 1) for each place, float32,
+            (rows, positions, numbers).
 
     Returns:
         As `likeliest_tokens`: the probabilities are without temperature.
@@ -63,10 +65,7 @@ def draw_tokens(
     scaled = (log_probs - log_probs[..., :1]) / temperature
     probabilities = ops.softmax(scaled)
     before = ops.cumsum(probabilities, axis=-1) - probabilities
-    uniform = tf.random.stateless_uniform(
-        tf.shape(scaled), seed, minval=1e-20, dtype=tf.float32
-    )
-    noisy = scaled - ops.log(-ops.log(uniform))
+    noisy = scaled - ops.log(-ops.log(noise_of(pool)))
     # A banned token lies below every other one.
     outside = ops.where(log_probs > NEVER / 2, NEVER / 2, NEVER)
     inside = ops.logical_and(before < top_p, log_probs > NEVER / 2)

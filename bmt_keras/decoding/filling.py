@@ -13,6 +13,7 @@ from keras import ops
 
 from bmt_keras.decoding.canvas import Canvas, words_of
 from bmt_keras.decoding.choosing import draw_tokens, likeliest_tokens
+from bmt_keras.decoding.noise import noise_at, shared_noise_at
 from bmt_keras.decoding.options import DecodingOptions
 from bmt_keras.decoding.predictor import (
     TokenPredictor,
@@ -26,7 +27,11 @@ _CHOICES = 8
 
 
 def fill_canvas(
-    predictor: TokenPredictor, canvas: Canvas, options: DecodingOptions
+    predictor: TokenPredictor,
+    canvas: Canvas,
+    options: DecodingOptions,
+    *,
+    shared_draws: tuple[int, int] | None = None,
 ) -> Canvas:
     """Writes the masks of a canvas.
 
@@ -34,6 +39,8 @@ def fill_canvas(
         predictor: The model.
         canvas: What to fill.
         options: How.
+        shared_draws: The rows of each photo and the width of the widest canvas:
+            each photo draws the same numbers. None for numbers of its own.
 
     Returns:
         The canvas without masks; `scores` holds the log-probability of each
@@ -46,6 +53,29 @@ def fill_canvas(
     in_turn = options.order == "left_to_right"
     passes = ops.max(count, initial=0) if in_turn else options.passes
     ban = predictor.ban()
+    favourites = min(_CHOICES, predictor.num_writable)
+
+    def choose(logits: Any, places: Any, step: Any) -> tuple[Any, Any]:
+        if not options.samples:
+            return likeliest_tokens(logits, ban, favourites)
+        seed = _seed_of_pass(options.seed, step)
+
+        def noise_of(size: int) -> Any:
+            if shared_draws is None:
+                return noise_at(places, size=size, seed=seed)
+            rows, width = shared_draws
+            return shared_noise_at(
+                places, rows=rows, width=width, size=size, seed=seed
+            )
+
+        return draw_tokens(
+            logits,
+            ban,
+            favourites,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            noise_of=noise_of,
+        )
 
     def write(step: Any, state: tuple[Any, Any]) -> tuple[Any, Any]:
         token_ids, scores = state
@@ -57,8 +87,9 @@ def fill_canvas(
             share = share_masked(step, passes, options.schedule)
             hidden = written = least_certain(scores, to_write, count, share)
         shown = ops.where(hidden, special.mask_id, token_ids)
-        logits = predictor.logits_at(shown, gather_places(written))
-        choices, log_probs = _choose(logits, ban, predictor, options, step)
+        places = gather_places(written)
+        logits = predictor.logits_at(shown, places)
+        choices, log_probs = choose(logits, places, step)
         choices = spread_over_places(choices, written)
         log_probs = spread_over_places(log_probs, written)
         unknown = ops.logical_and(hidden, ops.logical_not(written))
@@ -119,25 +150,9 @@ def least_certain(scores: Any, to_write: Any, count: Any, share: Any) -> Any:
     return ops.logical_and(rank < wanted, to_write)
 
 
-def _choose(
-    logits: Any,
-    ban: Any,
-    predictor: TokenPredictor,
-    options: DecodingOptions,
-    step: Any,
-) -> tuple[Any, Any]:
-    count = min(_CHOICES, predictor.num_writable)
-    if not options.samples:
-        return likeliest_tokens(logits, ban, count)
-    # Passes draw apart from each other, and so do neighbouring seeds.
-    seed = tf.reshape(tf.cast(options.seed, tf.int32), (-1,))
-    return draw_tokens(
-        logits,
-        ban,
-        count,
-        temperature=options.temperature,
-        top_p=options.top_p,
-        seed=tf.random.experimental.stateless_fold_in(
-            tf.stack([seed[0], seed[-1]]), tf.cast(step, tf.int32)
-        ),
+def _seed_of_pass(seed: Any, step: Any) -> Any:
+    """Passes draw apart from each other, and so do neighbouring seeds."""
+    seed = tf.reshape(tf.cast(seed, tf.int32), (-1,))
+    return tf.random.experimental.stateless_fold_in(
+        tf.stack([seed[0], seed[-1]]), tf.cast(step, tf.int32)
     )

@@ -4,6 +4,7 @@ Some candidates are written side by side for each photo, of several lengths or
 by several draws, and the best of them are kept.
 """
 
+import dataclasses
 from typing import Any
 
 from keras import ops
@@ -14,6 +15,7 @@ from bmt_keras.decoding.canvas import (
     pad_width,
     words_of,
 )
+from bmt_keras.decoding.consensus import agreement
 from bmt_keras.decoding.filling import fill_canvas
 from bmt_keras.decoding.keywords import place_keywords
 from bmt_keras.decoding.lengths import (
@@ -26,6 +28,10 @@ from bmt_keras.decoding.predictor import TokenPredictor
 from bmt_keras.decoding.ranking import best_rows, mean_over, take_rows
 from bmt_keras.decoding.scoring import rescore_words
 from bmt_keras.decoding.templates import expand_templates
+
+# How captions are drawn for a consensus.
+_TEMPERATURE, _TOP_P = 0.7, 0.9
+_LIKELIEST = 1e-4  # a temperature at which no other than the likeliest is drawn
 
 
 def mask_predict(
@@ -74,7 +80,7 @@ def mask_predict(
         )
     lengths = candidate_lengths(
         log_probs,
-        distinct=options.length_candidates if options.samples else rows,
+        distinct=options.different_lengths,
         rows=rows,
     )
     canvas = blank_canvas(ops.reshape(lengths, (-1, 1)), predictor.special)
@@ -82,7 +88,7 @@ def mask_predict(
         keywords = ops.repeat(keywords, rows, axis=0)
         canvas = place_keywords(predictor, canvas, keywords)
     counted = words_of(canvas.token_ids, predictor.special)
-    written = fill_canvas(predictor, canvas, options)
+    written = _fill(predictor, canvas, options, width=log_probs.shape[-1] + 1)
     return _keep_best(
         predictor, written, counted, lengths, length_log_probs, options
     )
@@ -143,12 +149,13 @@ def fill_templates(
         templates: int32, (batch, tokens): tokens, which stay; masks, for one
             word each; `GAP`, for one or more words; padding at the end.
         options: How to decode; `options.rows` canvases are tried for each
-            template.
+            template, none of them for a consensus.
 
     Returns:
         The dictionary of `mask_predict`. Tokens that were given have a score
         of 0 and are no part of `score`.
     """
+    options = dataclasses.replace(options, consensus_draws=0)
     canvas, lengths = expand_templates(
         templates,
         ops.cast(length_log_probs, "float32"),
@@ -160,6 +167,39 @@ def fill_templates(
     return _keep_best(
         predictor, written, counted, lengths, length_log_probs, options
     )
+
+
+def _fill(
+    predictor: TokenPredictor,
+    canvas: Canvas,
+    options: DecodingOptions,
+    *,
+    width: int,
+) -> Canvas:
+    """Fills a canvas, some of its rows by draws if there is to be a consensus.
+
+    The draws depend on the photo alone, so that its caption does not change
+    with the photos beside it.
+
+    Args:
+        predictor: The model.
+        canvas: `options.rows` rows for each photo.
+        options: How.
+        width: Places of the widest canvas there may be.
+    """
+    if not options.by_consensus:
+        return fill_canvas(predictor, canvas, options)
+    rows, draws = options.rows, options.consensus_draws
+    each = [_LIKELIEST] * (rows - draws) + [_TEMPERATURE] * draws
+    photos = ops.shape(canvas.token_ids)[0] // rows
+    temperature = ops.tile(ops.array(each, "float32"), (photos,))
+    drawing = dataclasses.replace(
+        options,
+        temperature=ops.reshape(temperature, (-1, 1, 1)),
+        top_p=_TOP_P,
+        seed=0,
+    )
+    return fill_canvas(predictor, canvas, drawing, shared_draws=(rows, width))
 
 
 def _keep_best(
@@ -188,6 +228,10 @@ def _keep_best(
     prior = ops.take_along_axis(length_log_probs, lengths, axis=1)
     ranks = ops.reshape(ranks, (-1, options.rows))
     ranks = ranks + options.length_weight * ops.cast(prior, "float32")
+    if options.by_consensus:
+        is_word = words_of(values["token_ids"], predictor.special)
+        is_word = ops.reshape(is_word, (-1, options.rows, width))
+        ranks = agreement(grouped["token_ids"], is_word, ranks)
     best = best_rows(
         grouped["token_ids"], ranks, num_captions=options.num_captions
     )

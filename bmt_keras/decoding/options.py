@@ -36,6 +36,10 @@ class DecodingOptions:
         rescore: Choose by the words' log-probabilities in one more pass that
             sees the finished captions, instead of those they were written
             with.
+        consensus_draws: Captions drawn of each photo beside the likeliest ones,
+            where `temperature` is 0. If there are some, the captions kept are
+            those that all written ones resemble most, instead of those with
+            the best mean log-probability.
         no_repeated_bigram: Write no two words twice in the same order. Without
             it, they are only kept from following each other at once.
 
@@ -53,6 +57,7 @@ class DecodingOptions:
     num_captions: int = 1
     length_weight: float = 0.0
     rescore: bool = False
+    consensus_draws: int = 0
     no_repeated_bigram: bool = False
 
     def __post_init__(self) -> None:
@@ -69,6 +74,11 @@ class DecodingOptions:
                 raise ValueError(
                     f"`{name}` must be at least 1. Received: {name}={value}."
                 )
+        if self.consensus_draws < 0:
+            raise ValueError(
+                "`consensus_draws` must not be negative. Received: "
+                f"consensus_draws={self.consensus_draws}."
+            )
         if isinstance(self.temperature, float | int) and self.temperature < 0:
             raise ValueError(
                 "`temperature` must not be negative. Received: "
@@ -87,12 +97,24 @@ class DecodingOptions:
         )
 
     @property
+    def by_consensus(self) -> bool:
+        """Whether captions are kept that the others resemble."""
+        return self.consensus_draws > 0 and not self.samples
+
+    @property
+    def different_lengths(self) -> int:
+        """Lengths among the captions written side by side for each photo."""
+        if self.samples:
+            return self.length_candidates
+        return max(self.length_candidates, self.num_captions)
+
+    @property
     def rows(self) -> int:
         """Captions written side by side for each photo.
 
         Draws may coincide, so twice as many are made as are kept.
         """
-        wanted = self.num_captions
-        if self.samples and wanted > 1:
-            wanted *= 2
-        return max(self.length_candidates, wanted)
+        if not self.samples:
+            return self.different_lengths + self.consensus_draws
+        twice = 2 if self.num_captions > 1 else 1
+        return max(self.length_candidates, twice * self.num_captions)

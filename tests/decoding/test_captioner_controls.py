@@ -57,6 +57,17 @@ def test_seed_decides_on_draws(tiny_captioner, paths):
     assert first == again != other
 
 
+def test_a_consensus_does_not_depend_on_the_batch(
+    tiny_captioner, paths, tmp_path
+):
+    tiny_captioner.save(tmp_path / "captioner")
+    captioner = Captioner.load(tmp_path / "captioner", consensus_draws=6)
+    assert captioner.settings.consensus_draws == 6
+    together = captioner.caption(paths[:4])
+    alone = [captioner.caption([path])[0] for path in paths[:4]]
+    assert [each.text for each in together] == [each.text for each in alone]
+
+
 def test_batches_draw_apart(tiny_captioner, paths):
     captions = tiny_captioner.caption(
         [paths[0]] * 3, temperature=2.0, batch_size=1

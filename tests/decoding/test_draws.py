@@ -12,7 +12,14 @@ LOGITS = tf.math.log(tf.constant([0.3, 0.05, 0.5, 0.15]))
 def draw(count=1, *, temperature=1.0, top_p=1.0, seed=(0, 0), ban=NO_BAN):
     logits = tf.tile(LOGITS[None, None], (1, 4000, 1))
     tokens, log_probs = draw_tokens(
-        logits, ban, count, temperature=temperature, top_p=top_p, seed=seed
+        logits,
+        ban,
+        count,
+        temperature=temperature,
+        top_p=top_p,
+        noise_of=lambda size: tf.random.stateless_uniform(
+            (1, 4000, size), seed
+        ),
     )
     return tokens.numpy()[0], log_probs.numpy()[0]
 
