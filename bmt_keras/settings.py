@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bmt_keras.atomic import write_atomically
 from bmt_keras.errors import InputError
 from bmt_keras.settings_rules import check_settings
 
@@ -255,9 +256,9 @@ class Settings:
         check_settings(self)
 
     def save(self, path: str | Path) -> None:
-        """Writes the settings as JSON."""
-        text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-        Path(path).write_text(text, encoding="utf-8")
+        """Writes the settings as JSON; other workers may be reading them."""
+        with write_atomically(path) as file:
+            file.write(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> "Settings":

@@ -61,6 +61,18 @@ def test_saved_value_out_of_range_is_told_with_the_file(tmp_path):
         Settings.load(path)
 
 
+def test_settings_are_never_seen_half_written(tmp_path, monkeypatch):
+    path = tmp_path / "settings.json"
+    Settings(epochs=3).save(path)
+
+    def look(_):
+        assert Settings.load(path).epochs == 3
+
+    monkeypatch.setattr("os.fsync", look)
+    Settings(epochs=4).save(path)
+    assert Settings.load(path).epochs == 4
+
+
 # === Ranges ===
 
 COUNTS = (
