@@ -57,9 +57,9 @@ def _f1(same: Any, counts: Any) -> Any:
             are those of another.
         counts: float32, (batch, rows), n-grams of each caption.
     """
-    rows, width = same.shape[1], ops.shape(same)[-1]
-    own = ops.stack([same[:, row, row] for row in range(rows)], axis=1)
-    places = ops.arange(width)
+    # (batch, rows, n-grams, n-grams)
+    own = ops.moveaxis(ops.diagonal(same, axis1=1, axis2=2), -1, 1)
+    places = ops.arange(ops.shape(same)[-1])
     came_before = ops.logical_and(own, places < places[:, None])
     is_first = ops.logical_not(ops.any(came_before, axis=-1))
     # What a caption says twice it shares once, and has twice.
