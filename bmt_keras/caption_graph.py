@@ -154,7 +154,7 @@ class CaptionGraph:
             batch = tf.shape(image_embedding)[0]
             keywords = tf.tile(keywords[None], (batch, 1, 1))
         written = mask_predict(
-            self._predictor(image_embedding, options.rows),
+            self._predictor(image_embedding),
             self._length_log_probs(image_embedding),
             options=options,
             length_bounds=length_bounds,
@@ -175,7 +175,7 @@ class CaptionGraph:
             int32, (batch * options.num_captions, width).
         """
         return draw_captions(
-            self._predictor(image_embedding, options.num_captions),
+            self._predictor(image_embedding),
             self._length_log_probs(image_embedding),
             options=options,
         )
@@ -195,7 +195,7 @@ class CaptionGraph:
             int32, (batch, length).
         """
         return fill_masks(
-            self._predictor(image_embedding, 1),
+            self._predictor(image_embedding),
             token_ids,
             options=self.default_options(),
         )
@@ -220,7 +220,7 @@ class CaptionGraph:
         """
         options = options or self.default_options()
         written = fill_templates(
-            self._predictor(image_embedding, options.rows),
+            self._predictor(image_embedding),
             self._length_log_probs(image_embedding),
             templates,
             options=options,
@@ -240,8 +240,7 @@ class CaptionGraph:
             float32, (batch, length): each word's log-probability given all
             others, 0 elsewhere.
         """
-        turns = tf.shape(token_ids)[1] - 2
-        return score_tokens(self._predictor(image_embedding, turns), token_ids)
+        return score_tokens(self._predictor(image_embedding), token_ids)
 
     def guess_tokens(
         self, image_embedding: tf.Tensor, token_ids: tf.Tensor
@@ -256,7 +255,7 @@ class CaptionGraph:
             Token ids, int32, and their log-probabilities, float32, both
             (batch, length). Special tokens are never guessed.
         """
-        predictor = self._predictor(image_embedding, 1)
+        predictor = self._predictor(image_embedding)
         places = tf.range(tf.shape(token_ids)[1])[None]
         places = tf.tile(places, (tf.shape(token_ids)[0], 1))
         logits = predictor.logits_at(token_ids, places)
@@ -280,7 +279,7 @@ class CaptionGraph:
             max_words, count), the first mask and the likeliest token first.
             Behind the last mask all are padding, of probability 0.
         """
-        predictor = self._predictor(image_embedding, 1)
+        predictor = self._predictor(image_embedding)
         is_mask = tf.equal(token_ids, self.tokenizer.mask_id)
         logits = predictor.logits_at(token_ids, gather_places(is_mask))
         count = min(count, predictor.num_writable)
@@ -300,23 +299,30 @@ class CaptionGraph:
         caption = self.tokenizer.decode_tensor(written["token_ids"])
         return {"caption": caption, **written}
 
-    def _predictor(
-        self, image_embedding: tf.Tensor, rows: Any
-    ) -> TokenPredictor:
-        """The model on neighbouring rows of each photo."""
+    def _predictor(self, image_embedding: tf.Tensor) -> TokenPredictor:
+        """The model on neighbouring rows of each photo, of any number."""
         # What all passes and rows share is computed once a photo.
         cells = self.model.project_image(image_embedding)
-        if cells is None:
-            image_embedding = tf.repeat(image_embedding, rows, axis=0)
+        photos = tf.shape(image_embedding)[0]
         tokenizer = self.tokenizer
-        return TokenPredictor(
-            lambda token_ids, padding_mask, **options: self.model.token_logits(
+
+        def predict_logits(
+            token_ids: tf.Tensor, padding_mask: tf.Tensor, **options: Any
+        ) -> tf.Tensor:
+            embedding = image_embedding
+            if cells is None:
+                rows = tf.shape(token_ids)[0] // tf.maximum(photos, 1)
+                embedding = tf.repeat(image_embedding, rows, axis=0)
+            return self.model.token_logits(
                 token_ids,
                 padding_mask,
-                image_embedding,
+                embedding,
                 image_cells=cells,
                 **options,
-            ),
+            )
+
+        return TokenPredictor(
+            predict_logits,
             SpecialTokens(
                 tokenizer.pad_id,
                 tokenizer.cls_id,

@@ -88,20 +88,30 @@ class CaptioningCases:
         return builders
 
     def writing(
-        self, preset: str, batch: int, *, passes: int, words: int = WORDS
+        self,
+        preset: str,
+        batch: int,
+        *,
+        passes: int,
+        words: int = WORDS,
+        free: bool = True,
     ) -> Case:
-        """Encoded photos to captions, by `Captioner.caption`.
+        """Photos to captions, by `Captioner.caption`.
 
         Args:
             preset: Name of the captioner's preset.
             batch: Photos at once.
             passes: Passes.
-            words: Words of the longest candidate; each other one has one less.
+            words: Words of the longest candidate.
+            free: Whether there are several candidates, each a word longer than
+                the one before. If not, so many words are asked for.
         """
         captioner = self._captioner(preset)
-        rows = captioner.graph.default_options().rows
+        rows = captioner.graph.default_options().rows if free else 1
         files = [each.path.read_bytes() for each in self._first(batch)]
-        text = self._text_operations(captioner, batch, words)
+        text = self._text_operations(
+            captioner, batch, rows=batch * rows, words=words
+        )
         image = image_operations(captioner.image_encoder, batch)
         return Case(
             lambda: captioner.caption(
@@ -156,7 +166,9 @@ class CaptioningCases:
         return Case(
             lambda: forward(canvas, places).numpy(),
             items=batch,
-            operations=self._text_operations(captioner, batch, WORDS),
+            operations=self._text_operations(
+                captioner, batch, rows=rows, words=WORDS
+            ),
         )
 
     def _albert(self, preset: str, batch: int) -> Case:
@@ -195,11 +207,10 @@ class CaptioningCases:
         return canvas
 
     def _text_operations(
-        self, captioner: Captioner, batch: int, words: int
+        self, captioner: Captioner, batch: int, *, rows: int, words: int
     ) -> float:
         """Of a pass over all candidates, as if all were as long."""
         model = captioner.model
-        rows = batch * captioner.graph.default_options().rows
         length = words + 2
         return (
             albert_operations(model.text_encoder, rows, length)

@@ -9,6 +9,7 @@ import importlib.util
 import sys
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 from bmt_keras.bench.captioning_cases import CaptioningCases
 from bmt_keras.bench.case import Case, CaseBuilders, Row
@@ -19,25 +20,46 @@ from bmt_keras.errors import InputError
 BATCHES = (1, 8)
 GIT, BLIP = "GIT-base", "BLIP-base"
 _WORKER = "bmt_keras.bench.peer_worker"
-# Passes and how many times as fast as GIT and BLIP each is to be.
-_OURS = {"notebook": (4, 2, 3), "coco": (4, 2, 3), "small": (10, 5, 5)}
+
+
+class _Ours(NamedTuple):
+    """A way to caption, and how many times as fast as others it is to be."""
+
+    preset: str
+    passes: int
+    beside: dict[str, float | None]
+    free: bool = False  # the length: several are tried, up to the peers'
+
+    def name(self, batch: int) -> str:
+        """Name of its case."""
+        lengths = "lengths up to " if self.free else ""
+        return (
+            f"{self.preset}, {self.passes} passes, {lengths}{TOKENS} tokens, "
+            f"batch {batch}"
+        )
+
+
+_BASE, _SMALL, _FREE = {GIT: 2, BLIP: 3}, {GIT: 5, BLIP: 5}, {GIT: None}
+_OURS = (
+    _Ours("notebook", 4, _BASE),
+    _Ours("coco", 4, _BASE),
+    _Ours("small", 4, _SMALL),
+    _Ours("small", 10, _SMALL),
+    _Ours("coco", 4, _FREE, free=True),
+    _Ours("small", 10, _FREE, free=True),
+)
 
 
 def peer_rows() -> list[Row]:
     """The lines about peers."""
     rows = []
     for batch in BATCHES:
-        for preset, (passes, *wanted) in _OURS.items():
-            ours = _ours(preset, passes, batch)
-            for peer, times in zip((GIT, BLIP), wanted, strict=True):
-                rows.append(
-                    Row(
-                        ours,
-                        {ours: 1},
-                        {_theirs(peer, batch): 1},
-                        at_least=times,
-                    )
-                )
+        for ours in _OURS:
+            name = ours.name(batch)
+            rows += [
+                Row(name, {name: 1}, {_theirs(peer, batch): 1}, at_least=times)
+                for peer, times in ours.beside.items()
+            ]
         for peer in (GIT, BLIP):
             rows.append(Row(_theirs(peer, batch), {_theirs(peer, batch): 1}))
     return rows
@@ -70,13 +92,14 @@ class PeerCases:
         """How each case is built."""
         builders = {}
         for batch in BATCHES:
-            for preset, (passes, *_) in _OURS.items():
-                builders[_ours(preset, passes, batch)] = partial(
+            for ours in _OURS:
+                builders[ours.name(batch)] = partial(
                     self._own.writing,
-                    preset,
+                    ours.preset,
                     batch,
-                    passes=passes,
+                    passes=ours.passes,
                     words=TOKENS,
+                    free=ours.free,
                 )
             for peer in (GIT, BLIP):
                 name = _theirs(peer, batch)
@@ -91,10 +114,6 @@ class PeerCases:
         process = PeerProcess([sys.executable, "-m", _WORKER])
         atexit.register(process.close)
         return process
-
-
-def _ours(preset: str, passes: int, batch: int) -> str:
-    return f"{preset}, {passes} passes, {TOKENS} tokens, batch {batch}"
 
 
 def _theirs(peer: str, batch: int) -> str:

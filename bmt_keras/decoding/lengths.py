@@ -64,6 +64,24 @@ def candidate_lengths(
     )
 
 
+def without_copies(lengths: Any, length_log_probs: Any, *, least: int) -> Any:
+    """Leaves out candidates that only repeat a length of each photo.
+
+    Args:
+        lengths: int32, (batch, rows), of `candidate_lengths`.
+        length_log_probs: float32, (batch, max_caption_length + 1), which they
+            come from.
+        least: Candidates to leave in at least.
+
+    Returns:
+        int32, (batch, candidates): as many as the photo with the most possible
+        lengths has, at most `rows`.
+    """
+    possible = ops.cast(length_log_probs[:, 1:] > NEVER / 2, "int32")
+    most = ops.max(ops.sum(possible, axis=-1), initial=least)
+    return lengths[:, :most]
+
+
 def draw_lengths(length_log_probs: Any, *, rows: int, seed: Any) -> Any:
     """Draws lengths of each photo.
 

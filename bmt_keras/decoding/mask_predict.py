@@ -22,6 +22,7 @@ from bmt_keras.decoding.lengths import (
     candidate_lengths,
     draw_lengths,
     restrict_lengths,
+    without_copies,
 )
 from bmt_keras.decoding.options import DecodingOptions
 from bmt_keras.decoding.predictor import TokenPredictor
@@ -46,8 +47,8 @@ def mask_predict(
     """Writes captions.
 
     Args:
-        predictor: The model; it sees `options.rows` neighbouring rows for each
-            photo.
+        predictor: The model; it sees neighbouring rows for each photo:
+            `options.rows`, or fewer where no more lengths are possible.
         length_log_probs: float, (batch, max_caption_length + 1): of each number
             of words its log-probability; 0 words are never written.
         options: How to decode.
@@ -67,7 +68,6 @@ def mask_predict(
         with `options.rescore` also `final_token_scores`: float32, (rows,
         max_caption_length + 2), log-probabilities in the finished caption.
     """
-    rows = options.rows
     log_probs = restrict_lengths(
         length_log_probs, length=length, bounds=length_bounds
     )
@@ -81,11 +81,13 @@ def mask_predict(
     lengths = candidate_lengths(
         log_probs,
         distinct=options.different_lengths,
-        rows=rows,
+        rows=options.rows,
     )
+    if not options.has_draws:
+        lengths = without_copies(lengths, log_probs, least=options.num_captions)
     canvas = blank_canvas(ops.reshape(lengths, (-1, 1)), predictor.special)
     if keywords is not None:
-        keywords = ops.repeat(keywords, rows, axis=0)
+        keywords = ops.repeat(keywords, ops.shape(lengths)[1], axis=0)
         canvas = place_keywords(predictor, canvas, keywords)
     counted = words_of(canvas.token_ids, predictor.special)
     written = _fill(predictor, canvas, options, width=log_probs.shape[-1] + 1)
@@ -221,16 +223,17 @@ def _keep_best(
         final = rescore_words(predictor, written.token_ids)
         values["final_token_scores"] = pad_width(final, width)
         ranks = mean_over(final, counted)
+    rows = ops.shape(lengths)[1]
     grouped = {
-        name: ops.reshape(value, (-1, options.rows, *value.shape[1:]))
+        name: ops.reshape(value, (-1, rows, *value.shape[1:]))
         for name, value in values.items()
     }
     prior = ops.take_along_axis(length_log_probs, lengths, axis=1)
-    ranks = ops.reshape(ranks, (-1, options.rows))
+    ranks = ops.reshape(ranks, (-1, rows))
     ranks = ranks + options.length_weight * ops.cast(prior, "float32")
     if options.by_consensus:
         is_word = words_of(values["token_ids"], predictor.special)
-        is_word = ops.reshape(is_word, (-1, options.rows, width))
+        is_word = ops.reshape(is_word, (-1, rows, width))
         ranks = agreement(grouped["token_ids"], is_word, ranks)
     best = best_rows(
         grouped["token_ids"], ranks, num_captions=options.num_captions

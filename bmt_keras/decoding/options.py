@@ -97,6 +97,11 @@ class DecodingOptions:
         )
 
     @property
+    def has_draws(self) -> bool:
+        """Whether words of some captions are drawn."""
+        return self.samples or self.by_consensus
+
+    @property
     def by_consensus(self) -> bool:
         """Whether captions are kept that the others resemble."""
         return self.consensus_draws > 0 and not self.samples

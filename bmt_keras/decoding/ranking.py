@@ -53,7 +53,7 @@ def _is_copy(token_ids: Any, ranks: Any) -> Any:
         ops.equal(token_ids[:, :, None, :], token_ids[:, None, :, :]), axis=-1
     )
     own, other = ranks[:, :, None], ranks[:, None, :]
-    rows = ops.arange(token_ids.shape[1])
+    rows = ops.arange(ops.shape(token_ids)[1])
     earlier = rows[None, None, :] < rows[None, :, None]
     goes_before = ops.logical_or(
         other > own, ops.logical_and(ops.equal(other, own), earlier)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-VOCABULARY = 12
+VOCABULARY, WIDTH = 12, 8
 
 
 @pytest.fixture
@@ -97,6 +97,41 @@ def test_asked_length_is_kept_row_by_row(decode, favour):
         length_candidates=2,
     )
     assert lengths_of(written) == [5, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("controls", "options", "expected"),
+    [
+        ({"length": [4, 4]}, {}, 2),
+        ({"length": [4, 0]}, {}, 6),
+        ({"length_bounds": [3, 4]}, {}, 4),
+        ({"length_bounds": [[3, 3], [2, 3]]}, {}, 4),
+        ({"length_bounds": [3, 4]}, {"num_captions": 3}, 6),
+        ({"length": [4, 4]}, {"consensus_draws": 2}, 10),
+        ({"length": [4, 4]}, {"temperature": 1.0}, 6),
+        ({}, {"length_candidates": 6}, 12),
+        ({}, {"length_candidates": 9}, 12),
+    ],
+)
+def test_a_length_is_not_written_twice(
+    decode, favour, controls, options, expected
+):
+    rows = []
+    model = favour([5, 6, 7, 8, 9, 10, 11, 5])
+
+    def predict(ids, mask):
+        rows.append(int(tf.shape(ids)[0]))
+        return model(ids, mask)
+
+    written = decode(
+        predict,
+        [[3, 2], [2, 3]],
+        controls={name: tf.constant(c) for name, c in controls.items()},
+        **{"length_candidates": 3, **options},
+    )
+    assert set(rows) == {expected}
+    kept = options.get("num_captions", 1)
+    assert written["token_ids"].shape == (2 * kept, WIDTH)
 
 
 def test_length_bounds_are_kept(decode, by_length):
