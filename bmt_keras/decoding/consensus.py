@@ -9,6 +9,7 @@ stand for those of people.
 
 from typing import Any
 
+import tensorflow as tf
 from keras import ops
 
 # A caption counts by the exponential of so many times its mean log-probability.
@@ -32,38 +33,49 @@ def agreement(token_ids: Any, is_word: Any, ranks: Any) -> Any:
     Returns:
         float32, (batch, rows), in [0, 2].
     """
+    words = ops.where(is_word, ops.cast(token_ids, "int64"), -1)
+    first, second = words[..., :-1], words[..., 1:]
+    is_pair = ops.logical_and(first >= 0, second >= 0)
+    # No token id has more than 31 bits.
+    pairs = ops.where(is_pair, ops.left_shift(first, 31) + second, -1)
     lengths = ops.sum(ops.cast(is_word, "float32"), axis=-1)
-    same = ops.logical_and(
-        ops.equal(
-            token_ids[:, :, None, :, None], token_ids[:, None, :, None, :]
-        ),
-        ops.logical_and(
-            is_word[:, :, None, :, None], is_word[:, None, :, None, :]
-        ),
-    )
-    same_pair = ops.logical_and(same[..., :-1, :-1], same[..., 1:, 1:])
-    alike = _f1(same, lengths) + _f1(same_pair, lengths - 1)
+    alike = _f1(words, lengths) + _f1(pairs, lengths - 1)
     difference = lengths[:, :, None] - lengths[:, None, :]
     alike *= ops.exp(-(difference**2) / (2 * _LENGTH_DEVIATION**2))
     weights = ops.softmax(_SHARPNESS * ranks)
     return ops.sum(alike * weights[:, None, :], axis=-1)
 
 
-def _f1(same: Any, counts: Any) -> Any:
-    """F1 of different n-grams: (batch, rows, rows).
+def _f1(ngrams: Any, counts: Any) -> Any:
+    """F1 of different n-grams: float32, (batch, rows, rows).
 
     Args:
-        same: bool, (batch, rows, rows, n-grams, n-grams), which of one caption
-            are those of another.
+        ngrams: int64, (batch, rows, places), -1 where there is none.
         counts: float32, (batch, rows), n-grams of each caption.
     """
-    # (batch, rows, n-grams, n-grams)
-    own = ops.moveaxis(ops.diagonal(same, axis1=1, axis2=2), -1, 1)
-    places = ops.arange(ops.shape(same)[-1])
-    came_before = ops.logical_and(own, places < places[:, None])
-    is_first = ops.logical_not(ops.any(came_before, axis=-1))
-    # What a caption says twice it shares once, and has twice.
-    shared = ops.logical_and(ops.any(same, axis=-1), is_first[:, :, None, :])
-    shared = ops.sum(ops.cast(shared, "float32"), axis=-1)
+    shared = tf.map_fn(_shared, ngrams, fn_output_signature=tf.float32)
     total = counts[:, :, None] + counts[:, None, :]
+    # What a caption says twice it shares once, and has twice.
     return 2.0 * shared / ops.maximum(total, 1.0)
+
+
+def _shared(ngrams: Any) -> Any:
+    """How many different n-grams two captions of a photo share.
+
+    Args:
+        ngrams: int64, (rows, places).
+
+    Returns:
+        float32, (rows, rows).
+    """
+    shape = tf.shape(ngrams)
+    different, kind = tf.unique(tf.reshape(ngrams, (-1,)))
+    row = tf.repeat(tf.range(shape[0]), shape[1])
+    has = tf.scatter_nd(
+        tf.stack([row, kind], axis=-1),
+        tf.ones_like(kind, tf.float32),
+        tf.stack([shape[0], tf.size(different)]),
+    )
+    is_ngram = tf.cast(different >= 0, tf.float32)
+    has = tf.minimum(has, 1.0) * is_ngram
+    return tf.matmul(has, has, transpose_b=True)
