@@ -302,7 +302,7 @@ class CaptionGraph:
     def _predictor(self, image_embedding: tf.Tensor) -> TokenPredictor:
         """The model on neighbouring rows of each photo, of any number."""
         # What all passes and rows share is computed once a photo.
-        cells = self.model.project_image(image_embedding)
+        projected = self.model.project_image(image_embedding)
         photos = tf.shape(image_embedding)[0]
         tokenizer = self.tokenizer
 
@@ -310,14 +310,14 @@ class CaptionGraph:
             token_ids: tf.Tensor, padding_mask: tf.Tensor, **options: Any
         ) -> tf.Tensor:
             embedding = image_embedding
-            if cells is None:
+            if projected is None:
                 rows = tf.shape(token_ids)[0] // tf.maximum(photos, 1)
                 embedding = tf.repeat(image_embedding, rows, axis=0)
             return self.model.token_logits(
                 token_ids,
                 padding_mask,
                 embedding,
-                image_cells=cells,
+                projected_image=projected,
                 **options,
             )
 

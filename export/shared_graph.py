@@ -47,21 +47,21 @@ class _SharedModel:
         image_embedding: Any,
         *,
         mask_positions: Any | None = None,
-        image_cells: Any | None = None,
+        projected_image: Any | None = None,
     ) -> Any:
         if mask_positions is None:
             places = tf.range(tf.shape(token_ids)[1])[None]
             mask_positions = tf.tile(places, (tf.shape(token_ids)[0], 1))
-        if image_cells is None:
-            image_cells = self._model.project_image(image_embedding)
+        if projected_image is None:
+            projected_image = self._model.project_image(image_embedding)
         tensors = {
             "token_ids": token_ids,
             "padding_mask": padding_mask,
             "image_embedding": image_embedding,
             "mask_positions": mask_positions,
         }
-        if image_cells is not None:
-            tensors["image_cells"] = image_cells
+        if projected_image is not None:
+            tensors["projected_image"] = projected_image
         if self._logits is None:
 
             def token_logits(tensors: dict[str, Any]) -> Any:
@@ -69,7 +69,7 @@ class _SharedModel:
 
             self._logits = tf.function(
                 token_logits,
-                input_signature=[{k: _spec(v) for k, v in tensors.items()}],
+                input_signature=[tf.nest.map_structure(_spec, tensors)],
             )
         return self._logits(tensors)
 

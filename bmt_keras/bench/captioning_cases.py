@@ -147,8 +147,8 @@ class CaptioningCases:
         rows, length = canvas.shape
         shape = (batch, *graph.embedding_shape)
         embedding = tf.zeros(shape)
-        cells = model.project_image(embedding)
-        if cells is None:
+        projected = model.project_image(embedding)
+        if projected is None:
             embedding = tf.repeat(embedding, rows // batch, axis=0)
         places = np.tile(np.arange(1, length - 1, dtype=np.int32), (rows, 1))
 
@@ -159,7 +159,7 @@ class CaptioningCases:
                 tf.ones_like(token_ids),
                 embedding,
                 mask_positions=positions,
-                image_cells=cells,
+                projected_image=projected,
                 training=False,
             )
 

@@ -6,6 +6,7 @@ from bmt_keras.layers.application_preprocessing import (
 from bmt_keras.layers.bimodal_fusion import BimodalFusion
 from bmt_keras.layers.cross_attention_block import CrossAttentionBlock
 from bmt_keras.layers.cross_attention_fusion import CrossAttentionFusion
+from bmt_keras.layers.image_attention import ImageAttention
 from bmt_keras.layers.image_embedding_repeat import ImageEmbeddingRepeat
 from bmt_keras.layers.length_head import LengthHead
 from bmt_keras.layers.masked_token_head import MaskedTokenHead
@@ -19,6 +20,7 @@ __all__ = [
     "BimodalFusion",
     "CrossAttentionBlock",
     "CrossAttentionFusion",
+    "ImageAttention",
     "ImageEmbeddingRepeat",
     "LengthHead",
     "MaskedTokenHead",

@@ -8,6 +8,7 @@ from keras import ops
 # The mask a tensor carries has no public setter.
 from keras.src.backend import set_keras_mask
 
+from bmt_keras.layers.image_attention import ImageAttention
 from bmt_keras.layers.relative_self_attention import RelativeSelfAttention
 from bmt_keras.layers.tanh_gelu import tanh_gelu
 
@@ -43,7 +44,8 @@ class CrossAttentionBlock(keras.layers.Layer):
         token_states: float, (batch, length, hidden_dim).
         image_cells: float, (photos, cells, hidden_dim). `batch` is a multiple
             of `photos`, and the captions of a photo are neighbouring rows: its
-            keys and values are computed once for all of them.
+            keys and values are computed once for all of them. Or the pair of
+            `read_image`, which many calls can share.
         padding_mask: int or bool, (batch, length), 1 at tokens, or None for
             the mask that `token_states` carries. No token attends to padding.
 
@@ -127,13 +129,16 @@ class CrossAttentionBlock(keras.layers.Layer):
     def call(
         self,
         token_states: keras.KerasTensor,
-        image_cells: keras.KerasTensor,
+        image_cells: keras.KerasTensor | tuple[Any, Any],
         padding_mask: keras.KerasTensor | None = None,
         token_states_mask: keras.KerasTensor | None = None,
     ) -> keras.KerasTensor:
         """Applies the three parts in turn; see the class."""
         mask = token_states_mask if padding_mask is None else padding_mask
         states = token_states
+        if not isinstance(image_cells, tuple):
+            image_cells = self.read_image(image_cells)
+        keys, values = image_cells
 
         x = self._normalise(self.self_attention_norm, states)
         x = self.self_attention(x, padding_mask=mask)
@@ -142,13 +147,25 @@ class CrossAttentionBlock(keras.layers.Layer):
         x = self._normalise(self.cross_attention_norm, states)
         shape = ops.shape(x)
         # (photos, captions * length, hidden_dim)
-        x = ops.reshape(x, (ops.shape(image_cells)[0], -1, shape[-1]))
-        x = ops.reshape(self.cross_attention(x, image_cells), shape)
+        x = ops.reshape(x, (ops.shape(keys)[0], -1, shape[-1]))
+        x = ops.reshape(self.cross_attention.attend(x, keys, values), shape)
         states = states + self._gated(self.cross_attention_gate, x)
 
         x = self._normalise(self.feed_forward_norm, states)
         x = self.contract(self.expand(x))
         return states + self._gated(self.feed_forward_gate, x)
+
+    def read_image(self, image_cells: keras.KerasTensor) -> tuple[Any, Any]:
+        """What the block's tokens attend to. The block must be built.
+
+        Args:
+            image_cells: float, (photos, cells, hidden_dim).
+
+        Returns:
+            Keys and values, float, both (photos, cells, num_heads, hidden_dim
+            / num_heads).
+        """
+        return self.cross_attention.read_image(image_cells)
 
     def compute_output_shape(
         self,
@@ -171,10 +188,8 @@ class CrossAttentionBlock(keras.layers.Layer):
             ),
         }
 
-    def _attention(
-        self, name: str, key_dim: int
-    ) -> keras.layers.MultiHeadAttention:
-        return keras.layers.MultiHeadAttention(
+    def _attention(self, name: str, key_dim: int) -> ImageAttention:
+        return ImageAttention(
             self.num_heads,
             key_dim,
             use_bias=False,

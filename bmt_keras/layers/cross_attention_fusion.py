@@ -65,8 +65,8 @@ class CrossAttentionFusion(keras.layers.Layer):
         padding_mask = np.ones((2, 7))
         fusion(token_states, image_embedding, padding_mask)  # (2, 7, 16)
         # Many passes over one photo: project it once.
-        image_cells = fusion.project_image(image_embedding)
-        fusion.attend(token_states, image_cells, padding_mask)
+        projected = fusion.project_image(image_embedding)
+        fusion.attend(token_states, projected, padding_mask)
         ```
     """
 
@@ -167,12 +167,12 @@ class CrossAttentionFusion(keras.layers.Layer):
         padding_mask: keras.KerasTensor | None = None,
     ) -> keras.KerasTensor:
         """Projects the image, then runs the blocks; see the class."""
-        image_cells = self.project_image(image_embedding)
-        return self.attend(token_states, image_cells, padding_mask)
+        projected = self.project_image(image_embedding)
+        return self.attend(token_states, projected, padding_mask)
 
     def project_image(
         self, image_embedding: keras.KerasTensor
-    ) -> keras.KerasTensor:
+    ) -> tuple[tuple[Any, Any], ...]:
         """Turns an image embedding into what the tokens attend to.
 
         It depends on no token, so that decoding in many passes computes it
@@ -182,40 +182,31 @@ class CrossAttentionFusion(keras.layers.Layer):
             image_embedding: float, as in the layer's call.
 
         Returns:
-            float, (photos, cells, hidden_dim), where `hidden_dim` is the token
-            states'.
+            For each block its keys and values of the image's cells, float, both
+            (photos, cells, num_heads, hidden_dim / num_heads), where
+            `hidden_dim` is the token states'.
         """
-        # The layer's call does these casts by itself; a direct one does not.
-        cells = ops.cast(image_embedding, self.compute_dtype)
-        positions = ops.cast(self.position_embedding, self.compute_dtype)
-        cells = ops.reshape(
-            cells, (ops.shape(cells)[0], self.num_cells, self.channels)
-        )
-        cells = self.image_dropout_layer(self.image_norm(cells))
-        cells = self.image_projection(cells) + positions
-        for encoder in self.image_encoders:
-            cells = encoder(cells)
-        return cells
+        cells = self._cells(image_embedding)
+        return tuple(block.read_image(cells) for block in self.blocks)
 
     def attend(
         self,
         token_states: keras.KerasTensor,
-        image_cells: keras.KerasTensor,
+        projected_image: tuple[tuple[Any, Any], ...],
         padding_mask: keras.KerasTensor | None = None,
     ) -> keras.KerasTensor:
         """Runs the blocks on an image that is already projected.
 
         Args:
             token_states: float, (batch, length, hidden_dim).
-            image_cells: float, (photos, cells, hidden_dim), from
-                `project_image`.
+            projected_image: From `project_image`.
             padding_mask: int or bool, (batch, length), or None.
 
         Returns:
             float, (batch, length, hidden_dim).
         """
-        for block in self.blocks:
-            token_states = block(token_states, image_cells, padding_mask)
+        for block, image in zip(self.blocks, projected_image, strict=True):
+            token_states = block(token_states, image, padding_mask)
         if self.states_norm is not None:
             token_states = self.states_norm(token_states)
         return token_states
@@ -255,6 +246,20 @@ class CrossAttentionFusion(keras.layers.Layer):
             name=f"block_{index}",
             dtype=self.dtype_policy,
         )
+
+    def _cells(self, image_embedding: keras.KerasTensor) -> Any:
+        """The image's cells as the blocks read them: (photos, cells, width)."""
+        # The layer's call does these casts by itself; a direct one does not.
+        cells = ops.cast(image_embedding, self.compute_dtype)
+        positions = ops.cast(self.position_embedding, self.compute_dtype)
+        cells = ops.reshape(
+            cells, (ops.shape(cells)[0], self.num_cells, self.channels)
+        )
+        cells = self.image_dropout_layer(self.image_norm(cells))
+        cells = self.image_projection(cells) + positions
+        for encoder in self.image_encoders:
+            cells = encoder(cells)
+        return cells
 
     def _image_encoder(self, index: int) -> keras_nlp.layers.TransformerEncoder:
         return keras_nlp.layers.TransformerEncoder(

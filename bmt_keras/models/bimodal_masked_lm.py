@@ -174,7 +174,7 @@ class BimodalMaskedLM(keras.Model):
         image_embedding: Any,
         *,
         mask_positions: Any | None = None,
-        image_cells: Any | None = None,
+        projected_image: Any | None = None,
         training: bool | None = None,
     ) -> Any:
         """The vocabulary's logits, from an image embedding.
@@ -185,7 +185,7 @@ class BimodalMaskedLM(keras.Model):
             image_embedding: float, (photos, ...); a divisor of the batch.
             mask_positions: int32, (batch, positions), or (positions,) of the
                 flattened batch * length; None for all positions.
-            image_cells: float, from `project_image`: read instead of the
+            projected_image: From `project_image`: read instead of the
                 embedding.
             training: Whether dropout is on.
 
@@ -194,8 +194,8 @@ class BimodalMaskedLM(keras.Model):
             (positions, vocabulary_size) where the positions are flat.
         """
         states = self.encode_text(token_ids, padding_mask, training=training)
-        if image_cells is not None:
-            states = self.fusion.attend(states, image_cells, padding_mask)
+        if projected_image is not None:
+            states = self.fusion.attend(states, projected_image, padding_mask)
         else:
             states = self._fuse(
                 states, padding_mask, image_embedding, training=training
@@ -231,8 +231,8 @@ class BimodalMaskedLM(keras.Model):
             image_embedding: float, (photos, ...).
 
         Returns:
-            float, (photos, cells, hidden_dim); None for a fusion that has no
-            such step.
+            The keys and values of `CrossAttentionFusion.project_image`; None
+            for a fusion that has no such step.
         """
         if isinstance(self.fusion, BimodalFusion):
             return None

@@ -115,6 +115,10 @@ CASES = {
     "CrossAttentionFusion": LayerCase(
         make_fusion, ("states", "image", "padding_mask")
     ),
+    "ImageAttention": LayerCase(
+        lambda **kwargs: layers.ImageAttention(2, 4, **kwargs),
+        ("states", "cells"),
+    ),
     "MaskedTokenHead": LayerCase(make_head, ("states", "positions")),
     "MaskedTokenLoss": LayerCase(
         lambda **kwargs: layers.MaskedTokenLoss(0.1, **kwargs),

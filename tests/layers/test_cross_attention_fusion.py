@@ -105,7 +105,8 @@ def test_grid_equals_its_cells_in_a_row():
 def test_vector_is_an_image_of_one_cell():
     vector = GRID[:, 0, 0]
     fusion = make_fusion(image=vector)
-    assert fusion.project_image(vector).shape == (2, 1, 4)
+    for keys, values in fusion.project_image(vector):
+        assert keys.shape == values.shape == (2, 1, 2, 2)
     np.testing.assert_array_equal(
         fusion(STATES, vector), fusion(STATES, vector[:, None])
     )
@@ -114,12 +115,14 @@ def test_vector_is_an_image_of_one_cell():
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
 def test_image_may_be_projected_once_for_many_passes(dtype):
     fusion = make_fusion(dtype=dtype)
-    image_cells = fusion.project_image(GRID)
-    assert image_cells.shape == (2, 6, 4)
-    assert image_cells.dtype == fusion.compute_dtype
+    projected = fusion.project_image(GRID)
+    assert len(projected) == len(fusion.blocks)
+    for keys, values in projected:
+        assert keys.shape == values.shape == (2, 6, 2, 2)
+        assert keys.dtype == values.dtype == fusion.compute_dtype
     for states in (STATES, STATES[::-1]):
         np.testing.assert_array_equal(
-            fusion.attend(states, image_cells, PADDING_MASK),
+            fusion.attend(states, projected, PADDING_MASK),
             fusion(states, GRID, PADDING_MASK),
         )
 
@@ -164,8 +167,10 @@ def test_training_drops_whole_channels_of_the_image():
         assert (dropped == dropped[:, :1]).all()
         seen |= set(dropped.ravel().tolist())
     assert seen == {0.0, 2.0}
-    kept = fusion.project_image(cells)
-    np.testing.assert_allclose(kept, np.ones((1, 6, 4)), atol=1e-6)
+    for keys, values in fusion.project_image(cells):
+        # Without dropout all cells are alike.
+        for each in (np.array(keys), np.array(values)):
+            np.testing.assert_allclose(each, each[:, :1] + 0 * each, atol=1e-6)
 
 
 def test_cells_attend_to_each_other_in_the_image_s_blocks():
@@ -175,8 +180,8 @@ def test_cells_attend_to_each_other_in_the_image_s_blocks():
     deep = make_fusion(image_blocks=2)
     for fusion, far in ((plain, False), (deep, True)):
         change = np.abs(
-            np.array(fusion.project_image(GRID))
-            - np.array(fusion.project_image(other))
+            np.array(fusion.project_image(GRID)[0][1])
+            - np.array(fusion.project_image(other)[0][1])
         )
         assert (change[:, 0] > 1e-3).any()
         assert (change[:, -1] > 1e-4).any() == far
