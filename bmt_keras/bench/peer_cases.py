@@ -7,6 +7,7 @@ over.
 import atexit
 import importlib.util
 import sys
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +28,7 @@ class _Ours(NamedTuple):
 
     preset: str
     passes: int
-    beside: dict[str, float | None]
+    beside: Mapping[str, float | None]
     free: bool = False  # the length: several are tried, up to the peers'
 
     def name(self, batch: int) -> str:
