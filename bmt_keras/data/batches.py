@@ -11,6 +11,7 @@ from bmt_keras.data.coco import Photo
 from bmt_keras.data.photo_features import PhotoFeatures
 from bmt_keras.data.shares import Replicas, Share
 from bmt_keras.data.tokenizer import CaptionTokenizer
+from bmt_keras.data.untuned import without_tuning
 from bmt_keras.errors import InputError
 
 _MIRROR_SEED = 1
@@ -249,7 +250,7 @@ class CaptionBatches:
         dataset = tf.data.Dataset.from_generator(
             gather, output_signature=signature
         )
-        return dataset.map(self.photos_to_float).prefetch(4)
+        return without_tuning(dataset.map(self.photos_to_float).prefetch(4))
 
     def plan_from(self, step: int) -> Iterator[PlannedBatch]:
         """Plans the batches of a step and of all that follow, without end.

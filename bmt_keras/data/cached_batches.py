@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from bmt_keras.data.batches import CaptionBatches, PlannedBatch
 from bmt_keras.data.masked_states import MaskedStates
+from bmt_keras.data.untuned import without_tuning
 
 
 def cached_dataset(
@@ -56,7 +57,7 @@ def cached_dataset(
             **batches.photo_signature,
         },
     )
-    return dataset.map(batches.photos_to_float).prefetch(4)
+    return without_tuning(dataset.map(batches.photos_to_float).prefetch(4))
 
 
 def _gather(

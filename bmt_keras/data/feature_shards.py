@@ -16,9 +16,11 @@ import numpy as np
 import tensorflow as tf
 
 from bmt_keras.atomic import write_atomically
+from bmt_keras.data.untuned import without_tuning
 from bmt_keras.errors import InputError
 
 _BUFFER = 2**20  # bytes read at once from end to end
+_READERS = 4  # files read at once
 
 
 @dataclass(frozen=True)
@@ -160,4 +162,4 @@ def _count_misfits(
         return records.reduce(np.int64(0), add_misfit)
 
     files = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
-    return files.map(count, num_parallel_calls=tf.data.AUTOTUNE)
+    return without_tuning(files.map(count, num_parallel_calls=_READERS))

@@ -9,6 +9,7 @@ The TensorFlow ops below give what OpenCV gives for
 import tensorflow as tf
 
 from bmt_keras.data.image_headers import first_frame
+from bmt_keras.data.untuned import without_tuning
 
 # Raised when the pixels of a photo change, so that old caches are refused.
 PREPROCESSING_VERSION = 1
@@ -129,12 +130,12 @@ def read_pixels_or_error(
         )
 
     rows = pad_empty_batch(image_bytes)
-    pixels, errors = (
+    decoded = (
         tf.data.Dataset.from_tensor_slices(rows)
-        .interleave(read, cycle_length=4, num_parallel_calls=tf.data.AUTOTUNE)
+        .interleave(read, cycle_length=4, num_parallel_calls=4)
         .batch(tf.size(rows, out_type=tf.int64))
-        .get_single_element()
     )
+    pixels, errors = without_tuning(decoded).get_single_element()
     count = tf.size(image_bytes)
     pixels = tf.ensure_shape(pixels, (None, height, width, 3))
     return pixels[:count], errors[:count]

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from bmt_keras.data.coco import Photo
 from bmt_keras.data.images import read_pixels_or_error
+from bmt_keras.data.untuned import without_tuning
 from bmt_keras.errors import InputError
 
 _LOGGER = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ def decode_photos(
         .map(read, num_parallel_calls=_READERS)
         .prefetch(_READERS)
     )
-    for step, (pixels, errors) in enumerate(dataset.as_numpy_iterator()):
+    rows = without_tuning(dataset).as_numpy_iterator()
+    for step, (pixels, errors) in enumerate(rows):
         batch = photos[step * batch_size : (step + 1) * batch_size]
         messages = [
             error.decode() if photo.path.is_file() else "no such file"
