@@ -25,6 +25,7 @@ from bmt_keras.decoding import (
     mask_predict,
     score_tokens,
 )
+from bmt_keras.decoding.canvas import words_of
 from bmt_keras.decoding.predictor import gather_places
 from bmt_keras.models import BimodalMaskedLM, fold_batch_norm
 from bmt_keras.settings import Settings
@@ -281,9 +282,12 @@ class CaptionGraph:
         """
         predictor = self._predictor(image_embedding)
         is_mask = tf.equal(token_ids, self.tokenizer.mask_id)
-        logits = predictor.logits_at(token_ids, gather_places(is_mask))
+        places = gather_places(is_mask)
+        logits = predictor.logits_at(token_ids, places)
+        is_given = words_of(token_ids, predictor.special) & ~is_mask
+        ban = predictor.ban_beside(is_given, places)
         count = min(count, predictor.num_writable)
-        tokens, log_probs = likeliest_tokens(logits, predictor.ban(), count)
+        tokens, log_probs = likeliest_tokens(logits, ban, count)
         missing = self.max_words - tf.shape(tokens)[1]
         number = tf.reduce_sum(tf.cast(is_mask, tf.int32), axis=1)
         used = tf.sequence_mask(number, self.max_words)[..., None]
@@ -329,6 +333,7 @@ class CaptionGraph:
                 tokenizer.sep_id,
                 tokenizer.mask_id,
                 banned=tuple(tokenizer.special_token_ids),
+                continuing=tuple(tokenizer.continuing_ids),
             ),
             vocabulary_size=tokenizer.vocabulary_size,
             at_positions=True,

@@ -156,6 +156,16 @@ class CaptionTokenizer:
         """Number of tokens, special ones included."""
         return len(self.vocabulary)
 
+    @property
+    def continuing_ids(self) -> list[int]:
+        """Ids of the pieces that go on with the word before them."""
+        special = set(self.special_token_ids)
+        return [
+            i
+            for i, piece in enumerate(self.vocabulary)
+            if i not in special and not piece.startswith(WORD_START)
+        ]
+
     def save(self, path: str | Path) -> None:
         """Writes the SentencePiece model."""
         Path(path).write_bytes(self.proto)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 NEVER = -1e9  # a log-probability that stands for impossible
+LAST = NEVER / 4  # one of what is written where nothing else can be
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class SpecialTokens:
         sep_id: End.
         mask_id: Mask.
         banned: Ids never written; the four above belong among them.
+        continuing: Ids that go on with the word before them: they are not
+            written after a given word, which would become another.
     """
 
     pad_id: int
@@ -25,6 +28,7 @@ class SpecialTokens:
     sep_id: int
     mask_id: int
     banned: tuple[int, ...]
+    continuing: tuple[int, ...] = ()
 
 
 class Canvas(NamedTuple):

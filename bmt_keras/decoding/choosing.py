@@ -17,7 +17,8 @@ def likeliest_tokens(logits: Any, ban: Any, count: int) -> tuple[Any, Any]:
 
     Args:
         logits: float32, (rows, positions, vocabulary_size).
-        ban: float32, (vocabulary_size,), 0 or a large negative number.
+        ban: float32, (vocabulary_size,), or one for each place: 0 or a large
+            negative number.
         count: How many tokens.
 
     Returns:
@@ -47,7 +48,7 @@ def draw_tokens(
 
     Args:
         logits: float32, (rows, positions, vocabulary_size).
-        ban: float32, (vocabulary_size,).
+        ban: As for `likeliest_tokens`.
         count: How many tokens.
         temperature: Positive; below 1 favours the likely ones. A number, or
             (rows, 1, 1).

@@ -31,6 +31,7 @@ def fill_canvas(
     canvas: Canvas,
     options: DecodingOptions,
     *,
+    keep_words: bool = False,
     shared_draws: tuple[int, int] | None = None,
 ) -> Canvas:
     """Writes the masks of a canvas.
@@ -39,6 +40,7 @@ def fill_canvas(
         predictor: The model.
         canvas: What to fill.
         options: How.
+        keep_words: There are words on it, which nothing written may go on with.
         shared_draws: The rows of each photo and the width of the widest canvas:
             each photo draws the same numbers. None for numbers of its own.
 
@@ -56,8 +58,12 @@ def fill_canvas(
     favourites = min(_CHOICES, predictor.num_writable)
 
     def choose(logits: Any, places: Any, step: Any) -> tuple[Any, Any]:
+        banned = ban
+        if keep_words:
+            is_given = ops.logical_and(is_word, ops.logical_not(to_write))
+            banned = predictor.ban_beside(is_given, places)
         if not options.samples:
-            return likeliest_tokens(logits, ban, favourites)
+            return likeliest_tokens(logits, banned, favourites)
         seed = _seed_of_pass(options.seed, step)
 
         def noise_of(size: int) -> Any:
@@ -70,7 +76,7 @@ def fill_canvas(
 
         return draw_tokens(
             logits,
-            ban,
+            banned,
             favourites,
             temperature=options.temperature,
             top_p=options.top_p,

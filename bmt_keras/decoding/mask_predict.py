@@ -90,7 +90,13 @@ def mask_predict(
         keywords = ops.repeat(keywords, ops.shape(lengths)[1], axis=0)
         canvas = place_keywords(predictor, canvas, keywords)
     counted = words_of(canvas.token_ids, predictor.special)
-    written = _fill(predictor, canvas, options, width=log_probs.shape[-1] + 1)
+    written = _fill(
+        predictor,
+        canvas,
+        options,
+        width=log_probs.shape[-1] + 1,
+        keep_words=keywords is not None,
+    )
     return _keep_best(
         predictor, written, counted, lengths, length_log_probs, options
     )
@@ -133,7 +139,8 @@ def fill_masks(
         int32, (batch, width).
     """
     scores = ops.zeros(ops.shape(token_ids), "float32")
-    return fill_canvas(predictor, Canvas(token_ids, scores), options).token_ids
+    canvas = Canvas(token_ids, scores)
+    return fill_canvas(predictor, canvas, options, keep_words=True).token_ids
 
 
 def fill_templates(
@@ -165,7 +172,7 @@ def fill_templates(
         candidates=options.rows,
     )
     counted = ops.equal(canvas.token_ids, predictor.special.mask_id)
-    written = fill_canvas(predictor, canvas, options)
+    written = fill_canvas(predictor, canvas, options, keep_words=True)
     return _keep_best(
         predictor, written, counted, lengths, length_log_probs, options
     )
@@ -177,6 +184,7 @@ def _fill(
     options: DecodingOptions,
     *,
     width: int,
+    keep_words: bool,
 ) -> Canvas:
     """Fills a canvas, some of its rows by draws if there is to be a consensus.
 
@@ -188,9 +196,10 @@ def _fill(
         canvas: `options.rows` rows for each photo.
         options: How.
         width: Places of the widest canvas there may be.
+        keep_words: There are words on it already.
     """
     if not options.by_consensus:
-        return fill_canvas(predictor, canvas, options)
+        return fill_canvas(predictor, canvas, options, keep_words=keep_words)
     rows, draws = options.rows, options.consensus_draws
     each = [_LIKELIEST] * (rows - draws) + [_TEMPERATURE] * draws
     photos = ops.shape(canvas.token_ids)[0] // rows
@@ -201,7 +210,13 @@ def _fill(
         top_p=_TOP_P,
         seed=0,
     )
-    return fill_canvas(predictor, canvas, drawing, shared_draws=(rows, width))
+    return fill_canvas(
+        predictor,
+        canvas,
+        drawing,
+        keep_words=keep_words,
+        shared_draws=(rows, width),
+    )
 
 
 def _keep_best(

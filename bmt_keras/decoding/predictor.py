@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from bmt_keras.decoding.canvas import (
+    LAST,
     NEVER,
     SpecialTokens,
     padding_mask_of,
@@ -46,12 +48,30 @@ class TokenPredictor:
 
     def ban(self) -> Any:
         """0 for each token that may be written: float32, (vocabulary_size,)."""
-        banned = ops.convert_to_tensor(sorted(set(self.special.banned)))
-        return ops.scatter_update(
-            ops.zeros((self.vocabulary_size,), "float32"),
-            ops.expand_dims(ops.cast(banned, "int32"), -1),
-            ops.full(ops.shape(banned), NEVER, "float32"),
-        )
+        return self._table(self.special.banned, NEVER)
+
+    def ban_beside(self, is_given: Any, places: Any) -> Any:
+        """`ban` where given words must stay as they are.
+
+        Args:
+            is_given: bool, (rows, width), True at given words.
+            places: int32, (rows, positions).
+
+        Returns:
+            float32, (rows, positions, vocabulary_size): what goes on with a
+            word comes last at the place after a given one.
+        """
+        before = ops.maximum(places - 1, 0)
+        after = ops.take_along_axis(is_given, before, axis=1)
+        continuing = self._table(self.special.continuing, LAST)
+        return self.ban() + ops.where(after[..., None], continuing, 0.0)
+
+    def _table(self, token_ids: tuple[int, ...], value: float) -> Any:
+        """The value at some tokens, else 0: float32, (vocabulary_size,)."""
+        index = np.array(sorted(set(token_ids)), np.int32)
+        table = np.zeros((self.vocabulary_size,), np.float32)
+        table[index] = value
+        return ops.convert_to_tensor(table)
 
     def logits_at(self, token_ids: Any, positions: Any) -> Any:
         """The logits at some places.

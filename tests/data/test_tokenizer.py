@@ -67,6 +67,10 @@ def test_special_ids_are_alberts(tokenizer):
     assert tokenizer.mask_id == MASK
 
 
+def test_whole_words_go_on_with_no_word(tokenizer):
+    assert tokenizer.continuing_ids == []
+
+
 def test_same_captions_give_the_same_model(tokenizer):
     captions = ["A red square above a", "a red café", "a blue square"]
     assert CaptionTokenizer.from_captions(captions).proto == tokenizer.proto

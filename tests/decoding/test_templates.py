@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,6 +7,7 @@ import tensorflow as tf
 from bmt_keras.decoding import (
     GAP,
     DecodingOptions,
+    TokenPredictor,
     fill_templates,
     score_tokens,
 )
@@ -54,6 +57,28 @@ def test_given_tokens_stay_and_masks_are_filled(fill, favour):
         [2, 5, 6, 5, 7, 3, 0, 0],
         [2, 9, 10, 3, 0, 0, 0, 0],
     ]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5])
+def test_nothing_goes_on_with_a_given_word(special, favour, temperature):
+    # 9 would go on with a word: after one that was written it may.
+    predictor = TokenPredictor(
+        favour([0, 9, 9, 9, 9, 9]),
+        dataclasses.replace(special, continuing=(9, 10)),
+        vocabulary_size=12,
+    )
+    written = fill_templates(
+        predictor,
+        tf.zeros((2, 7)),
+        tf.constant([[5, MASK, MASK, 6, MASK], [MASK, 7, MASK, 0, 0]]),
+        options=DecodingOptions(
+            temperature=temperature, top_p=0.5, no_repeated_bigram=False
+        ),
+    )
+    words = written["token_ids"].numpy()
+    assert words[0, [1, 4]].tolist() == [5, 6]
+    assert not {9, 10, *range(5)} & {*words[0, [2, 5]].tolist(), words[1, 3]}
+    assert (words[0, 3], words[1, 1]) == (9, 9)
 
 
 def test_given_tokens_have_no_score(fill, favour):
