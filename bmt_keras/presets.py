@@ -113,6 +113,7 @@ PRESETS: Mapping[str, Settings] = {
         label_smoothing=0.0,
         ema_momentum=0.0,
         schedule="constant",
+        learning_rate=2e-4,  # at the rate of `small` it learns next to nothing
         weight_decay=0.0,
         order="left_to_right",
         length_candidates=1,

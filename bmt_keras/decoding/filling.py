@@ -53,7 +53,9 @@ def fill_canvas(
     to_write = ops.equal(canvas.token_ids, special.mask_id)
     count = ops.sum(ops.cast(to_write, "int32"), axis=-1, keepdims=True)
     in_turn = options.order == "left_to_right"
-    passes = ops.max(count, initial=0) if in_turn else options.passes
+    longest = ops.max(count, initial=0)
+    passes = longest if in_turn else options.passes
+    last = passes if in_turn else _used_passes(longest, options)
     ban = predictor.ban()
     favourites = min(_CHOICES, predictor.num_writable)
 
@@ -116,7 +118,7 @@ def fill_canvas(
         return pick(choices, token_ids), pick(log_probs, scores)
 
     state = (canvas.token_ids, canvas.scores)
-    return Canvas(*ops.fori_loop(0, passes, write, state))
+    return Canvas(*ops.fori_loop(0, last, write, state))
 
 
 def share_masked(step: Any, passes: Any, schedule: str) -> Any:
@@ -149,11 +151,24 @@ def least_certain(scores: Any, to_write: Any, count: Any, share: Any) -> Any:
     Returns:
         bool, (rows, width).
     """
-    # The small constant keeps 0.5 * 6 from becoming 2 after rounding.
-    wanted = ops.floor(ops.cast(count, "float32") * share + 1e-4)
+    wanted = _words_masked(count, share)
     order = ops.argsort(ops.where(to_write, scores, 1.0), axis=-1)
     rank = ops.cast(ops.argsort(order, axis=-1), "float32")
     return ops.logical_and(rank < wanted, to_write)
+
+
+def _words_masked(count: Any, share: Any) -> Any:
+    """So many of the words a pass masks: float32."""
+    # The small constant keeps 0.5 * 6 from becoming 2 after rounding.
+    return ops.floor(ops.cast(count, "float32") * share + 1e-4)
+
+
+def _used_passes(longest: Any, options: DecodingOptions) -> Any:
+    """How many passes mask a word at all; each later one masks none, too."""
+    steps = ops.arange(options.passes)
+    shares = share_masked(steps, options.passes, options.schedule)
+    is_used = _words_masked(longest, shares) >= 1.0
+    return ops.sum(ops.cast(is_used, "int32"))
 
 
 def _seed_of_pass(seed: Any, step: Any) -> Any:

@@ -58,6 +58,27 @@ def test_each_pass_masks_fewer_words(decode, schedule, expected):
     assert masks == expected
 
 
+@pytest.mark.parametrize(
+    ("lengths", "schedule", "expected"),
+    # 2 * (1 - step / 10) is at least 1 up to step 5, 6 times that up to 8;
+    # 2 * cos(pi / 2 * step / 10) up to step 6.
+    [([[2]], "linear", 6), ([[2], [6]], "linear", 9), ([[2]], "cosine", 7)],
+)
+def test_no_pass_runs_that_masks_nothing(
+    decode, favour, lengths, schedule, expected
+):
+    masks = []
+    model = favour([0, 5, 6, 7, 8, 9, 10, 11])
+
+    def predict(ids, mask):
+        masks.append(int((ids.numpy() == 4).sum()))
+        return model(ids, mask)
+
+    decode(predict, lengths, passes=10, schedule=schedule)
+    assert len(masks) == expected
+    assert min(masks) > 0
+
+
 def test_the_least_certain_word_is_masked_again(decode, always):
     # Position 2 is the uncertain one.
     model = always({1: {6: 6.0}, 2: {7: 1.0}, 3: {8: 6.0}})
@@ -148,7 +169,8 @@ def test_passes_and_batch_need_no_new_trace(
         calls.clear()
     write(length_log_probs([3, 2]), 2)
     assert len(traced) == 1
-    assert made == ([1, 4, 12] if order == "confidence" else [6, 6, 6])
+    # The last of 12 passes would mask half a word of 6.
+    assert made == ([1, 4, 11] if order == "confidence" else [6, 6, 6])
 
 
 @pytest.mark.parametrize("order", ["confidence", "left_to_right"])
