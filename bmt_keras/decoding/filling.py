@@ -54,8 +54,7 @@ def fill_canvas(
     count = ops.sum(ops.cast(to_write, "int32"), axis=-1, keepdims=True)
     in_turn = options.order == "left_to_right"
     longest = ops.max(count, initial=0)
-    passes = longest if in_turn else options.passes
-    last = passes if in_turn else _used_passes(longest, options)
+    passes = longest if in_turn else _used_passes(longest, options)
     ban = predictor.ban()
     favourites = min(_CHOICES, predictor.num_writable)
 
@@ -92,7 +91,7 @@ def fill_canvas(
             hidden = ops.logical_and(to_write, turn >= step)
             written = ops.logical_and(to_write, ops.equal(turn, step))
         else:
-            share = share_masked(step, passes, options.schedule)
+            share = share_masked(step, options.passes, options.schedule)
             hidden = written = least_certain(scores, to_write, count, share)
         shown = ops.where(hidden, special.mask_id, token_ids)
         places = gather_places(written)
@@ -118,7 +117,7 @@ def fill_canvas(
         return pick(choices, token_ids), pick(log_probs, scores)
 
     state = (canvas.token_ids, canvas.scores)
-    return Canvas(*ops.fori_loop(0, last, write, state))
+    return Canvas(*ops.fori_loop(0, passes, write, state))
 
 
 def share_masked(step: Any, passes: Any, schedule: str) -> Any:
