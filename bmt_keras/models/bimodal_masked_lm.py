@@ -14,6 +14,7 @@ from bmt_keras.layers import (
     MaskedTokenLoss,
     TokenMasking,
 )
+from bmt_keras.models.blank_rows import compute_blank_once
 from bmt_keras.models.lora import LoraFactors
 from bmt_keras.models.masked_batch import (
     CaptionObjective,
@@ -193,7 +194,21 @@ class BimodalMaskedLM(keras.Model):
             float, (batch, positions or length, vocabulary_size), or
             (positions, vocabulary_size) where the positions are flat.
         """
-        states = self.encode_text(token_ids, padding_mask, training=training)
+        if isinstance(token_ids, keras.KerasTensor) or training:
+            states = self.encode_text(
+                token_ids, padding_mask, training=training
+            )
+        else:
+            masking = self.masking
+            states = compute_blank_once(
+                self.encode_text,
+                token_ids,
+                padding_mask,
+                special_token_ids=[
+                    *masking.special_token_ids,
+                    masking.mask_token_id,
+                ],
+            )
         if projected_image is not None:
             states = self.fusion.attend(states, projected_image, padding_mask)
         else:
