@@ -197,13 +197,18 @@ class CaptioningCases:
         return [self._photos[i % len(self._photos)] for i in places]
 
     def _canvas(self, captioner: Captioner, batch: int) -> np.ndarray:
-        """Captions of masks alone: int32, (rows, length)."""
+        """Captions of a word over and over: int32, (rows, length).
+
+        Equal captions of masks alone would be computed once.
+        """
         rows = batch * captioner.graph.default_options().rows
-        canvas = np.full(
-            (rows, WORDS + 2), captioner.tokenizer.mask_id, np.int32
-        )
-        canvas[:, 0] = captioner.tokenizer.cls_id
-        canvas[:, -1] = captioner.tokenizer.sep_id
+        tokenizer = captioner.tokenizer
+        ordinary = {*range(tokenizer.vocabulary_size)} - {
+            *tokenizer.special_token_ids
+        }
+        canvas = np.full((rows, WORDS + 2), max(ordinary), np.int32)
+        canvas[:, 0] = tokenizer.cls_id
+        canvas[:, -1] = tokenizer.sep_id
         return canvas
 
     def _text_operations(
