@@ -194,6 +194,7 @@ class BimodalMaskedLM(keras.Model):
             float, (batch, positions or length, vocabulary_size), or
             (positions, vocabulary_size) where the positions are flat.
         """
+        # A symbolic call has no rows to compare; by dropout equal ones differ.
         if isinstance(token_ids, keras.KerasTensor) or training:
             states = self.encode_text(
                 token_ids, padding_mask, training=training
