@@ -8,11 +8,13 @@ from bmt_keras.errors import InputError
 if TYPE_CHECKING:
     from bmt_keras.settings import Settings
 
+MATMUL_PRECISIONS = ("float32", "bfloat16", "auto")
 _CHOICES = {
     "fusion": ("cross_attention", "concat"),
+    "image_precision": ("float32", "bfloat16"),
     "objective": ("tokens", "cider", "distill"),
     "order": ("confidence", "left_to_right"),
-    "matmul_precision": ("float32", "bfloat16", "auto"),
+    "matmul_precision": MATMUL_PRECISIONS,
     "schedule": ("constant", "cosine"),
 }
 _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
@@ -118,8 +120,19 @@ def check_settings(settings: "Settings") -> None:
                 raise InputError(
                     f"`{name}` must be {rule}. Received: {name}={value}."
                 )
+    _check_image(settings)
     _check_fusion(settings)
     _check_text(settings)
+
+
+def _check_image(settings: "Settings") -> None:
+    if settings.train_image_model and settings.image_precision != "float32":
+        raise InputError(
+            "`image_precision` must be 'float32' for an image model that is "
+            "trained along (see `matmul_precision`). Received: "
+            f"image_precision={settings.image_precision}, "
+            "train_image_model=True."
+        )
 
 
 def _check_fusion(settings: "Settings") -> None:

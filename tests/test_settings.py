@@ -105,6 +105,7 @@ OUT_OF_RANGE = [
     *(("max_length", value) for value in (2, 0, -1)),
     ("fusion", "sum"),
     ("schedule", "linear"),
+    ("image_precision", "auto"),
 ]
 
 
@@ -154,6 +155,14 @@ def test_width_of_a_pretrained_model_is_its_own():
 
 def test_heads_of_a_fusion_without_heads_are_not_looked_at():
     Settings(fusion="concat", fusion_heads=5)
+
+
+def test_precision_of_embeddings_needs_embeddings():
+    Settings(train_image_model=False, image_precision="bfloat16")
+    with pytest.raises(
+        InputError, match=r"`image_precision` must be 'float32' .*=bfloat16"
+    ):
+        Settings(image_precision="bfloat16")
 
 
 # === Presets ===

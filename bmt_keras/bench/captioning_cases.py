@@ -125,16 +125,18 @@ class CaptioningCases:
         )
 
     def _encoding(self, preset: str, batch: int) -> Case:
+        """All that is computed once of a photo's pixels, for all passes."""
         captioner = self._captioner(preset)
         pixels = np.zeros((batch, *captioner.graph.pixels_shape), np.uint8)
-        embed = tf.function(
-            captioner.graph.embed_pixels,
-            input_signature=[
-                tf.TensorSpec((None, *pixels.shape[1:]), tf.uint8)
-            ],
-        )
+
+        @tf.function
+        def encode(pixels: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            embedding = captioner.graph.embed_pixels(pixels)
+            projected = captioner.model.project_image(embedding)
+            return embedding, *tf.nest.flatten(projected or ())
+
         return Case(
-            lambda: embed(pixels).numpy(),
+            lambda: encode(pixels)[0].numpy(),
             items=batch,
             operations=image_operations(captioner.image_encoder, batch),
         )

@@ -11,6 +11,7 @@ from bmt_keras.commands.pictures import draw_photos
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.errors import InputError
+from bmt_keras.settings_rules import MATMUL_PRECISIONS
 
 _CAPTIONER = Path("runs/sample/captioner")
 
@@ -69,6 +70,14 @@ def caption(
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     consensus_draws: inputs.ConsensusDraws = None,
+    matmul_precision: Annotated[
+        str,
+        typer.Option(
+            help="Products of matrices and convolutions on a CPU: float32, "
+            "bfloat16, or auto for bfloat16 where it is faster; captions may "
+            "differ in a word."
+        ),
+    ] = "float32",
 ) -> None:
     """Write the captions of photos: a line each, or many into a file."""
     controls: dict[str, Any] = {
@@ -86,11 +95,18 @@ def caption(
             "`--num-captions` prints captions; --out and --grid take one of "
             f"each photo. Received: --num-captions={num_captions}."
         )
+    if matmul_precision not in MATMUL_PRECISIONS:
+        raise InputError(
+            f"`--matmul-precision` must be one of "
+            f"{', '.join(MATMUL_PRECISIONS)}. Received: {matmul_precision}."
+        )
     load_tensorflow()
     from bmt_keras.batch_captions import caption_to_file, find_photos
     from bmt_keras.captioner import Captioner
+    from bmt_keras.models import set_matmul_precision
 
     photos = find_photos(images)
+    set_matmul_precision(matmul_precision)
     model = Captioner.load(captioner, consensus_draws=consensus_draws)
     if out is not None:
         with show_progress("Captioning photos") as on_progress:

@@ -54,10 +54,10 @@ def pretrain(
     import keras
 
     from bmt_keras import training
-    from bmt_keras.models import build_image_encoder
+    from bmt_keras.models import build_image_encoder, set_matmul_precision
 
     training.check_run_folder(out, settings)
-    training.set_matmul_precision(settings.matmul_precision)
+    set_matmul_precision(settings.matmul_precision)
     texts = training.read_caption_texts(text)
     if captions is not None:
         texts += read_texts(captions)

@@ -125,12 +125,12 @@ def _train(
 
     from bmt_keras import training
     from bmt_keras.captioner import Captioner
-    from bmt_keras.models import build_image_encoder
+    from bmt_keras.models import build_image_encoder, set_matmul_precision
 
     training.check_run_folder(out, settings)
     if strategy is not None:
         training.check_replicas(settings, strategy.num_replicas_in_sync)
-    training.set_matmul_precision(settings.matmul_precision)
+    set_matmul_precision(settings.matmul_precision)
     chief = training.is_chief(strategy)
     first = Captioner.load(start) if start else None
     tokenizer = (

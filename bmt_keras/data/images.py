@@ -98,9 +98,9 @@ def read_pixels_or_error(
     """Decodes and resizes a batch of photos, of which some may be broken.
 
     A decoding op that fails takes the whole batch with it. A `tf.data` map can
-    drop what fails, so each photo gets a data set of its own that falls back
-    to a black picture. A photo of more than `MAX_PIXELS` is not decoded. The
-    ops are TensorFlow's own and run in a SavedModel.
+    drop what fails, and what it left out becomes a black picture. A photo of
+    more than `MAX_PIXELS` is not decoded. The ops are TensorFlow's own and run
+    in a SavedModel.
 
     Args:
         image_bytes: string, (batch,).
@@ -111,34 +111,34 @@ def read_pixels_or_error(
         Two tensors: uint8, (batch, height, width, 3), black where the photo is
         broken; and string, (batch,), empty where the photo is good.
     """
-
-    def read(row: tf.Tensor) -> tf.data.Dataset:
-        fallback = tf.data.Dataset.from_tensors(
-            (
-                tf.zeros((height, width, 3), tf.uint8),
-                tf.strings.format(
-                    UNDECODABLE + "; received {} bytes.", tf.strings.length(row)
-                ),
-            )
-        )
-        return (
-            tf.data.Dataset.from_tensors(row)
-            .map(lambda one: _read_if_small(one, height, width))
-            .ignore_errors()
-            .concatenate(fallback)
-            .take(1)
-        )
-
-    rows = pad_empty_batch(image_bytes)
+    count = tf.size(image_bytes, out_type=tf.int64)
+    # Read last, so that there is a batch even if all photos fail.
+    broken = (tf.zeros((height, width, 3), tf.uint8), "", count)
     decoded = (
-        tf.data.Dataset.from_tensor_slices(rows)
-        .interleave(read, cycle_length=4, num_parallel_calls=4)
-        .batch(tf.size(rows, out_type=tf.int64))
+        tf.data.Dataset.from_tensor_slices((image_bytes, tf.range(count)))
+        .map(
+            lambda row, place: (*_read_if_small(row, height, width), place),
+            num_parallel_calls=4,
+        )
+        .ignore_errors()
+        .concatenate(tf.data.Dataset.from_tensors(broken))
+        .batch(count + 1)
     )
-    pixels, errors = without_tuning(decoded).get_single_element()
-    count = tf.size(image_bytes)
-    pixels = tf.ensure_shape(pixels, (None, height, width, 3))
-    return pixels[:count], errors[:count]
+    pixels, errors, places = without_tuning(decoded).get_single_element()
+    good = tf.size(places, out_type=tf.int64) - 1
+    slots = tf.tensor_scatter_nd_update(
+        tf.fill((count + 1,), good), places[:, None], tf.range(good + 1)
+    )[:count]
+    undecodable = tf.strings.join(
+        [
+            UNDECODABLE + "; received ",
+            tf.strings.as_string(tf.strings.length(image_bytes)),
+            " bytes.",
+        ]
+    )
+    errors = tf.where(slots < good, tf.gather(errors, slots), undecodable)
+    pixels = tf.ensure_shape(tf.gather(pixels, slots), (None, height, width, 3))
+    return pixels, errors
 
 
 def pad_empty_batch(image_bytes: tf.Tensor) -> tf.Tensor:

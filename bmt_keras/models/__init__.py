@@ -6,6 +6,7 @@ from bmt_keras.models.batch_norm_folding import fold_batch_norm
 from bmt_keras.models.bimodal_masked_lm import BimodalMaskedLM
 from bmt_keras.models.build import build_image_encoder, build_masked_lm
 from bmt_keras.models.image_encoders import cut_application, small_cnn
+from bmt_keras.models.matmul_precision import set_matmul_precision
 from bmt_keras.models.pretrained_head import (
     MaskedLMHeadWeights,
     load_pretrained_head,
@@ -24,5 +25,6 @@ __all__ = [
     "fold_batch_norm",
     "load_albert",
     "load_pretrained_head",
+    "set_matmul_precision",
     "small_cnn",
 ]

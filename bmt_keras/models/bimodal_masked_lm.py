@@ -1,5 +1,6 @@
 """The masked language model that sees a photo."""
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -194,15 +195,20 @@ class BimodalMaskedLM(keras.Model):
             float, (batch, positions or length, vocabulary_size), or
             (positions, vocabulary_size) where the positions are flat.
         """
-        # A symbolic call has no rows to compare; by dropout equal ones differ.
-        if isinstance(token_ids, keras.KerasTensor) or training:
+        # A symbolic call has no rows to compare; by dropout equal ones differ;
+        # without positions the logits at padding are asked for, too.
+        if (
+            isinstance(token_ids, keras.KerasTensor)
+            or training
+            or mask_positions is None
+        ):
             states = self.encode_text(
                 token_ids, padding_mask, training=training
             )
         else:
             masking = self.masking
             states = compute_blank_once(
-                self.encode_text,
+                partial(encode_without_padding, self.text_encoder),
                 token_ids,
                 padding_mask,
                 special_token_ids=[

@@ -66,6 +66,8 @@ class _Block:
         )
         self._inputs = tf.concat(kernels, axis=1), tf.concat(biases, axis=0)
         self._outputs = _to_matrix(attention.output_dense)
+        self._expand = _to_matrix(layer._feedforward_intermediate_dense)
+        self._contract = _to_matrix(layer._feedforward_output_dense)
         nothing = tf.zeros((), self._inputs[0].dtype)
         bias = tf.where(is_token, nothing, nothing.dtype.min / 2)
         self._bias = bias[:, None, None, :]
@@ -75,8 +77,9 @@ class _Block:
         layer = self._layer
         x = layer._self_attention_layer_norm(x + self._attend(x))
         # Of matrices, product, bias and activation become one operation.
-        y = layer._feedforward_intermediate_dense(x)
-        y = layer._feedforward_output_dense(y)
+        y = _dense(x, self._expand)
+        y = layer._feedforward_intermediate_dense.activation(y)
+        y = _dense(y, self._contract)
         return layer._feedforward_layer_norm(x + y)
 
     def _attend(self, x: Any) -> Any:

@@ -8,7 +8,6 @@ from bmt_keras.training.data import (
     prepare_data,
 )
 from bmt_keras.training.phases import train_in_phases
-from bmt_keras.training.precision import set_matmul_precision
 from bmt_keras.training.pretraining import read_caption_texts, text_data
 from bmt_keras.training.replicas import check_replicas
 from bmt_keras.training.run import check_run_folder, train_captioner
@@ -33,7 +32,6 @@ __all__ = [
     "open_strategy",
     "prepare_data",
     "read_caption_texts",
-    "set_matmul_precision",
     "text_data",
     "train_captioner",
     "train_in_phases",

@@ -23,6 +23,7 @@ from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.data.vocabulary_pruning import prune_vocabulary
 from bmt_keras.models import fold_batch_norm
 from bmt_keras.models.image_encoders import fingerprint_weights
+from bmt_keras.models.matmul_precision import matmul_precision
 from bmt_keras.settings import Settings
 
 
@@ -52,18 +53,26 @@ def feature_source(
     if settings.train_image_model:
         return FeatureSource(*size)
     folded = fold_batch_norm(image_encoder)
+
+    def encode(pixels: np.ndarray) -> np.ndarray:
+        with matmul_precision(settings.image_precision):
+            return np.asarray(
+                folded.predict_on_batch(pixels.astype(np.float32))
+            )
+
+    encoder_settings = {
+        "image_model": settings.image_model,
+        "image_layer": settings.image_layer,
+        "image_pooling": settings.image_pooling,
+        "weights": fingerprint_weights(image_encoder),
+    }
+    if settings.image_precision != "float32":
+        encoder_settings["precision"] = settings.image_precision
     return FeatureSource(
         *size,
-        encode=lambda pixels: np.asarray(
-            folded.predict_on_batch(pixels.astype(np.float32))
-        ),
+        encode=encode,
         embedding_shape=tuple(image_encoder.output.shape[1:]),
-        encoder_settings={
-            "image_model": settings.image_model,
-            "image_layer": settings.image_layer,
-            "image_pooling": settings.image_pooling,
-            "weights": fingerprint_weights(image_encoder),
-        },
+        encoder_settings=encoder_settings,
     )
 
 

@@ -2,8 +2,10 @@ import csv
 import re
 
 import pytest
+import tensorflow as tf
 
 from bmt_keras.evaluation import Calibration
+from bmt_keras.models import set_matmul_precision
 
 
 @pytest.fixture
@@ -142,3 +144,21 @@ def test_bad_controls_are_told(bmt, folder, sample_photos, options, message):
     result = bmt("caption", path, "--captioner", folder, *options)
     assert (result.code, result.out) == (2, "")
     assert re.search(message, result.err)
+
+
+def test_captions_are_written_in_the_asked_precision(
+    bmt, folder, sample_photos
+):
+    path = sample_photos[1][0].path
+    name = "auto_mixed_precision_onednn_bfloat16"
+    arguments = ("caption", path, "--captioner", folder, "--matmul-precision")
+    try:
+        result = bmt(*arguments, "bfloat16")
+        options = tf.config.optimizer.get_experimental_options()
+        assert (result.code, options[name]) == (0, True)
+    finally:
+        set_matmul_precision("float32")
+    assert result.out.strip()
+    wrong = bmt(*arguments, "half")
+    assert wrong.code == 2
+    assert "must be one of float32, bfloat16, auto. Received: half" in wrong.err

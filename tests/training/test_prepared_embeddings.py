@@ -1,12 +1,16 @@
 """Embeddings in shards against those of the image model itself."""
 
+import dataclasses
+
 import cv2
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from bmt_keras.data.coco import Photo
 from bmt_keras.data.images import read_pixels
+from bmt_keras.errors import InputError
 from bmt_keras.models import build_image_encoder
 from bmt_keras.settings import Settings
 from bmt_keras.training import feature_source, prepare_data
@@ -57,3 +61,30 @@ def test_prepared_embeddings_are_those_of_the_image_model(photos, tmp_path):
         np.testing.assert_allclose(
             found.astype(np.float32), expected, rtol=1e-3, atol=1e-3
         )
+
+
+def test_photos_are_embedded_in_the_asked_precision(photos, tmp_path):
+    keras.utils.set_random_seed(0)
+    encoder = build_image_encoder(SETTINGS)
+    plain = feature_source(SETTINGS, encoder)
+    settings = dataclasses.replace(SETTINGS, image_precision="bfloat16")
+    source = feature_source(settings, encoder)
+    pixels = [read_pixels(p.path.read_bytes(), 32, 40) for p in photos]
+    expected = plain.encode(np.array(pixels))
+    found = source.encode(np.array(pixels))
+    # A processor without units for bfloat16 may compute as before.
+    np.testing.assert_allclose(found, expected, atol=0.1 * expected.std())
+    name = "auto_mixed_precision_onednn_bfloat16"
+    assert not tf.config.optimizer.get_experimental_options().get(name)
+
+
+def test_cache_of_another_precision_is_told(photos, tmp_path):
+    keras.utils.set_random_seed(0)
+    encoder = build_image_encoder(SETTINGS)
+    sides = (photos[:8], photos[8:])
+    cache = tmp_path / "cache"
+    settings = dataclasses.replace(SETTINGS, image_precision="bfloat16")
+    for _ in range(2):  # the second time it is opened
+        prepare_data(*sides, feature_source(settings, encoder), cache=cache)
+    with pytest.raises(InputError, match="precision"):
+        prepare_data(*sides, feature_source(SETTINGS, encoder), cache=cache)

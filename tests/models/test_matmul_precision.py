@@ -1,8 +1,8 @@
 import pytest
 import tensorflow as tf
 
-from bmt_keras.training import precision
-from bmt_keras.training.precision import (
+from bmt_keras.models import matmul_precision as precision
+from bmt_keras.models.matmul_precision import (
     has_bfloat16_units,
     set_matmul_precision,
 )
@@ -50,5 +50,31 @@ def test_auto_asks_the_processor_and_a_trial(monkeypatch, has_units, is_faster):
     assert set_matmul_precision("auto") == expected
 
 
-def test_trial_gives_an_answer():
+def is_bfloat16():
+    return bool(tf.config.optimizer.get_experimental_options().get(OPTION))
+
+
+def test_precision_of_a_while_ends_with_it():
+    with precision.matmul_precision("bfloat16"):
+        assert is_bfloat16()
+        with precision.matmul_precision("float32"):
+            assert not is_bfloat16()
+        assert is_bfloat16()
+    assert not is_bfloat16()
+
+
+@pytest.mark.parametrize("slow", ["float32", "bfloat16"])
+def test_trial_compares_the_two_precisions(monkeypatch, slow):
+    clock = [0.0]
+
+    def trial():
+        clock[0] += 2.0 if is_bfloat16() == (slow == "bfloat16") else 1.0
+
+    monkeypatch.setattr(precision, "_build_trial", lambda: trial)
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: clock[0])
+    assert precision.is_bfloat16_faster() is (slow == "float32")
+
+
+def test_trial_gives_an_answer_and_leaves_the_precision():
     assert precision.is_bfloat16_faster() in (True, False)
+    assert not is_bfloat16()

@@ -2,6 +2,8 @@
 
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +37,25 @@ def is_bfloat16_faster() -> bool:
     Some processors, and virtual machines of such, name units that do not make
     it faster; a trial of less than a second tells.
     """
-    trials = {name: _build_trial(name) for name in ("float32", "bfloat16")}
-    seconds: dict[str, list[float]] = {name: [] for name in trials}
+    trial = _build_trial()
+    seconds: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     for _ in range(_TRIES):
-        for name, trial in trials.items():
-            start = time.perf_counter()
-            trial()
-            seconds[name].append(time.perf_counter() - start)
+        for name, taken in seconds.items():
+            with matmul_precision(name):
+                trial()  # optimizes the graph anew
+                start = time.perf_counter()
+                trial()
+                taken.append(time.perf_counter() - start)
     float32, bfloat16 = map(statistics.median, seconds.values())
     return bfloat16 < _WORTHWHILE * float32
 
 
 def set_matmul_precision(name: str) -> str:
-    """Sets the precision of products of matrices for graphs yet to be traced.
+    """Sets the precision of products of matrices in graphs from now on.
 
     Weights, sums and all other steps stay float32; TensorFlow's graph optimizer
-    puts the casts in. On a processor without units for bfloat16 that would be
-    several times slower.
+    puts the casts in. Graphs that ran before are optimized anew. On a
+    processor without units for bfloat16 it would be several times slower.
 
     Args:
         name: 'float32', 'bfloat16', or 'auto' for bfloat16 where the processor
@@ -67,14 +71,32 @@ def set_matmul_precision(name: str) -> str:
     return name
 
 
+@contextmanager
+def matmul_precision(name: str) -> Iterator[None]:
+    """Sets the precision for a while; see `set_matmul_precision`.
+
+    Args:
+        name: 'float32' or 'bfloat16'.
+    """
+    import tensorflow as tf
+
+    options = tf.config.optimizer.get_experimental_options()
+    before = "bfloat16" if options.get(_OPTION) else "float32"
+    _set_option(name)
+    try:
+        yield
+    finally:
+        _set_option(before)
+
+
 def _set_option(name: str) -> None:
     import tensorflow as tf
 
     tf.config.optimizer.set_experimental_options({_OPTION: name == "bfloat16"})
 
 
-def _build_trial(name: str) -> Any:
-    """A traced function that multiplies in this precision."""
+def _build_trial() -> Any:
+    """A traced function that multiplies in the precision that is set."""
     import tensorflow as tf
 
     expand = tf.Variable(tf.random.normal((_WIDTH, _INNER), stddev=0.05))
@@ -87,7 +109,5 @@ def _build_trial(name: str) -> Any:
             states = tf.math.l2_normalize(states, axis=-1)
         return tf.reduce_sum(states)
 
-    _set_option(name)
     states = tf.random.normal((_TOKENS, _WIDTH))
-    multiply(states)
     return lambda: float(multiply(states))
