@@ -25,7 +25,6 @@ from bmt_keras.decoding import (
     mask_predict,
     score_tokens,
 )
-from bmt_keras.decoding.canvas import words_of
 from bmt_keras.decoding.predictor import gather_places
 from bmt_keras.models import BimodalMaskedLM, fold_batch_norm
 from bmt_keras.settings import Settings
@@ -284,8 +283,7 @@ class CaptionGraph:
         is_mask = tf.equal(token_ids, self.tokenizer.mask_id)
         places = gather_places(is_mask)
         logits = predictor.logits_at(token_ids, places)
-        is_given = words_of(token_ids, predictor.special) & ~is_mask
-        ban = predictor.ban_beside(is_given, places)
+        ban = predictor.ban_at(places, is_start=is_mask)
         count = min(count, predictor.num_writable)
         tokens, log_probs = likeliest_tokens(logits, ban, count)
         missing = self.max_words - tf.shape(tokens)[1]

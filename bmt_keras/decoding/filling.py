@@ -31,7 +31,7 @@ def fill_canvas(
     canvas: Canvas,
     options: DecodingOptions,
     *,
-    keep_words: bool = False,
+    is_start: Any = None,
     shared_draws: tuple[int, int] | None = None,
 ) -> Canvas:
     """Writes the masks of a canvas.
@@ -40,7 +40,8 @@ def fill_canvas(
         predictor: The model.
         canvas: What to fill.
         options: How.
-        keep_words: There are words on it, which nothing written may go on with.
+        is_start: bool, (rows, width), where a word must begin, so that nothing
+            goes on with the one before; None for nowhere.
         shared_draws: The rows of each photo and the width of the widest canvas:
             each photo draws the same numbers. None for numbers of its own.
 
@@ -60,9 +61,8 @@ def fill_canvas(
 
     def choose(logits: Any, places: Any, step: Any) -> tuple[Any, Any]:
         banned = ban
-        if keep_words:
-            is_given = ops.logical_and(is_word, ops.logical_not(to_write))
-            banned = predictor.ban_beside(is_given, places)
+        if is_start is not None:
+            banned = predictor.ban_at(places, is_start=is_start)
         if not options.samples:
             return likeliest_tokens(logits, banned, favourites)
         seed = _seed_of_pass(options.seed, step)

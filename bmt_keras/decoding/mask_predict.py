@@ -95,7 +95,7 @@ def mask_predict(
         canvas,
         options,
         width=log_probs.shape[-1] + 1,
-        keep_words=keywords is not None,
+        is_start=None if keywords is None else _after_given(canvas, predictor),
     )
     return _keep_best(
         predictor, written, counted, lengths, length_log_probs, options
@@ -140,7 +140,8 @@ def fill_masks(
     """
     scores = ops.zeros(ops.shape(token_ids), "float32")
     canvas = Canvas(token_ids, scores)
-    return fill_canvas(predictor, canvas, options, keep_words=True).token_ids
+    is_mask = ops.equal(token_ids, predictor.special.mask_id)
+    return fill_canvas(predictor, canvas, options, is_start=is_mask).token_ids
 
 
 def fill_templates(
@@ -165,14 +166,14 @@ def fill_templates(
         of 0 and are no part of `score`.
     """
     options = dataclasses.replace(options, consensus_draws=0)
-    canvas, lengths = expand_templates(
+    canvas, lengths, is_start = expand_templates(
         templates,
         ops.cast(length_log_probs, "float32"),
         special=predictor.special,
         candidates=options.rows,
     )
     counted = ops.equal(canvas.token_ids, predictor.special.mask_id)
-    written = fill_canvas(predictor, canvas, options, keep_words=True)
+    written = fill_canvas(predictor, canvas, options, is_start=is_start)
     return _keep_best(
         predictor, written, counted, lengths, length_log_probs, options
     )
@@ -184,7 +185,7 @@ def _fill(
     options: DecodingOptions,
     *,
     width: int,
-    keep_words: bool,
+    is_start: Any,
 ) -> Canvas:
     """Fills a canvas, some of its rows by draws if there is to be a consensus.
 
@@ -196,10 +197,10 @@ def _fill(
         canvas: `options.rows` rows for each photo.
         options: How.
         width: Places of the widest canvas there may be.
-        keep_words: There are words on it already.
+        is_start: As for `fill_canvas`.
     """
     if not options.by_consensus:
-        return fill_canvas(predictor, canvas, options, keep_words=keep_words)
+        return fill_canvas(predictor, canvas, options, is_start=is_start)
     rows, draws = options.rows, options.consensus_draws
     each = [_LIKELIEST] * (rows - draws) + [_TEMPERATURE] * draws
     photos = ops.shape(canvas.token_ids)[0] // rows
@@ -214,9 +215,17 @@ def _fill(
         predictor,
         canvas,
         drawing,
-        keep_words=keep_words,
+        is_start=is_start,
         shared_draws=(rows, width),
     )
+
+
+def _after_given(canvas: Canvas, predictor: TokenPredictor) -> Any:
+    """The places after given words: bool, (rows, width)."""
+    is_word = words_of(canvas.token_ids, predictor.special)
+    is_mask = ops.equal(canvas.token_ids, predictor.special.mask_id)
+    is_given = ops.logical_and(is_word, ops.logical_not(is_mask))
+    return ops.pad(is_given[:, :-1], [[0, 0], [1, 0]])
 
 
 def _keep_best(

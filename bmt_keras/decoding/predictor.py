@@ -50,21 +50,20 @@ class TokenPredictor:
         """0 for each token that may be written: float32, (vocabulary_size,)."""
         return self._table(self.special.banned, NEVER)
 
-    def ban_beside(self, is_given: Any, places: Any) -> Any:
-        """`ban` where given words must stay as they are.
+    def ban_at(self, places: Any, *, is_start: Any) -> Any:
+        """`ban` where words must begin at some places.
 
         Args:
-            is_given: bool, (rows, width), True at given words.
             places: int32, (rows, positions).
+            is_start: bool, (rows, width), True where a word must begin.
 
         Returns:
             float32, (rows, positions, vocabulary_size): what goes on with a
-            word comes last at the place after a given one.
+            word comes last where one must begin.
         """
-        before = ops.maximum(places - 1, 0)
-        after = ops.take_along_axis(is_given, before, axis=1)
+        begins = ops.take_along_axis(is_start, places, axis=1)
         continuing = self._table(self.special.continuing, LAST)
-        return self.ban() + ops.where(after[..., None], continuing, 0.0)
+        return self.ban() + ops.where(begins[..., None], continuing, 0.0)
 
     def _table(self, token_ids: tuple[int, ...], value: float) -> Any:
         """The value at some tokens, else 0: float32, (vocabulary_size,)."""

@@ -25,10 +25,13 @@ class Candidates(NamedTuple):
     Attributes:
         canvas: (batch * candidates, width).
         lengths: int32, (batch, candidates), numbers of words.
+        is_start: bool, (batch * candidates, width), True where a word must
+            begin: at masks, at each gap's first place, and after given words.
     """
 
     canvas: Canvas
     lengths: Any
+    is_start: Any
 
 
 def expand_templates(
@@ -76,7 +79,12 @@ def expand_templates(
     words = ops.take_along_axis(tokens, source, axis=-1)
     words = ops.reshape(words, (-1, shape[2]))
     canvas = frame_words(words, ops.reshape(lengths, (-1, 1)), special)
-    return Candidates(canvas, lengths)
+    source = ops.reshape(source, ops.shape(words))
+    # A place and the one before it are of two of the template's tokens.
+    is_start = ops.not_equal(source[:, 1:], source[:, :-1])
+    is_start = ops.pad(is_start, [[0, 0], [1, 0]])
+    is_first = ops.equal(places_of(ops.shape(words)[1]), 1)
+    return Candidates(canvas, lengths, ops.logical_or(is_start, is_first))
 
 
 def _likeliest(

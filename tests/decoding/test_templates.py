@@ -19,7 +19,7 @@ MASK = 4
 @pytest.fixture
 def expand(special, length_log_probs):
     def run(template, lengths, candidates):
-        canvas, _ = expand_templates(
+        canvas, _, _ = expand_templates(
             tf.constant([template]),
             length_log_probs(lengths),
             special=special,
@@ -60,25 +60,33 @@ def test_given_tokens_stay_and_masks_are_filled(fill, favour):
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5])
-def test_nothing_goes_on_with_a_given_word(special, favour, temperature):
-    # 9 would go on with a word: after one that was written it may.
+def test_masks_and_gaps_begin_words(
+    special, favour, length_log_probs, temperature
+):
+    # 9 would go on with a word: within a gap it may.
     predictor = TokenPredictor(
-        favour([0, 9, 9, 9, 9, 9]),
+        favour([0, 9, 9, 9, 9, 9, 9]),
         dataclasses.replace(special, continuing=(9, 10)),
         vocabulary_size=12,
     )
     written = fill_templates(
         predictor,
-        tf.zeros((2, 7)),
-        tf.constant([[5, MASK, MASK, 6, MASK], [MASK, 7, MASK, 0, 0]]),
+        length_log_probs([5], [6]),
+        tf.constant([[5, MASK, MASK, 6, MASK], [MASK, GAP, 7, GAP, 0]]),
         options=DecodingOptions(
-            temperature=temperature, top_p=0.5, no_repeated_bigram=False
+            temperature=temperature,
+            top_p=0.5,
+            no_repeated_bigram=False,
+            length_candidates=1,
         ),
     )
     words = written["token_ids"].numpy()
     assert words[0, [1, 4]].tolist() == [5, 6]
-    assert not {9, 10, *range(5)} & {*words[0, [2, 5]].tolist(), words[1, 3]}
-    assert (words[0, 3], words[1, 1]) == (9, 9)
+    # Of six words both gaps have two: MASK, GAP GAP, 7, GAP GAP.
+    assert words[1, [4, 7]].tolist() == [7, 3]
+    begin = {*words[0, [2, 3, 5]].tolist(), *words[1, [1, 2, 5]].tolist()}
+    assert not {9, 10, *range(5)} & begin
+    assert words[1, [3, 6]].tolist() == [9, 9]
 
 
 def test_given_tokens_have_no_score(fill, favour):
