@@ -320,6 +320,7 @@ class CaptionGraph:
                 padding_mask,
                 embedding,
                 projected_image=projected,
+                skip_padding=True,
                 **options,
             )
 

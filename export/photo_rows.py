@@ -5,7 +5,6 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from bmt_keras import contract
-from bmt_keras.data.images import pad_empty_batch
 
 Outputs = dict[str, tf.Tensor]
 
@@ -33,7 +32,8 @@ def with_rows(
             photos.
     """
     count = tf.size(image_bytes)
-    inputs = [pad_empty_batch(image_bytes)]
+    missing = tf.cast(tf.equal(count, 0), tf.int32)
+    inputs = [tf.concat([image_bytes, tf.fill([missing], "")], axis=0)]
     if values is not None:
         same = tf.debugging.assert_equal(
             tf.size(values),
@@ -42,7 +42,6 @@ def with_rows(
             f"`{contract.IMAGE_BYTES}`.",
         )
         with tf.control_dependencies([same]):
-            missing = tf.size(inputs[0]) - tf.size(values)
             inputs.append(tf.pad(values, [[0, missing]]))
     outputs = run(*inputs)
     return {key: value[:count] for key, value in outputs.items()}

@@ -34,11 +34,11 @@ def share_parts(graph: CaptionGraph) -> CaptionGraph:
 
 
 class _SharedModel:
-    """A model whose logits are one function, whoever asks for them."""
+    """A model whose logits are a function for all who ask for them alike."""
 
     def __init__(self, model: BimodalMaskedLM) -> None:
         self._model = model
-        self._logits: Any = None
+        self._logits: dict[bool, Any] = {}  # by `skip_padding`
 
     def token_logits(
         self,
@@ -48,6 +48,7 @@ class _SharedModel:
         *,
         mask_positions: Any | None = None,
         projected_image: Any | None = None,
+        skip_padding: bool = False,
     ) -> Any:
         if mask_positions is None:
             places = tf.range(tf.shape(token_ids)[1])[None]
@@ -62,16 +63,18 @@ class _SharedModel:
         }
         if projected_image is not None:
             tensors["projected_image"] = projected_image
-        if self._logits is None:
+        if skip_padding not in self._logits:
 
             def token_logits(tensors: dict[str, Any]) -> Any:
-                return self._model.token_logits(**tensors)
+                return self._model.token_logits(
+                    **tensors, skip_padding=skip_padding
+                )
 
-            self._logits = tf.function(
+            self._logits[skip_padding] = tf.function(
                 token_logits,
                 input_signature=[tf.nest.map_structure(_spec, tensors)],
             )
-        return self._logits(tensors)
+        return self._logits[skip_padding](tensors)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)

@@ -162,7 +162,7 @@ class CaptioningCases:
                 embedding,
                 mask_positions=positions,
                 projected_image=projected,
-                training=False,
+                skip_padding=True,
             )
 
         return Case(

@@ -141,19 +141,6 @@ def read_pixels_or_error(
     return pixels, errors
 
 
-def pad_empty_batch(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Gives an empty batch one empty row, which some ops cannot do without.
-
-    Args:
-        image_bytes: string, (batch,).
-
-    Returns:
-        string, (max(batch, 1),).
-    """
-    missing = tf.cast(tf.equal(tf.size(image_bytes), 0), tf.int32)
-    return tf.concat([image_bytes, tf.fill([missing], "")], axis=0)
-
-
 def _read_if_small(
     image_bytes: tf.Tensor, height: int, width: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
