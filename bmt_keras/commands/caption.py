@@ -97,7 +97,7 @@ def caption(
         )
     if matmul_precision not in MATMUL_PRECISIONS:
         raise InputError(
-            f"`--matmul-precision` must be one of "
+            "`--matmul-precision` must be one of "
             f"{', '.join(MATMUL_PRECISIONS)}. Received: {matmul_precision}."
         )
     load_tensorflow()

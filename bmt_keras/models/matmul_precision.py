@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 _CPU_INFO = Path("/proc/cpuinfo")
 _BFLOAT16_UNITS = ("avx512_bf16", "amx_bf16")
 _OPTION = "auto_mixed_precision_onednn_bfloat16"
@@ -78,8 +80,6 @@ def matmul_precision(name: str) -> Iterator[None]:
     Args:
         name: 'float32' or 'bfloat16'.
     """
-    import tensorflow as tf
-
     options = tf.config.optimizer.get_experimental_options()
     before = "bfloat16" if options.get(_OPTION) else "float32"
     _set_option(name)
@@ -90,15 +90,11 @@ def matmul_precision(name: str) -> Iterator[None]:
 
 
 def _set_option(name: str) -> None:
-    import tensorflow as tf
-
     tf.config.optimizer.set_experimental_options({_OPTION: name == "bfloat16"})
 
 
 def _build_trial() -> Any:
     """A traced function that multiplies in the precision that is set."""
-    import tensorflow as tf
-
     expand = tf.Variable(tf.random.normal((_WIDTH, _INNER), stddev=0.05))
     contract = tf.Variable(tf.random.normal((_INNER, _WIDTH), stddev=0.03))
 
