@@ -106,9 +106,10 @@ class RelativeSelfAttention(keras.layers.Layer):
         shape = ops.shape(token_states)
         width = self.hidden_dim // self.num_heads
         x = self.projection(token_states)
-        x = ops.reshape(x, (shape[0], shape[1], 3, self.num_heads, width))
-        # (3, batch, heads, length, width)
-        queries, keys, values = ops.unstack(ops.transpose(x, (2, 0, 3, 1, 4)))
+        x = ops.reshape(x, (shape[0], shape[1], 3 * self.num_heads, width))
+        # (batch, heads, length, width) each
+        x = ops.transpose(x, (0, 2, 1, 3))
+        queries, keys, values = ops.split(x, 3, axis=1)
         logits = ops.matmul(queries * width**-0.5, ops.swapaxes(keys, -1, -2))
         # float16 holds no number as low as the mask's.
         logits = ops.cast(logits, "float32") + self._bias(shape[1])
@@ -141,8 +142,9 @@ class RelativeSelfAttention(keras.layers.Layer):
         distance = places[None, :] - places[:, None]
         limit = self.max_distance
         index = ops.clip(distance, -limit, limit) + limit
-        table = ops.cast(self.distance_bias, "float32")
-        return ops.transpose(ops.take(table, index, axis=0), (2, 0, 1))
+        # The table is turned, not the pairs: they are many more.
+        table = ops.transpose(ops.cast(self.distance_bias, "float32"))
+        return ops.take(table, index, axis=1)
 
     def _first_bias(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         distances = ops.arange(shape[0]) - self.max_distance

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from bmt_keras.layers import (
@@ -17,20 +16,12 @@ from bmt_keras.layers import (
 )
 from bmt_keras.models.blank_rows import compute_blank_once
 from bmt_keras.models.lora import LoraFactors
-from bmt_keras.models.masked_batch import (
-    CaptionObjective,
-    mask_batch,
-    sum_length_losses,
-)
-from bmt_keras.models.replicas import (
-    make_replicated_function,
-    sum_over_replicas,
-)
+from bmt_keras.models.masked_token_trainer import MaskedTokenTrainer
 from bmt_keras.models.unpadded_albert import encode_without_padding
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
-class BimodalMaskedLM(keras.Model):
+class BimodalMaskedLM(MaskedTokenTrainer):
     """Fills the masked tokens of a photo's caption.
 
     A functional model: ALBERT's states of the tokens and the photo's embedding
@@ -69,9 +60,6 @@ class BimodalMaskedLM(keras.Model):
         with a length head `length_logits`, float, (photos,
         max_caption_length + 1).
     """
-
-    train_function: Any  # Keras'
-    test_function: Any
 
     def __init__(
         self,
@@ -154,20 +142,11 @@ class BimodalMaskedLM(keras.Model):
         self.max_caption_length = max_caption_length
         self.label_smoothing = label_smoothing
         self.length_loss_weight = length_loss_weight
-        self.objective: CaptionObjective | None = None
-        self.accuracy_tracker = keras.metrics.Mean(name="masked_accuracy")
-        self.loss_tracker = keras.metrics.Mean(name="loss")
-        self._replicates = tf.distribute.has_strategy()
 
     @property
     def image_input(self) -> str:
         """Name of the input that takes the photo."""
         return "image_embedding" if self.image_encoder is None else "images"
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """The running metrics of `fit` and `evaluate`."""
-        return [self.loss_tracker, self.accuracy_tracker]
 
     def token_logits(
         self,
@@ -258,116 +237,19 @@ class BimodalMaskedLM(keras.Model):
             return None
         return self.fusion.project_image(image_embedding)
 
-    def train_step(self, data: Any) -> dict[str, Any]:
-        """Masks a batch of captions, fills it, and learns from the masks.
-
-        Args:
-            data: The call's inputs without `mask_positions`, alone or as the
-                first of a tuple. `caption_weight`, float, (batch,), may be
-                among them: the weights of the captions in the loss; and
-                `image_ids`, int, (photos,), for an objective. A
-                `BimodalFusion` also takes captions that were masked and
-                encoded before: `text_states`, float, (batch, slots,
-                hidden_dim), of the masked tokens alone, in place of
-                `token_ids`, with `mask_positions`, int, (positions,) of the
-                flattened batch * slots, and their `labels`, int, (positions,).
-
-        Returns:
-            The running `loss` (nats a masked token) and `masked_accuracy`.
-        """
-        batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        gradients, figures = self._learn(data)
-        # Where ALBERT does not run, much of a step goes into the optimizer.
-        self._update(gradients, compiled="text_states" in batch)
-        return self._update_metrics(figures)
-
-    def test_step(self, data: Any) -> dict[str, Any]:
-        """Measures loss and accuracy on masks that are the same every time.
-
-        Args:
-            data: As for `train_step`.
-
-        Returns:
-            The running `loss` and `masked_accuracy`.
-        """
-        return self._update_metrics(*self._measure(data))
-
-    def make_train_function(self, force: bool = False) -> None:
-        """Makes what `fit` calls at each step, for the replicas if any."""
-        if not self._replicates:
-            super().make_train_function(force)
-        elif force or self.train_function is None:
-            self.train_function = make_replicated_function(
-                self.distribute_strategy,
-                self._learn,
-                self._end_step,
-                run_eagerly=self.run_eagerly,
-            )
-
-    def make_test_function(self, force: bool = False) -> None:
-        """Makes what `evaluate` calls at each step, for the replicas if any."""
-        if not self._replicates:
-            super().make_test_function(force)
-        elif force or self.test_function is None:
-            self.test_function = make_replicated_function(
-                self.distribute_strategy,
-                self._measure,
-                self._update_metrics,
-                run_eagerly=self.run_eagerly,
-            )
-
-    def _maybe_symbolic_build(self, **kwargs: Any) -> None:
-        """Leaves out what Keras does before it fits or evaluates replicas.
-
-        It would read a batch and reduce it, which fails for dictionaries on
-        several workers, only to build what here is built from the start.
-        """
-
-    def _learn(self, data: Any) -> tuple[list[Any], dict[str, Any]]:
-        """Gradients and figures of a replica's share of a batch."""
-        if self.objective is not None:
-            data = self.objective.draw(data, self.optimizer.iterations)
-        inputs, targets = mask_batch(data, self.masking, training=True)
-        with tf.GradientTape() as tape:
-            # Captions that the model drew without dropout are judged so, too.
-            outputs = self._predict_masked(
-                inputs, training=self.objective is None
-            )
-            loss = self._total_loss(inputs, outputs, targets)
-            scaled = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, self.trainable_weights)
-        # The norm of a sparse one is not that of the rows that it adds up to.
-        gradients = [tf.convert_to_tensor(each) for each in gradients]
-        return gradients, _figures(outputs, targets, loss)
-
-    def _update(self, gradients: list[Any], *, compiled: bool = False) -> None:
-        """Changes the weights; XLA makes Adam's many small operations one."""
-
-        def apply(gradients: list[Any]) -> None:
-            pairs = zip(gradients, self.trainable_weights, strict=True)
-            self.optimizer.apply_gradients(pairs)
-
-        if compiled and tf.inside_function() and self.optimizer.built:
-            apply = tf.function(apply, jit_compile=True)
-        apply(gradients)
-
-    def _end_step(
-        self, gradients: list[Any], figures: dict[str, Any]
-    ) -> dict[str, Any]:
-        """What follows once on the sums over replicas."""
-        self._update(gradients)
-        return self._update_metrics(figures)
-
-    def _measure(self, data: Any) -> tuple[dict[str, Any]]:
-        """Figures of a replica's share of a batch."""
-        inputs, targets = mask_batch(data, self.masking, training=False)
-        outputs = self._predict_masked(inputs, training=False)
-        loss = self._total_loss(inputs, outputs, targets)
-        return (_figures(outputs, targets, loss),)
-
-    def _predict_masked(
+    def predict_masked(
         self, inputs: dict[str, Any], *, training: bool
     ) -> dict[str, Any]:
+        """As the call, of tokens that were encoded before as well.
+
+        Args:
+            inputs: The call's, with flat `mask_positions`; `text_states` in
+                place of `token_ids` as `train_step` takes them.
+            training: Whether dropout is on.
+
+        Returns:
+            As the call, `logits` (positions, vocabulary_size).
+        """
         embedding = inputs[self.image_input]
         if self.image_encoder is not None:
             embedding = self.image_encoder(embedding, training=training)
@@ -417,37 +299,6 @@ class BimodalMaskedLM(keras.Model):
         states = ops.reshape(states, (1, -1, states.shape[-1]))
         return self.head(states, mask_positions=mask_positions[None])[0]
 
-    def _total_loss(self, inputs: Any, outputs: Any, targets: Any) -> Any:
-        # Smoothing has no meaning for a caption that is to become unlikely.
-        cross_entropy = self.token_loss.cross_entropy(
-            outputs["logits"],
-            targets["labels"],
-            label_smoothing=None if self.objective is None else 0.0,
-        )
-        total = ops.sum(cross_entropy * targets["sample_weight"])
-        count = ops.cast(ops.size(cross_entropy), "float32")
-        if self.length_head is None:
-            return ops.divide_no_nan(total, sum_over_replicas(count))
-        length_total, captions = sum_length_losses(
-            outputs["length_logits"],
-            inputs["padding_mask"],
-            targets["caption_weight"],
-        )
-        # A replica's share of the means over the whole batch.
-        count, captions = sum_over_replicas((count, captions))
-        length_loss = ops.divide_no_nan(length_total, captions)
-        return (
-            ops.divide_no_nan(total, count)
-            + self.length_loss_weight * length_loss
-        )
-
-    def _update_metrics(self, figures: dict[str, Any]) -> dict[str, Any]:
-        tokens = figures["tokens"]
-        accuracy = ops.divide_no_nan(figures["right"], tokens)
-        self.loss_tracker.update_state(figures["loss"], sample_weight=tokens)
-        self.accuracy_tracker.update_state(accuracy, sample_weight=tokens)
-        return {metric.name: metric.result() for metric in self.metrics}
-
     def get_config(self) -> dict[str, Any]:
         """Returns what rebuilds the model."""
         serialize = keras.saving.serialize_keras_object
@@ -483,14 +334,3 @@ class BimodalMaskedLM(keras.Model):
                 config["image_embedding_shape"]
             )
         return cls(**config)
-
-
-def _figures(outputs: Any, targets: Any, loss: Any) -> dict[str, Any]:
-    """What a step tells of itself, as sums over its masked tokens."""
-    predicted = ops.cast(ops.argmax(outputs["logits"], axis=-1), "int32")
-    right = ops.equal(predicted, ops.cast(targets["labels"], "int32"))
-    return {
-        "loss": loss,
-        "right": ops.sum(ops.cast(right, "float32")),
-        "tokens": ops.cast(ops.size(right), "float32"),
-    }

@@ -86,9 +86,9 @@ class _Block:
         num_heads, head_dim = self._heads
         shape = tf.shape(self._slots)
         x = tf.gather(_dense(x, self._inputs), self._slots)
-        x = tf.reshape(x, (shape[0], shape[1], 3, num_heads, head_dim))
+        x = tf.reshape(x, (shape[0], shape[1], 3 * num_heads, head_dim))
         # (batch, num_heads, length, head_dim) each
-        query, key, value = tf.unstack(tf.transpose(x, (2, 0, 3, 1, 4)))
+        query, key, value = tf.split(tf.transpose(x, (0, 2, 1, 3)), 3, axis=1)
         scores = tf.matmul(query * head_dim**-0.5, key, transpose_b=True)
         x = tf.matmul(tf.nn.softmax(scores + self._bias), value)
         x = tf.transpose(x, (0, 2, 1, 3))

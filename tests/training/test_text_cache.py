@@ -12,9 +12,9 @@ from bmt_keras.captioner import Captioner
 from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.errors import InputError
 from bmt_keras.models import (
-    bimodal_masked_lm,
     build_image_encoder,
     build_masked_lm,
+    masked_token_trainer,
 )
 from bmt_keras.models.masked_batch import mask_batch
 from bmt_keras.training import text_cache
@@ -145,8 +145,8 @@ def judge(model, inputs, targets):
     """Loss, and gradients of all that is trained."""
     inputs = {k: tf.convert_to_tensor(v) for k, v in inputs.items()}
     with tf.GradientTape() as tape:
-        outputs = model._predict_masked(inputs, training=True)
-        loss = model._total_loss(inputs, outputs, targets)
+        outputs = model.predict_masked(inputs, training=True)
+        loss = model.total_loss(inputs, outputs, targets)
     return float(loss), tape.gradient(loss, model.trainable_weights)
 
 
@@ -201,7 +201,7 @@ def test_training_steps_are_those_of_the_live_path(
         inputs = {k: tf.convert_to_tensor(v) for k, v in inputs.items()}
         with monkeypatch.context() as patch:
             patch.setattr(
-                bimodal_masked_lm,
+                masked_token_trainer,
                 "mask_batch",
                 lambda *_, i=inputs, t=targets, **__: (i, t),
             )

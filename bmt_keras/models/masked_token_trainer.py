@@ -1,0 +1,233 @@
+"""The steps by which a model learns to fill masked tokens."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from bmt_keras.layers import LengthHead, MaskedTokenLoss, TokenMasking
+from bmt_keras.models.masked_batch import (
+    CaptionObjective,
+    mask_batch,
+    sum_length_losses,
+)
+from bmt_keras.models.replicas import (
+    make_replicated_function,
+    sum_over_replicas,
+)
+
+
+class MaskedTokenTrainer(keras.Model):
+    """A model that masks tokens by itself, so that it fits whole captions.
+
+    What it is made of is its subclass' matter: that sets the attributes below
+    and gives `predict_masked`.
+
+    Args:
+        *args: As `keras.Model` takes them.
+        **kwargs: As well.
+
+    Attributes:
+        masking: Draws the masks.
+        token_loss: The loss of the masked tokens.
+        length_head: Predicts the captions' lengths; None for no such loss.
+        length_loss_weight: Weight of that loss beside the tokens'.
+        objective: What else than people's captions to learn from; None for
+            these.
+    """
+
+    masking: TokenMasking
+    token_loss: MaskedTokenLoss
+    length_head: LengthHead | None
+    length_loss_weight: float
+    train_function: Any  # Keras'
+    test_function: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Builds the model, and the metrics of its steps."""
+        super().__init__(*args, **kwargs)
+        self.objective: CaptionObjective | None = None
+        self.accuracy_tracker = keras.metrics.Mean(name="masked_accuracy")
+        self.loss_tracker = keras.metrics.Mean(name="loss")
+        self._replicates = tf.distribute.has_strategy()
+
+    def predict_masked(
+        self, inputs: dict[str, Any], *, training: bool
+    ) -> dict[str, Any]:
+        """Fills the masks of a batch.
+
+        Args:
+            inputs: From `mask_batch`.
+            training: Whether dropout is on.
+
+        Returns:
+            Dictionary of `logits`, float, (masked tokens, vocabulary_size),
+            and with a length head `length_logits`, float, (photos,
+            max_caption_length + 1).
+        """
+        raise NotImplementedError
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The running metrics of `fit` and `evaluate`."""
+        return [self.loss_tracker, self.accuracy_tracker]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Masks a batch of captions, fills it, and learns from the masks.
+
+        Args:
+            data: The call's inputs without `mask_positions`, alone or as the
+                first of a tuple. `caption_weight`, float, (batch,), may be
+                among them: the weights of the captions in the loss; and
+                `image_ids`, int, (photos,), for an objective. A
+                `BimodalFusion` also takes captions that were masked and
+                encoded before: `text_states`, float, (batch, slots,
+                hidden_dim), of the masked tokens alone, in place of
+                `token_ids`, with `mask_positions`, int, (positions,) of the
+                flattened batch * slots, and their `labels`, int, (positions,).
+
+        Returns:
+            The running `loss` (nats a masked token) and `masked_accuracy`.
+        """
+        batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        gradients, figures = self._learn(data)
+        # Where ALBERT does not run, much of a step goes into the optimizer.
+        self._update(gradients, compiled="text_states" in batch)
+        return self._update_metrics(figures)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Measures loss and accuracy on masks that are the same every time.
+
+        Args:
+            data: As for `train_step`.
+
+        Returns:
+            The running `loss` and `masked_accuracy`.
+        """
+        return self._update_metrics(*self._measure(data))
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Makes what `fit` calls at each step, for the replicas if any."""
+        if not self._replicates:
+            super().make_train_function(force)
+        elif force or self.train_function is None:
+            self.train_function = make_replicated_function(
+                self.distribute_strategy,
+                self._learn,
+                self._end_step,
+                run_eagerly=self.run_eagerly,
+            )
+
+    def make_test_function(self, force: bool = False) -> None:
+        """Makes what `evaluate` calls at each step, for the replicas if any."""
+        if not self._replicates:
+            super().make_test_function(force)
+        elif force or self.test_function is None:
+            self.test_function = make_replicated_function(
+                self.distribute_strategy,
+                self._measure,
+                self._update_metrics,
+                run_eagerly=self.run_eagerly,
+            )
+
+    def total_loss(self, inputs: Any, outputs: Any, targets: Any) -> Any:
+        """The loss of a replica's share of a batch.
+
+        Args:
+            inputs: As for `predict_masked`.
+            outputs: What it gives.
+            targets: From `mask_batch`.
+
+        Returns:
+            float32, (): nats a masked token, and the lengths' loss beside it.
+        """
+        # Smoothing has no meaning for a caption that is to become unlikely.
+        cross_entropy = self.token_loss.cross_entropy(
+            outputs["logits"],
+            targets["labels"],
+            label_smoothing=None if self.objective is None else 0.0,
+        )
+        total = ops.sum(cross_entropy * targets["sample_weight"])
+        count = ops.cast(ops.size(cross_entropy), "float32")
+        if self.length_head is None:
+            return ops.divide_no_nan(total, sum_over_replicas(count))
+        length_total, captions = sum_length_losses(
+            outputs["length_logits"],
+            inputs["padding_mask"],
+            targets["caption_weight"],
+        )
+        # A replica's share of the means over the whole batch.
+        count, captions = sum_over_replicas((count, captions))
+        length_loss = ops.divide_no_nan(length_total, captions)
+        return (
+            ops.divide_no_nan(total, count)
+            + self.length_loss_weight * length_loss
+        )
+
+    def _maybe_symbolic_build(self, **kwargs: Any) -> None:
+        """Leaves out what Keras does before it fits or evaluates replicas.
+
+        It would read a batch and reduce it, which fails for dictionaries on
+        several workers, only to build what here is built from the start.
+        """
+
+    def _learn(self, data: Any) -> tuple[list[Any], dict[str, Any]]:
+        """Gradients and figures of a replica's share of a batch."""
+        if self.objective is not None:
+            data = self.objective.draw(data, self.optimizer.iterations)
+        inputs, targets = mask_batch(data, self.masking, training=True)
+        with tf.GradientTape() as tape:
+            # Captions that the model drew without dropout are judged so, too.
+            outputs = self.predict_masked(
+                inputs, training=self.objective is None
+            )
+            loss = self.total_loss(inputs, outputs, targets)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, self.trainable_weights)
+        # The norm of a sparse one is not that of the rows that it adds up to.
+        gradients = [tf.convert_to_tensor(each) for each in gradients]
+        return gradients, _figures(outputs, targets, loss)
+
+    def _update(self, gradients: list[Any], *, compiled: bool = False) -> None:
+        """Changes the weights; XLA makes Adam's many small operations one."""
+
+        def apply(gradients: list[Any]) -> None:
+            pairs = zip(gradients, self.trainable_weights, strict=True)
+            self.optimizer.apply_gradients(pairs)
+
+        if compiled and tf.inside_function() and self.optimizer.built:
+            apply = tf.function(apply, jit_compile=True)
+        apply(gradients)
+
+    def _end_step(
+        self, gradients: list[Any], figures: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What follows once on the sums over replicas."""
+        self._update(gradients)
+        return self._update_metrics(figures)
+
+    def _measure(self, data: Any) -> tuple[dict[str, Any]]:
+        """Figures of a replica's share of a batch."""
+        inputs, targets = mask_batch(data, self.masking, training=False)
+        outputs = self.predict_masked(inputs, training=False)
+        loss = self.total_loss(inputs, outputs, targets)
+        return (_figures(outputs, targets, loss),)
+
+    def _update_metrics(self, figures: dict[str, Any]) -> dict[str, Any]:
+        tokens = figures["tokens"]
+        accuracy = ops.divide_no_nan(figures["right"], tokens)
+        self.loss_tracker.update_state(figures["loss"], sample_weight=tokens)
+        self.accuracy_tracker.update_state(accuracy, sample_weight=tokens)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+
+def _figures(outputs: Any, targets: Any, loss: Any) -> dict[str, Any]:
+    """What a step tells of itself, as sums over its masked tokens."""
+    predicted = ops.cast(ops.argmax(outputs["logits"], axis=-1), "int32")
+    right = ops.equal(predicted, ops.cast(targets["labels"], "int32"))
+    return {
+        "loss": loss,
+        "right": ops.sum(ops.cast(right, "float32")),
+        "tokens": ops.cast(ops.size(right), "float32"),
+    }
