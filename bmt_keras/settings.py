@@ -191,6 +191,11 @@ class Settings:
         "photo's other captions); 0 weighs all alike.",
     )
     length_loss_weight: float = _setting(0.1, "Weight of the length's loss.")
+    rdrop_weight: float = _setting(
+        0.0,
+        "R-Drop: read each batch twice, with other dropout, and weigh the "
+        "divergence of the two answers by so much; 0 reads it once.",
+    )
     epochs: int = _setting(4, "Epochs.")
     steps_per_epoch: int = _setting(
         0, "Batches in an epoch; 0 for all training captions once."

@@ -70,6 +70,7 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
     (
         (
             "length_loss_weight",
+            "rdrop_weight",
             "weight_decay",
             "consensus",
             "reference_weight",
@@ -123,6 +124,7 @@ def check_settings(settings: "Settings") -> None:
     _check_image(settings)
     _check_fusion(settings)
     _check_text(settings)
+    _check_rdrop(settings)
 
 
 def _check_image(settings: "Settings") -> None:
@@ -149,6 +151,20 @@ def _check_fusion(settings: "Settings") -> None:
             "fusion 'concat', which reads a photo for each caption. "
             f"Received: objective={settings.objective}, "
             f"cider_epochs={settings.cider_epochs}."
+        )
+
+
+def _check_rdrop(settings: "Settings") -> None:
+    dropouts = ["text_dropout"]
+    if settings.fusion == "cross_attention":
+        dropouts += ["fusion_dropout", "image_dropout"]
+    if settings.rdrop_weight and not any(
+        getattr(settings, name) for name in dropouts
+    ):
+        raise InputError(
+            f"`rdrop_weight` must be 0 without dropout ({', '.join(dropouts)}"
+            "), which alone tells two readings of a batch apart. Received: "
+            f"rdrop_weight={settings.rdrop_weight}."
         )
 
 

@@ -165,6 +165,15 @@ def test_precision_of_embeddings_needs_embeddings():
         Settings(image_precision="bfloat16")
 
 
+def test_rdrop_needs_dropout():
+    Settings(rdrop_weight=1.0, fusion_dropout=0.1)
+    Settings(rdrop_weight=1.0, fusion="concat", text_dropout=0.1)
+    with pytest.raises(InputError, match=r"`rdrop_weight` must be 0 without"):
+        Settings(rdrop_weight=1.0)
+    with pytest.raises(InputError, match=r"without dropout \(text_dropout\)"):
+        Settings(rdrop_weight=1.0, fusion="concat", fusion_dropout=0.1)
+
+
 # === Presets ===
 
 

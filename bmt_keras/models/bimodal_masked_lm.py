@@ -43,6 +43,9 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         label_smoothing: Label smoothing of the token loss.
         length_loss_weight: Weight of the length head's loss beside the token
             loss.
+        rdrop_weight: Read each training batch twice, with other dropout, and
+            weigh the divergence of the two answers by so much (see
+            `rdrop_divergence`); 0 reads it once.
         lora_rank: Train changes of this rank to the text encoder's queries and
             values, and nothing else of it; None for no LoRA.
 
@@ -72,6 +75,7 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         max_caption_length: int | None = None,
         label_smoothing: float = 0.0,
         length_loss_weight: float = 0.1,
+        rdrop_weight: float = 0.0,
         lora_rank: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -142,6 +146,7 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         self.max_caption_length = max_caption_length
         self.label_smoothing = label_smoothing
         self.length_loss_weight = length_loss_weight
+        self.rdrop_weight = rdrop_weight
 
     @property
     def image_input(self) -> str:
@@ -315,6 +320,7 @@ class BimodalMaskedLM(MaskedTokenTrainer):
             "max_caption_length": self.max_caption_length,
             "label_smoothing": self.label_smoothing,
             "length_loss_weight": self.length_loss_weight,
+            "rdrop_weight": self.rdrop_weight,
             "lora_rank": self.lora_rank,
         }
 

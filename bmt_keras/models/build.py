@@ -99,6 +99,7 @@ def build_masked_lm(
         ),
         label_smoothing=settings.label_smoothing,
         length_loss_weight=settings.length_loss_weight,
+        rdrop_weight=settings.rdrop_weight,
         name="bimodal_masked_lm",
     )
     if checkpoint.head is not None:

@@ -12,6 +12,7 @@ from bmt_keras.models.masked_batch import (
     mask_batch,
     sum_length_losses,
 )
+from bmt_keras.models.rdrop import rdrop_divergence
 from bmt_keras.models.replicas import (
     make_replicated_function,
     sum_over_replicas,
@@ -33,6 +34,8 @@ class MaskedTokenTrainer(keras.Model):
         token_loss: The loss of the masked tokens.
         length_head: Predicts the captions' lengths; None for no such loss.
         length_loss_weight: Weight of that loss beside the tokens'.
+        rdrop_weight: Weight of `rdrop_divergence`; 0 for a step that reads its
+            batch once.
         objective: What else than people's captions to learn from; None for
             these.
     """
@@ -41,6 +44,7 @@ class MaskedTokenTrainer(keras.Model):
     token_loss: MaskedTokenLoss
     length_head: LengthHead | None
     length_loss_weight: float
+    rdrop_weight: float
     train_function: Any  # Keras'
     test_function: Any
 
@@ -178,16 +182,33 @@ class MaskedTokenTrainer(keras.Model):
             data = self.objective.draw(data, self.optimizer.iterations)
         inputs, targets = mask_batch(data, self.masking, training=True)
         with tf.GradientTape() as tape:
-            # Captions that the model drew without dropout are judged so, too.
-            outputs = self.predict_masked(
-                inputs, training=self.objective is None
-            )
-            loss = self.total_loss(inputs, outputs, targets)
+            outputs, loss = self._judge(inputs, targets)
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_weights)
         # The norm of a sparse one is not that of the rows that it adds up to.
         gradients = [tf.convert_to_tensor(each) for each in gradients]
         return gradients, _figures(outputs, targets, loss)
+
+    def _judge(
+        self, inputs: dict[str, Any], targets: dict[str, Any]
+    ) -> tuple[dict[str, Any], Any]:
+        """What a training step predicts, and its loss."""
+        if self.objective is not None:
+            # What the model drew without dropout is judged so, too.
+            outputs = self.predict_masked(inputs, training=False)
+            return outputs, self.total_loss(inputs, outputs, targets)
+        outputs = self.predict_masked(inputs, training=True)
+        loss = self.total_loss(inputs, outputs, targets)
+        if not self.rdrop_weight:
+            return outputs, loss
+        again = self.predict_masked(inputs, training=True)
+        divergence = rdrop_divergence(outputs["logits"], again["logits"])
+        divergence = ops.divide_no_nan(
+            ops.sum(divergence * targets["sample_weight"]),
+            sum_over_replicas(ops.cast(ops.size(divergence), "float32")),
+        )
+        loss = loss + self.total_loss(inputs, again, targets)
+        return outputs, (loss + self.rdrop_weight * divergence) / 2
 
     def _update(self, gradients: list[Any], *, compiled: bool = False) -> None:
         """Changes the weights; XLA makes Adam's many small operations one."""
