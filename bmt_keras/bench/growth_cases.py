@@ -115,7 +115,7 @@ class GrowthCases:
 
     def _planning(self, times: int) -> Case:
         batches = self._batches(times)
-        return Case(lambda: batches.plan_epoch(0), items=len(batches))
+        return Case(lambda: batches.plan.of_epoch(0), items=len(batches))
 
     def _reading(self, times: int) -> Case:
         iterator = iter(self._batches(times).dataset())

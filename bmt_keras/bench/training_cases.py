@@ -26,7 +26,8 @@ from bmt_keras.bench.operations import (
     head_operations,
 )
 from bmt_keras.bench.options import EPOCHS, BenchOptions
-from bmt_keras.data.batches import CaptionBatches, PlannedBatch
+from bmt_keras.data.batch_plan import PlannedBatch
+from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.models import (
     BimodalMaskedLM,
     build_image_encoder,
@@ -258,7 +259,9 @@ class TrainingCases:
 
     def _plan(self, batches: CaptionBatches) -> list[PlannedBatch]:
         """Batches of an epoch, from the shortest to the longest, evenly."""
-        epoch = itertools.islice(batches.plan_from(0), batches.steps_per_epoch)
+        epoch = itertools.islice(
+            batches.plan.from_step(0), batches.steps_per_epoch
+        )
         planned = sorted(epoch, key=lambda each: each.length)
         steps = min(self._options.steps, len(planned))
         places = (np.arange(steps) + 0.5) * len(planned) / steps

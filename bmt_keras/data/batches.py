@@ -1,41 +1,18 @@
 """Batches of captions with their photos' features."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from bmt_keras.data.batch_plan import BatchPlan, PlannedBatch
 from bmt_keras.data.coco import Photo
 from bmt_keras.data.photo_features import PhotoFeatures
-from bmt_keras.data.shares import Replicas, Share
+from bmt_keras.data.shares import Replicas
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.data.untuned import without_tuning
 from bmt_keras.errors import InputError
-
-_MIRROR_SEED = 1
-
-
-@dataclass(frozen=True)
-class PlannedBatch:
-    """The captions that a step learns from, and the photos that they are of.
-
-    Attributes:
-        epoch: Number of the pass over all captions, from 0.
-        captions: int, (batch,), the captions' indices.
-        photo_rows: int, (photos,), rows of the features.
-        is_turned: bool, (photos,), whether a photo is mirrored.
-        length: Tokens to which the captions are padded.
-        share: Of which part of a batch the above tells; None for all of it.
-    """
-
-    epoch: int
-    captions: np.ndarray
-    photo_rows: np.ndarray
-    is_turned: np.ndarray
-    length: int
-    share: Share | None = None
 
 
 class CaptionBatches:
@@ -70,6 +47,9 @@ class CaptionBatches:
             `tf.data.Dataset.shuffle` does; 0 for all of them.
         shuffle: False keeps one order for all epochs (validation).
         seed: Seed of the order.
+
+    Attributes:
+        plan: Which captions share a batch, and in what order.
 
     Raises:
         InputError: `mirror` is asked for features without a width.
@@ -121,34 +101,34 @@ class CaptionBatches:
                 self._image_ids[row] = photo.image_id
         self._pad_id = tokenizer.pad_id
         self._image_input = image_input
-        self._batch_size = batch_size
         if mirror and len(features.array.shape) != 4:
             raise InputError(
                 "`mirror` needs photos as pixels or grids of cells (height, "
                 "width, channels). Received features of shape "
                 f"{tuple(features.array.shape[1:])}."
             )
-        self._mirror = mirror
-        self._shuffle = shuffle
-        self._shuffle_buffer = shuffle_buffer
-        self._seed = seed
-        # A group: its photo's row and its captions' indices.
-        self._rows, self._groups = _group_captions(
+        self.plan = BatchPlan(
             [features.rows[photo.image_id] for photo in photos],
             [len(captions) for captions in kept],
             [len(ids) for ids in self._token_ids],
-            group_size,
-        )
-        self._bounds = self._find_bounds(bucket_width, max_length)
-        self._buckets = self._find_buckets(bucket_width > 0)
-        self.steps_per_epoch = sum(
-            -(-len(bucket) // self._groups_in_batch(bucket))
-            for bucket in self._buckets
+            batch_size=batch_size,
+            max_length=max_length,
+            bucket_width=bucket_width,
+            group_size=group_size,
+            mirror=mirror,
+            shuffle_buffer=shuffle_buffer,
+            shuffle=shuffle,
+            seed=seed,
         )
 
     def __len__(self) -> int:
         """Number of (photo, caption) pairs."""
         return len(self._token_ids)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one pass over all captions."""
+        return self.plan.steps_per_epoch
 
     @property
     def token_ids(self) -> list[list[int]]:
@@ -175,28 +155,6 @@ class CaptionBatches:
         flat = np.concatenate([ids[1:-1] for ids in self._token_ids])
         return np.bincount(flat.astype(np.int64), minlength=vocabulary_size)
 
-    def plan_epoch(self, epoch: int) -> list[np.ndarray]:
-        """Draws an epoch's batches.
-
-        Args:
-            epoch: Number of the epoch, from 0.
-
-        Returns:
-            The indices of each batch's groups; without groups of several
-            captions, those of its captions.
-        """
-        number = epoch if self._shuffle else 0
-        rng = np.random.default_rng([self._seed, number])
-        batches = []
-        for bucket in self._buckets:
-            members = _shuffle(bucket, self._shuffle_buffer, rng)
-            size = self._groups_in_batch(bucket)
-            starts = range(0, len(members), size)
-            batches += [members[s : s + size] for s in starts]
-        if len(self._buckets) == 1:
-            return batches
-        return [batches[i] for i in rng.permutation(len(batches))]
-
     def dataset(
         self, start_step: int = 0, *, replicas: Replicas | None = None
     ) -> tf.data.Dataset:
@@ -215,7 +173,7 @@ class CaptionBatches:
             int32 (batch,) and `num_rows` int32 () that `TokenMasking` takes.
         """
         return self.dataset_of(
-            lambda: self.plan_from(start_step), replicas=replicas
+            lambda: self.plan.from_step(start_step), replicas=replicas
         )
 
     def dataset_of(
@@ -251,29 +209,6 @@ class CaptionBatches:
             gather, output_signature=signature
         )
         return without_tuning(dataset.map(self.photos_to_float).prefetch(4))
-
-    def plan_from(self, step: int) -> Iterator[PlannedBatch]:
-        """Plans the batches of a step and of all that follow, without end.
-
-        Args:
-            step: The first step.
-
-        Yields:
-            What the steps learn from.
-        """
-        epoch, skip = divmod(step, self.steps_per_epoch)
-        while True:
-            rng = np.random.default_rng([self._seed, epoch, _MIRROR_SEED])
-            turned = (rng.random(len(self._groups)) < 0.5) & self._mirror
-            for members in self.plan_epoch(epoch)[skip:]:
-                yield PlannedBatch(
-                    epoch,
-                    np.concatenate([self._groups[i] for i in members]),
-                    self._rows[members],
-                    turned[members],
-                    int(self._bounds[members].max()),
-                )
-            epoch, skip = epoch + 1, 0
 
     def gather(self, planned: PlannedBatch) -> dict[str, Any]:
         """Reads a planned batch, as `dataset` gives it but for dtypes."""
@@ -332,61 +267,3 @@ class CaptionBatches:
         """Casts a batch's features to float32, in TensorFlow ops."""
         image = tf.cast(batch[self._image_input], tf.float32)
         return {**batch, self._image_input: image}
-
-    def _find_bounds(self, width: int, max_length: int) -> np.ndarray:
-        """The length to which each group is padded: (groups,)."""
-        lengths = np.array(
-            [
-                max(len(self._token_ids[i]) for i in group)
-                for group in self._groups
-            ]
-        )
-        width = max(width, 1)
-        return np.minimum(-(-lengths // width) * width, max_length)
-
-    def _find_buckets(self, by_length: bool) -> list[np.ndarray]:
-        """Groups that may share a batch: of one size and like length."""
-        sizes = np.array([len(group) for group in self._groups])
-        keys = np.stack([sizes, self._bounds * by_length], axis=-1)
-        return [
-            np.flatnonzero((keys == key).all(axis=-1))
-            for key in np.unique(keys, axis=0)
-        ]
-
-    def _groups_in_batch(self, bucket: np.ndarray) -> int:
-        return max(self._batch_size // len(self._groups[bucket[0]]), 1)
-
-
-def _group_captions(
-    photo_rows: Sequence[int],
-    counts: Sequence[int],
-    lengths: Sequence[int],
-    group_size: int,
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Cuts each photo's captions, sorted by length, into groups."""
-    rows, groups, start = [], [], 0
-    for photo_row, count in zip(photo_rows, counts, strict=True):
-        captions = np.arange(start, start + count)
-        if group_size > 1:
-            order = np.argsort(lengths[start : start + count], kind="stable")
-            captions = captions[order]
-        for first in range(0, count, group_size):
-            rows.append(photo_row)
-            groups.append(captions[first : first + group_size])
-        start += count
-    return np.array(rows), groups
-
-
-def _shuffle(
-    members: np.ndarray, buffer_size: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Shuffles, each time drawing from the next `buffer_size` left over."""
-    if not 0 < buffer_size < len(members):
-        return rng.permutation(members)
-    buffer = list(members[:buffer_size])
-    shuffled = []
-    for member in members[buffer_size:]:
-        place = rng.integers(buffer_size)
-        shuffled.append(buffer[place])
-        buffer[place] = member
-    return np.array([*shuffled, *rng.permutation(buffer)])

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from bmt_keras.data.batches import CaptionBatches, PlannedBatch
+from bmt_keras.data.batch_plan import PlannedBatch
+from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.data.masked_states import MaskedStates
 from bmt_keras.data.untuned import without_tuning
 
@@ -37,7 +38,7 @@ def cached_dataset(
     width = next(each for each in maskings if each is not None).hidden_dim
 
     def gather() -> Iterator[dict[str, np.ndarray]]:
-        for planned in batches.plan_from(start_step):
+        for planned in batches.plan.from_step(start_step):
             states = maskings[planned.epoch % len(maskings)]
             # Only what is read ahead of a run's end is in no masking.
             if states is None:

@@ -3,27 +3,10 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from bmt_keras.data.batches import PlannedBatch
-
-
-@dataclass(frozen=True)
-class Share:
-    """Where the captions of a replica's share stand in the whole batch.
-
-    Attributes:
-        rows: int, (batch,), their places; that of a blank row is any.
-        num_rows: Captions in the whole batch.
-        num_captions: Captions in the share; the rows after them are blank.
-    """
-
-    rows: np.ndarray
-    num_rows: int
-    num_captions: int
+from bmt_keras.data.batch_plan import PlannedBatch, Share
 
 
 @dataclass(frozen=True)
@@ -44,7 +27,7 @@ class Replicas:
     local: int
     total: int
 
-    def split(self, planned: "PlannedBatch") -> Iterator["PlannedBatch"]:
+    def split(self, planned: PlannedBatch) -> Iterator[PlannedBatch]:
         """Cuts a batch.
 
         Args:

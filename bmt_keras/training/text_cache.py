@@ -127,7 +127,7 @@ class TextCache:
         first = number * self._steps_of_round
         last = min(first + self._steps_of_round, self._total_steps)
         read = np.zeros((self._maskings, len(self._batches)), bool)
-        plan = self._batches.plan_from(first)
+        plan = self._batches.plan.from_step(first)
         epoch = -1
         for planned in islice(plan, max(last - first, 0)):
             if planned.epoch != epoch and read.all():

@@ -172,7 +172,7 @@ def test_every_pair_occurs_once_an_epoch(make, photos, tokenizer, shuffle):
 
 def test_batches_are_full_but_for_the_last_of_a_bucket(make):
     batches = make(batch_size=4)
-    plan = batches.plan_epoch(0)
+    plan = batches.plan.of_epoch(0)
     assert len(plan) == batches.steps_per_epoch
     short = [len(members) for members in plan if len(members) < 4]
     assert max(map(len, plan)) == 4
@@ -218,7 +218,7 @@ def test_order_depends_on_the_seed_alone(make):
 def test_order_differs_between_epochs(make):
     batches = make()
     orders = [
-        [member for batch in batches.plan_epoch(epoch) for member in batch]
+        [member for batch in batches.plan.of_epoch(epoch) for member in batch]
         for epoch in range(3)
     ]
     assert orders[0] != orders[1] != orders[2] != orders[0]
@@ -263,14 +263,14 @@ def test_without_buckets_lengths_are_mixed(make):
 @pytest.mark.parametrize("bucket_width", [0, 4])
 def test_every_caption_comes_once_an_epoch_from_a_buffer(make, bucket_width):
     batches = make(bucket_width=bucket_width, shuffle_buffer=3)
-    plan = np.concatenate(batches.plan_epoch(0))
+    plan = np.concatenate(batches.plan.of_epoch(0))
     np.testing.assert_array_equal(np.sort(plan), np.arange(len(batches)))
 
 
 def test_buffer_brings_no_caption_early(make):
     """The n-th caption drawn is among the first n + buffer ones."""
     batches = make(bucket_width=0, shuffle_buffer=5)
-    plans = [np.concatenate(batches.plan_epoch(e)) for e in range(20)]
+    plans = [np.concatenate(batches.plan.of_epoch(e)) for e in range(20)]
     latest = np.minimum(np.arange(len(batches)) + 5, len(batches)) - 1
     for plan in plans:
         assert (plan <= latest).all()
@@ -280,7 +280,7 @@ def test_buffer_brings_no_caption_early(make):
 
 def test_buffer_of_one_keeps_the_order(make):
     batches = make(bucket_width=0, shuffle_buffer=1)
-    plan = np.concatenate(batches.plan_epoch(0))
+    plan = np.concatenate(batches.plan.of_epoch(0))
     np.testing.assert_array_equal(plan, np.arange(len(batches)))
 
 

@@ -5,7 +5,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from bmt_keras.data.batches import PlannedBatch
+from bmt_keras.data.batch_plan import PlannedBatch
 from bmt_keras.data.shares import Replicas
 
 

@@ -168,7 +168,7 @@ def test_loss_and_gradients_are_those_of_the_live_path(
     dataset = cache.dataset()
     columns = stored(tmp_path / "states")
     assert len(columns["labels"]) >= len(batches)
-    plan = list(islice(batches.plan_from(0), 3))
+    plan = list(islice(batches.plan.from_step(0), 3))
     for planned, batch in zip(plan, dataset.take(3), strict=True):
         expected, live_gradients = judge(
             model, *masked_live(batches, tokenizer, columns, planned)
@@ -194,7 +194,7 @@ def test_training_steps_are_those_of_the_live_path(
     dataset = make_cache(models[0]).dataset()
     columns = stored(tmp_path / "states")
     for planned, batch in zip(
-        islice(batches.plan_from(0), 4), dataset.take(4), strict=True
+        islice(batches.plan.from_step(0), 4), dataset.take(4), strict=True
     ):
         cached = models[0].train_on_batch(batch, return_dict=True)
         inputs, targets = masked_live(batches, tokenizer, columns, planned)
@@ -285,7 +285,7 @@ def test_only_captions_whose_turn_comes_are_encoded(
     cache = make_cache(source=batches)
     cache._total_steps = cache._steps_of_round = batches_of_epoch
     cache.dataset()
-    plan = islice(batches.plan_from(0), batches_of_epoch)
+    plan = islice(batches.plan.from_step(0), batches_of_epoch)
     read = np.concatenate([planned.captions for planned in plan])
     assert set(stored(tmp_path / "states")["captions"]) == set(read)
     assert not list((tmp_path / "states").glob("*/masking-01"))

@@ -1,0 +1,202 @@
+"""Which captions share a batch, and in what order the batches come."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_MIRROR_SEED = 1
+
+
+@dataclass(frozen=True)
+class Share:
+    """Where the captions of a replica's share stand in the whole batch.
+
+    Attributes:
+        rows: int, (batch,), their places; that of a blank row is any.
+        num_rows: Captions in the whole batch.
+        num_captions: Captions in the share; the rows after them are blank.
+    """
+
+    rows: np.ndarray
+    num_rows: int
+    num_captions: int
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """The captions that a step learns from, and the photos that they are of.
+
+    Attributes:
+        epoch: Number of the pass over all captions, from 0.
+        captions: int, (batch,), the captions' indices.
+        photo_rows: int, (photos,), rows of the features.
+        is_turned: bool, (photos,), whether a photo is mirrored.
+        length: Tokens to which the captions are padded.
+        share: Of which part of a batch the above tells; None for all of it.
+    """
+
+    epoch: int
+    captions: np.ndarray
+    photo_rows: np.ndarray
+    is_turned: np.ndarray
+    length: int
+    share: Share | None = None
+
+
+class BatchPlan:
+    """Plans the batches of a run; it reads no photo and no caption.
+
+    The order of a step depends on the seed and the step alone. Captions of
+    like length share a batch. Captions of a photo may stay together in groups.
+
+    Args:
+        photo_rows: int, (photos,), each photo's row of the features.
+        counts: int, (photos,), captions of each photo.
+        lengths: int, (captions,), tokens of each caption, in the photos' order.
+        batch_size: As for `CaptionBatches`, and so are all that follow.
+        max_length: int.
+        bucket_width: int.
+        group_size: int.
+        mirror: bool.
+        shuffle_buffer: int.
+        shuffle: bool.
+        seed: int.
+
+    Attributes:
+        steps_per_epoch: Batches of one pass over all captions.
+    """
+
+    def __init__(
+        self,
+        photo_rows: Sequence[int],
+        counts: Sequence[int],
+        lengths: Sequence[int],
+        *,
+        batch_size: int,
+        max_length: int,
+        bucket_width: int,
+        group_size: int,
+        mirror: bool,
+        shuffle_buffer: int,
+        shuffle: bool,
+        seed: int,
+    ) -> None:
+        """Groups the captions and sorts the groups into buckets."""
+        self._batch_size = batch_size
+        self._mirror = mirror
+        self._shuffle = shuffle
+        self._shuffle_buffer = shuffle_buffer
+        self._seed = seed
+        # A group: its photo's row and its captions' indices.
+        self._rows, self._groups = _group_captions(
+            photo_rows, counts, lengths, group_size
+        )
+        self._bounds = self._find_bounds(lengths, bucket_width, max_length)
+        self._buckets = self._find_buckets(bucket_width > 0)
+        self.steps_per_epoch = sum(
+            -(-len(bucket) // self._groups_in_batch(bucket))
+            for bucket in self._buckets
+        )
+
+    def of_epoch(self, epoch: int) -> list[np.ndarray]:
+        """Draws an epoch's batches.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+
+        Returns:
+            The indices of each batch's groups; without groups of several
+            captions, those of its captions.
+        """
+        number = epoch if self._shuffle else 0
+        rng = np.random.default_rng([self._seed, number])
+        batches = []
+        for bucket in self._buckets:
+            members = _shuffle(bucket, self._shuffle_buffer, rng)
+            size = self._groups_in_batch(bucket)
+            starts = range(0, len(members), size)
+            batches += [members[s : s + size] for s in starts]
+        if len(self._buckets) == 1:
+            return batches
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def from_step(self, step: int) -> Iterator[PlannedBatch]:
+        """Plans the batches of a step and of all that follow, without end.
+
+        Args:
+            step: The first step.
+
+        Yields:
+            What the steps learn from.
+        """
+        epoch, skip = divmod(step, self.steps_per_epoch)
+        while True:
+            rng = np.random.default_rng([self._seed, epoch, _MIRROR_SEED])
+            turned = (rng.random(len(self._groups)) < 0.5) & self._mirror
+            for members in self.of_epoch(epoch)[skip:]:
+                yield PlannedBatch(
+                    epoch,
+                    np.concatenate([self._groups[i] for i in members]),
+                    self._rows[members],
+                    turned[members],
+                    int(self._bounds[members].max()),
+                )
+            epoch, skip = epoch + 1, 0
+
+    def _find_bounds(
+        self, lengths: Sequence[int], width: int, max_length: int
+    ) -> np.ndarray:
+        """The length to which each group is padded: (groups,)."""
+        longest = np.array(
+            [max(lengths[i] for i in group) for group in self._groups]
+        )
+        width = max(width, 1)
+        return np.minimum(-(-longest // width) * width, max_length)
+
+    def _find_buckets(self, by_length: bool) -> list[np.ndarray]:
+        """Groups that may share a batch: of one size and like length."""
+        sizes = np.array([len(group) for group in self._groups])
+        keys = np.stack([sizes, self._bounds * by_length], axis=-1)
+        return [
+            np.flatnonzero((keys == key).all(axis=-1))
+            for key in np.unique(keys, axis=0)
+        ]
+
+    def _groups_in_batch(self, bucket: np.ndarray) -> int:
+        return max(self._batch_size // len(self._groups[bucket[0]]), 1)
+
+
+def _group_captions(
+    photo_rows: Sequence[int],
+    counts: Sequence[int],
+    lengths: Sequence[int],
+    group_size: int,
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Cuts each photo's captions, sorted by length, into groups."""
+    rows, groups, start = [], [], 0
+    for photo_row, count in zip(photo_rows, counts, strict=True):
+        captions = np.arange(start, start + count)
+        if group_size > 1:
+            order = np.argsort(lengths[start : start + count], kind="stable")
+            captions = captions[order]
+        for first in range(0, count, group_size):
+            rows.append(photo_row)
+            groups.append(captions[first : first + group_size])
+        start += count
+    return np.array(rows), groups
+
+
+def _shuffle(
+    members: np.ndarray, buffer_size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Shuffles, each time drawing from the next `buffer_size` left over."""
+    if not 0 < buffer_size < len(members):
+        return rng.permutation(members)
+    buffer = list(members[:buffer_size])
+    shuffled = []
+    for member in members[buffer_size:]:
+        place = rng.integers(buffer_size)
+        shuffled.append(buffer[place])
+        buffer[place] = member
+    return np.array([*shuffled, *rng.permutation(buffer)])
