@@ -71,6 +71,8 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
         (
             "length_loss_weight",
             "rdrop_weight",
+            "concept_units",
+            "concept_weight",
             "weight_decay",
             "consensus",
             "reference_weight",
@@ -142,6 +144,11 @@ def _check_fusion(settings: "Settings") -> None:
         raise InputError(
             "`group_size` must be 1 for the fusion 'concat', which reads "
             f"the photo for each caption. Received: {settings.group_size}."
+        )
+    if settings.concept_units and settings.fusion == "concat":
+        raise InputError(
+            "`concept_units` must be 0 for the fusion 'concat'. Received: "
+            f"concept_units={settings.concept_units}."
         )
     if settings.fusion == "concat" and (
         settings.objective != "tokens" or settings.cider_epochs

@@ -46,6 +46,7 @@ def pretrain(
     settings = dataclasses.replace(
         settings,
         group_size=settings.batch_size,
+        concept_units=0,
         consensus=0.0,
         objective="tokens",
         cider_epochs=0,

@@ -155,6 +155,20 @@ class CaptionBatches:
         flat = np.concatenate([ids[1:-1] for ids in self._token_ids])
         return np.bincount(flat.astype(np.int64), minlength=vocabulary_size)
 
+    def share_of_captions(self, vocabulary_size: int) -> np.ndarray:
+        """Share of the captions that hold each token.
+
+        Args:
+            vocabulary_size: Number of tokens.
+
+        Returns:
+            float32, (vocabulary_size,); special tokens are in none.
+        """
+        each = [np.unique(ids[1:-1]) for ids in self._token_ids]
+        flat = np.concatenate(each).astype(np.int64)
+        counts = np.bincount(flat, minlength=vocabulary_size)
+        return (counts / len(each)).astype(np.float32)
+
     def dataset(
         self, start_step: int = 0, *, replicas: Replicas | None = None
     ) -> tf.data.Dataset:

@@ -4,6 +4,7 @@ from bmt_keras.layers.application_preprocessing import (
     ApplicationPreprocessing,
 )
 from bmt_keras.layers.bimodal_fusion import BimodalFusion
+from bmt_keras.layers.concept_head import ConceptHead
 from bmt_keras.layers.cross_attention_block import CrossAttentionBlock
 from bmt_keras.layers.cross_attention_fusion import CrossAttentionFusion
 from bmt_keras.layers.image_attention import ImageAttention
@@ -18,6 +19,7 @@ from bmt_keras.layers.token_masking import TokenMasking
 __all__ = [
     "ApplicationPreprocessing",
     "BimodalFusion",
+    "ConceptHead",
     "CrossAttentionBlock",
     "CrossAttentionFusion",
     "ImageAttention",

@@ -1,13 +1,14 @@
 """The masked language model that sees a photo."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from bmt_keras.layers import (
     BimodalFusion,
+    ConceptHead,
     CrossAttentionFusion,
     LengthHead,
     MaskedTokenHead,
@@ -18,6 +19,19 @@ from bmt_keras.models.blank_rows import compute_blank_once
 from bmt_keras.models.lora import LoraFactors
 from bmt_keras.models.masked_token_trainer import MaskedTokenTrainer
 from bmt_keras.models.unpadded_albert import encode_without_padding
+
+
+class ProjectedImage(NamedTuple):
+    """What tokens read of photos.
+
+    Attributes:
+        cells: From `CrossAttentionFusion.project_image`.
+        evidence: float, (photos, vocabulary_size), added to the logits; an
+            empty tuple for a model without a concept head.
+    """
+
+    cells: Any
+    evidence: Any
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
@@ -43,6 +57,11 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         label_smoothing: Label smoothing of the token loss.
         length_loss_weight: Weight of the length head's loss beside the token
             loss.
+        concept_units: Give the model a `ConceptHead` of so many hidden units:
+            what it finds in a photo is added to the logits of
+            `token_logits` and of `evaluate`, not to those of the call. For a
+            `CrossAttentionFusion`. None for no such head.
+        concept_weight: Weight of what it finds.
         rdrop_weight: Read each training batch twice, with other dropout, and
             weigh the divergence of the two answers by so much (see
             `rdrop_divergence`); 0 reads it once.
@@ -61,7 +80,8 @@ class BimodalMaskedLM(MaskedTokenTrainer):
     Returns:
         Dictionary of `logits`, float, (batch, positions, vocabulary_size), and
         with a length head `length_logits`, float, (photos,
-        max_caption_length + 1).
+        max_caption_length + 1), and with a concept head `concept_logits`,
+        float, (photos, vocabulary_size).
     """
 
     def __init__(
@@ -75,6 +95,8 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         max_caption_length: int | None = None,
         label_smoothing: float = 0.0,
         length_loss_weight: float = 0.1,
+        concept_units: int | None = None,
+        concept_weight: float = 0.5,
         rdrop_weight: float = 0.0,
         lora_rank: int | None = None,
         **kwargs: Any,
@@ -110,6 +132,18 @@ class BimodalMaskedLM(MaskedTokenTrainer):
                 hidden_units=text_encoder.hidden_dim,
                 name="length_head",
             )
+        self.concept_head = None
+        if concept_units is not None:
+            if projects:
+                raise ValueError(
+                    "`concept_units` must be None for a `BimodalFusion`. "
+                    f"Received: concept_units={concept_units}."
+                )
+            self.concept_head = ConceptHead(
+                text_encoder.vocabulary_size,
+                hidden_units=concept_units,
+                name="concept_head",
+            )
         self.token_loss = MaskedTokenLoss(
             label_smoothing=label_smoothing, name="masked_token_loss"
         )
@@ -128,12 +162,20 @@ class BimodalMaskedLM(MaskedTokenTrainer):
             image = keras.Input(image_encoder.input.shape[1:], name="images")
             embedding = image_encoder(image)
         outputs = {
-            "logits": self.token_logits(
-                token_ids, padding_mask, embedding, mask_positions=positions
+            "logits": self._logits_at(
+                self._fuse(
+                    self.encode_text(token_ids, padding_mask),
+                    padding_mask,
+                    embedding,
+                    training=None,
+                ),
+                positions,
             )
         }
         if self.length_head is not None:
             outputs["length_logits"] = self.length_head(embedding)
+        if self.concept_head is not None:
+            outputs["concept_logits"] = self.concept_head(embedding)
         inputs = (token_ids, padding_mask, positions, image)
         super().__init__(
             inputs={each.name: each for each in inputs},
@@ -146,6 +188,8 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         self.max_caption_length = max_caption_length
         self.label_smoothing = label_smoothing
         self.length_loss_weight = length_loss_weight
+        self.concept_units = concept_units
+        self.concept_weight = concept_weight
         self.rdrop_weight = rdrop_weight
 
     @property
@@ -165,6 +209,8 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         training: bool | None = None,
     ) -> Any:
         """The vocabulary's logits, from an image embedding.
+
+        But in training they hold what a concept head finds in the photo.
 
         Args:
             token_ids: int32, (batch, length).
@@ -199,12 +245,24 @@ class BimodalMaskedLM(MaskedTokenTrainer):
                 token_ids, padding_mask, training=training
             )
         if projected_image is not None:
-            states = self.fusion.attend(states, projected_image, padding_mask)
+            states = self.fusion.attend(
+                states, projected_image.cells, padding_mask
+            )
+            evidence = projected_image.evidence
         else:
             states = self._fuse(
                 states, padding_mask, image_embedding, training=training
             )
-        return self._logits_at(states, mask_positions)
+            evidence = () if training else self._evidence(image_embedding)
+        logits = self._logits_at(states, mask_positions)
+        if self.concept_head is None or training:
+            return logits
+        if len(logits.shape) == 2:
+            rows = mask_positions // ops.shape(token_ids)[1]
+            return logits + _of_rows(evidence, rows, ops.shape(token_ids)[0])
+        shape = ops.shape(logits)
+        logits = ops.reshape(logits, (ops.shape(evidence)[0], -1, shape[-1]))
+        return ops.reshape(logits + evidence[:, None], shape)
 
     def encode_text(
         self, token_ids: Any, padding_mask: Any, *, training: bool | None = None
@@ -228,19 +286,22 @@ class BimodalMaskedLM(MaskedTokenTrainer):
             training=training,
         )["sequence_output"]
 
-    def project_image(self, image_embedding: Any) -> Any | None:
+    def project_image(self, image_embedding: Any) -> ProjectedImage | None:
         """What tokens read of a photo, for many calls of `token_logits`.
 
         Args:
             image_embedding: float, (photos, ...).
 
         Returns:
-            The keys and values of `CrossAttentionFusion.project_image`; None
-            for a fusion that has no such step.
+            What depends on the photos alone; None for a fusion that has no
+            such step.
         """
         if isinstance(self.fusion, BimodalFusion):
             return None
-        return self.fusion.project_image(image_embedding)
+        return ProjectedImage(
+            self.fusion.project_image(image_embedding),
+            self._evidence(image_embedding),
+        )
 
     def predict_masked(
         self, inputs: dict[str, Any], *, training: bool
@@ -253,7 +314,9 @@ class BimodalMaskedLM(MaskedTokenTrainer):
             training: Whether dropout is on.
 
         Returns:
-            As the call, `logits` (positions, vocabulary_size).
+            As the call, `logits` (positions, vocabulary_size): in training
+            those of the language model, else as from `token_logits`, and no
+            `concept_logits`.
         """
         embedding = inputs[self.image_input]
         if self.image_encoder is not None:
@@ -266,12 +329,28 @@ class BimodalMaskedLM(MaskedTokenTrainer):
             )
         states = self._fuse(states, padding_mask, embedding, training=training)
         logits = self._logits_at(states, inputs["mask_positions"])
+        if self.concept_head is not None and not training:
+            batch, length = ops.shape(padding_mask)
+            rows = inputs["mask_positions"] // length
+            logits += _of_rows(self._evidence(embedding), rows, batch)
         outputs = {"logits": logits}
         if self.length_head is not None:
             outputs["length_logits"] = self.length_head(
                 embedding, training=training
             )
+        if self.concept_head is not None and training:
+            outputs["concept_logits"] = self.concept_head(
+                embedding, training=True
+            )
         return outputs
+
+    def _evidence(self, image_embedding: Any) -> Any:
+        """What the concept head adds to the logits, an empty tuple if none."""
+        if self.concept_head is None:
+            return ()
+        logits = self.concept_head(image_embedding, training=False)
+        evidence = self.concept_head.evidence(logits)
+        return self.concept_weight * ops.stop_gradient(evidence)
 
     def _encode_tokens(
         self, token_ids: Any, padding_mask: Any, *, training: bool
@@ -320,6 +399,8 @@ class BimodalMaskedLM(MaskedTokenTrainer):
             "max_caption_length": self.max_caption_length,
             "label_smoothing": self.label_smoothing,
             "length_loss_weight": self.length_loss_weight,
+            "concept_units": self.concept_units,
+            "concept_weight": self.concept_weight,
             "rdrop_weight": self.rdrop_weight,
             "lora_rank": self.lora_rank,
         }
@@ -340,3 +421,9 @@ class BimodalMaskedLM(MaskedTokenTrainer):
                 config["image_embedding_shape"]
             )
         return cls(**config)
+
+
+def _of_rows(evidence: Any, rows: Any, batch: Any) -> Any:
+    """The evidence of the photos that some of the batch's rows belong to."""
+    captions_of_photo = batch // ops.shape(evidence)[0]
+    return ops.take(evidence, rows // captions_of_photo, axis=0)

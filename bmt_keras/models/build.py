@@ -99,6 +99,8 @@ def build_masked_lm(
         ),
         label_smoothing=settings.label_smoothing,
         length_loss_weight=settings.length_loss_weight,
+        concept_units=settings.concept_units or None,
+        concept_weight=settings.concept_weight,
         rdrop_weight=settings.rdrop_weight,
         name="bimodal_masked_lm",
     )

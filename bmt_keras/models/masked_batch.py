@@ -1,5 +1,6 @@
 """What a training step learns from: masked captions and their lengths."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import keras
@@ -37,12 +38,14 @@ def mask_batch(
     Returns:
         The model's inputs; and of the masked tokens alone `labels`, int32,
         (tokens,), and `sample_weight`, float32, (tokens,), with
-        `caption_weight`, float32, (batch,), or None.
+        `caption_weight`, float32, (batch,), or None; and `token_ids`, int32,
+        (batch, length), without masks, or None if they were masked before.
     """
     batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     inputs = {k: ops.convert_to_tensor(v) for k, v in batch.items()}
     caption_weight = inputs.pop("caption_weight", None)
     inputs.pop("image_ids", None)
+    token_ids = inputs.get("token_ids")
     place = {name: inputs.pop(name, None) for name in ("rows", "num_rows")}
     if "text_states" in inputs:
         labels = inputs.pop("labels")
@@ -59,7 +62,43 @@ def mask_batch(
         "labels": labels,
         "sample_weight": weight,
         "caption_weight": caption_weight,
+        "token_ids": token_ids,
     }
+
+
+def sum_concept_losses(
+    concept_logits: Any, token_ids: Any, special_token_ids: Sequence[int]
+) -> tuple[Any, Any]:
+    """How unlikely it is which tokens the captions hold, in all.
+
+    Args:
+        concept_logits: float, (photos, vocabulary_size).
+        token_ids: int32, (batch, length), the captions of a photo in
+            neighbouring rows; a row of padding alone is no caption.
+        special_token_ids: These are no part of a caption.
+
+    Returns:
+        float32, (), nats, summed over captions and tokens; and float32, (),
+        the number of captions.
+    """
+    photos, size = ops.shape(concept_logits)
+    is_word = ~tf.reduce_any(
+        token_ids[..., None] == tf.constant(list(special_token_ids)), axis=-1
+    )
+    places = tf.cast(tf.where(is_word), "int32")  # (words, 2)
+    words = tf.stack([places[:, 0], tf.boolean_mask(token_ids, is_word)], -1)
+    held = tf.scatter_nd(
+        words, tf.ones_like(words[:, 0]), (tf.shape(token_ids)[0], size)
+    )
+    is_held = tf.cast(held > 0, "float32")
+    counts = tf.cast(tf.reduce_any(is_word, axis=-1), "float32")
+    # (photos, captions of a photo, vocabulary_size)
+    is_held = tf.reshape(is_held, (photos, -1, size))
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(
+        is_held, tf.broadcast_to(concept_logits[:, None], tf.shape(is_held))
+    )
+    losses = tf.reshape(tf.reduce_sum(losses, axis=-1), (-1,))
+    return tf.reduce_sum(losses * counts), tf.reduce_sum(counts)
 
 
 def sum_length_losses(

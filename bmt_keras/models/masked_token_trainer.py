@@ -6,10 +6,16 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from bmt_keras.layers import LengthHead, MaskedTokenLoss, TokenMasking
+from bmt_keras.layers import (
+    ConceptHead,
+    LengthHead,
+    MaskedTokenLoss,
+    TokenMasking,
+)
 from bmt_keras.models.masked_batch import (
     CaptionObjective,
     mask_batch,
+    sum_concept_losses,
     sum_length_losses,
 )
 from bmt_keras.models.rdrop import rdrop_divergence
@@ -17,6 +23,10 @@ from bmt_keras.models.replicas import (
     make_replicated_function,
     sum_over_replicas,
 )
+
+# A caption's concepts are a loss of some 40 nats beside 5 of a token, of
+# weights that nothing else trains: this keeps it small in what is shown.
+_CONCEPT_LOSS_WEIGHT = 0.01
 
 
 class MaskedTokenTrainer(keras.Model):
@@ -33,6 +43,7 @@ class MaskedTokenTrainer(keras.Model):
         masking: Draws the masks.
         token_loss: The loss of the masked tokens.
         length_head: Predicts the captions' lengths; None for no such loss.
+        concept_head: Predicts the captions' tokens; None for no such loss.
         length_loss_weight: Weight of that loss beside the tokens'.
         rdrop_weight: Weight of `rdrop_divergence`; 0 for a step that reads its
             batch once.
@@ -43,6 +54,7 @@ class MaskedTokenTrainer(keras.Model):
     masking: TokenMasking
     token_loss: MaskedTokenLoss
     length_head: LengthHead | None
+    concept_head: ConceptHead | None
     length_loss_weight: float
     rdrop_weight: float
     train_function: Any  # Keras'
@@ -68,7 +80,8 @@ class MaskedTokenTrainer(keras.Model):
         Returns:
             Dictionary of `logits`, float, (masked tokens, vocabulary_size),
             and with a length head `length_logits`, float, (photos,
-            max_caption_length + 1).
+            max_caption_length + 1); in training with a concept head also
+            `concept_logits`, float, (photos, vocabulary_size).
         """
         raise NotImplementedError
 
@@ -144,7 +157,8 @@ class MaskedTokenTrainer(keras.Model):
             targets: From `mask_batch`.
 
         Returns:
-            float32, (): nats a masked token, and the lengths' loss beside it.
+            float32, (): nats a masked token, and beside it the losses of the
+            lengths and of the concepts that are predicted.
         """
         # Smoothing has no meaning for a caption that is to become unlikely.
         cross_entropy = self.token_loss.cross_entropy(
@@ -153,21 +167,30 @@ class MaskedTokenTrainer(keras.Model):
             label_smoothing=None if self.objective is None else 0.0,
         )
         total = ops.sum(cross_entropy * targets["sample_weight"])
-        count = ops.cast(ops.size(cross_entropy), "float32")
-        if self.length_head is None:
-            return ops.divide_no_nan(total, sum_over_replicas(count))
-        length_total, captions = sum_length_losses(
-            outputs["length_logits"],
-            inputs["padding_mask"],
-            targets["caption_weight"],
-        )
         # A replica's share of the means over the whole batch.
-        count, captions = sum_over_replicas((count, captions))
-        length_loss = ops.divide_no_nan(length_total, captions)
-        return (
-            ops.divide_no_nan(total, count)
-            + self.length_loss_weight * length_loss
+        loss = _share_of_mean(
+            total, ops.cast(ops.size(cross_entropy), "float32")
         )
+        if self.length_head is not None:
+            loss += self.length_loss_weight * _share_of_mean(
+                *sum_length_losses(
+                    outputs["length_logits"],
+                    inputs["padding_mask"],
+                    targets["caption_weight"],
+                )
+            )
+        if "concept_logits" in outputs:
+            loss += _CONCEPT_LOSS_WEIGHT * _share_of_mean(
+                *sum_concept_losses(
+                    outputs["concept_logits"],
+                    targets["token_ids"],
+                    [
+                        *self.masking.special_token_ids,
+                        self.masking.mask_token_id,
+                    ],
+                )
+            )
+        return loss
 
     def _maybe_symbolic_build(self, **kwargs: Any) -> None:
         """Leaves out what Keras does before it fits or evaluates replicas.
@@ -184,7 +207,12 @@ class MaskedTokenTrainer(keras.Model):
         with tf.GradientTape() as tape:
             outputs, loss = self._judge(inputs, targets)
             scaled = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, self.trainable_weights)
+        # An objective leaves the concepts as they are.
+        gradients = tape.gradient(
+            scaled,
+            self.trainable_weights,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
         # The norm of a sparse one is not that of the rows that it adds up to.
         gradients = [tf.convert_to_tensor(each) for each in gradients]
         return gradients, _figures(outputs, targets, loss)
@@ -203,9 +231,9 @@ class MaskedTokenTrainer(keras.Model):
             return outputs, loss
         again = self.predict_masked(inputs, training=True)
         divergence = rdrop_divergence(outputs["logits"], again["logits"])
-        divergence = ops.divide_no_nan(
+        divergence = _share_of_mean(
             ops.sum(divergence * targets["sample_weight"]),
-            sum_over_replicas(ops.cast(ops.size(divergence), "float32")),
+            ops.cast(ops.size(divergence), "float32"),
         )
         loss = loss + self.total_loss(inputs, again, targets)
         return outputs, (loss + self.rdrop_weight * divergence) / 2
@@ -241,6 +269,11 @@ class MaskedTokenTrainer(keras.Model):
         self.loss_tracker.update_state(figures["loss"], sample_weight=tokens)
         self.accuracy_tracker.update_state(accuracy, sample_weight=tokens)
         return {metric.name: metric.result() for metric in self.metrics}
+
+
+def _share_of_mean(total: Any, count: Any) -> Any:
+    """What a replica adds to a mean over the whole batch."""
+    return ops.divide_no_nan(total, sum_over_replicas(count))
 
 
 def _figures(outputs: Any, targets: Any, loss: Any) -> dict[str, Any]:

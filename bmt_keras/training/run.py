@@ -125,6 +125,10 @@ def train_captioner(
         start_from_frequencies(
             model, train.count_tokens(tokenizer.vocabulary_size)
         )
+    if is_fresh and model.concept_head is not None:
+        model.concept_head.set_shares(
+            train.share_of_captions(tokenizer.vocabulary_size)
+        )
     check_same_step(strategy, count_batches(model.optimizer))
     if strategy is not None:
         fit_model_to_replicas(model, strategy)

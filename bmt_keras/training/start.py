@@ -9,6 +9,8 @@ from bmt_keras.models import BimodalMaskedLM
 def copy_weights(source: BimodalMaskedLM, target: BimodalMaskedLM) -> None:
     """Sets a model's weights to those of another one of the same shape.
 
+    A concept head that the other one lacks stays fresh.
+
     Args:
         source: The model that has learnt.
         target: The fresh model.
@@ -17,6 +19,9 @@ def copy_weights(source: BimodalMaskedLM, target: BimodalMaskedLM) -> None:
         InputError: A weight is missing or of another shape.
     """
     theirs, ours = source.weights, target.weights
+    if source.concept_head is None and target.concept_head is not None:
+        fresh = {id(weight) for weight in target.concept_head.weights}
+        ours = [weight for weight in ours if id(weight) not in fresh]
     if len(theirs) != len(ours):
         raise InputError(
             f"The captioner to start from has {len(theirs)} weights, the "

@@ -1,0 +1,176 @@
+"""The tokens that an image's captions hold, predicted from the image."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+_LEAST = 1e-6  # share of captions, for a token in none of them
+_RARE = 1e-3  # share of captions below which a token tells little
+_MOST = 3.0  # nats
+
+
+@keras.saving.register_keras_serializable(package="bmt_keras")
+class ConceptHead(keras.layers.Layer):
+    """Predicts which tokens the captions of an image hold.
+
+    A captioner learns a word from the captions that have it at a place; this
+    head learns from all captions that have it anywhere, and apart from the
+    language. The mean and the maximum over the cells are normalised and passed
+    through two dense layers; dropout before both lets it learn from few
+    images. Its logits are changes of those of the tokens' shares, so that it
+    begins by giving each token its share: see `set_shares`.
+
+    Args:
+        vocabulary_size: int. Number of tokens.
+        hidden_units: int. Width of the first dense layer.
+        dropout: float in [0, 1). Share of each dense layer's inputs that
+            training drops. Defaults to 0.5.
+        **kwargs: The arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        image_embedding: float, (batch, ..., channels).
+
+    Returns:
+        float32 whatever the dtype policy, (batch, vocabulary_size), of each
+        token the log-odds that a caption of the image holds it.
+
+    Raises:
+        ValueError: If an argument is out of its range, or the number of
+            channels is unknown.
+
+    Example:
+        ```python
+        head = ConceptHead(vocabulary_size=50, hidden_units=64)
+        logits = head(np.ones((2, 4, 4, 8)))  # (2, 50)
+        head.evidence(logits)  # (2, 50)
+        ```
+
+    Reference:
+        [Fang et al., 2015](https://arxiv.org/abs/1411.4952), who detect the
+        words of captions before they write any.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        hidden_units: int,
+        *,
+        dropout: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        """Checks and keeps the arguments; see the class."""
+        super().__init__(**kwargs)
+        if vocabulary_size < 1 or hidden_units < 1:
+            raise ValueError(
+                "`vocabulary_size` and `hidden_units` must be positive. "
+                f"Received: vocabulary_size={vocabulary_size}, "
+                f"hidden_units={hidden_units}."
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(
+                f"`dropout` must be in [0, 1). Received: dropout={dropout}."
+            )
+        self.vocabulary_size = vocabulary_size
+        self.hidden_units = hidden_units
+        self.dropout = dropout
+
+    def build(self, image_embedding_shape: tuple[int | None, ...]) -> None:
+        """Creates the normalisation, the dense layers and the shares."""
+        batch, *between, channels = image_embedding_shape
+        if channels is None:
+            raise ValueError(
+                "The channels of `image_embedding` must be known. Received: "
+                f"image_embedding.shape={tuple(image_embedding_shape)}."
+            )
+        pooled = (batch, (2 if between else 1) * channels)
+        # Of each feature over the images: what is rare in one is told apart.
+        self.feature_norm = keras.layers.BatchNormalization(
+            momentum=0.98, name="feature_norm", dtype=self.dtype_policy
+        )
+        self.feature_norm.build(pooled)
+        self.dropout_layer = keras.layers.Dropout(
+            self.dropout, name="dropout", dtype=self.dtype_policy
+        )
+        self.dense = keras.layers.Dense(
+            self.hidden_units,
+            activation="relu",
+            name="dense",
+            dtype=self.dtype_policy,
+        )
+        self.dense.build(pooled)
+        self.changes = keras.layers.Dense(
+            self.vocabulary_size, name="changes", dtype=self.dtype_policy
+        )
+        self.changes.build((batch, self.hidden_units))
+        self.shares = self.add_weight(
+            name="shares",
+            shape=(self.vocabulary_size,),
+            initializer=keras.initializers.Constant(0.5),
+            trainable=False,
+            dtype="float32",
+        )
+
+    def call(
+        self, image_embedding: keras.KerasTensor, training: bool | None = None
+    ) -> keras.KerasTensor:
+        """Computes the logits; see the class."""
+        x = image_embedding
+        between = tuple(range(1, len(x.shape) - 1))
+        if between:
+            x = ops.concatenate(
+                [ops.mean(x, axis=between), ops.max(x, axis=between)], axis=-1
+            )
+        x = self.feature_norm(x, training=training)
+        x = self.dense(self.dropout_layer(x, training=training))
+        x = self.changes(self.dropout_layer(x, training=training))
+        shares = ops.clip(self.shares, _LEAST, 1 - _LEAST)
+        return ops.cast(x, "float32") + ops.log(shares / (1 - shares))
+
+    def set_shares(self, shares: Any) -> None:
+        """Tells how frequent the tokens are.
+
+        Args:
+            shares: float, (vocabulary_size,), of each token the share of the
+                captions that hold it.
+        """
+        self.shares.assign(shares)
+
+    def evidence(self, logits: Any) -> Any:
+        """How many times as likely as elsewhere a token is for an image.
+
+        Added to the logits of a language model it makes the likely tokens
+        likelier, as a product of experts does. Of tokens that hardly any
+        caption holds it tells next to nothing, and of none more than a factor
+        of 20.
+
+        Args:
+            logits: float, (batch, vocabulary_size), of the layer.
+
+        Returns:
+            float32, (batch, vocabulary_size), nats.
+        """
+        found = ops.sigmoid(ops.cast(logits, "float32")) + _RARE
+        return ops.clip(ops.log(found / (self.shares + _RARE)), -_MOST, _MOST)
+
+    def compute_output_shape(
+        self, image_embedding_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        """Returns (batch, vocabulary_size)."""
+        return (image_embedding_shape[0], self.vocabulary_size)
+
+    def compute_output_spec(
+        self, image_embedding: keras.KerasTensor, training: bool | None = None
+    ) -> keras.KerasTensor:
+        """Returns the shape of the logits in float32."""
+        shape = self.compute_output_shape(image_embedding.shape)
+        return keras.KerasTensor(shape, "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "hidden_units": self.hidden_units,
+            "dropout": self.dropout,
+        }
