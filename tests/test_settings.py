@@ -174,6 +174,12 @@ def test_rdrop_needs_dropout():
         Settings(rdrop_weight=1.0, fusion="concat", fusion_dropout=0.1)
 
 
+def test_concepts_need_a_fusion_that_projects_the_photo():
+    Settings(concept_units=8)
+    with pytest.raises(InputError, match="`concept_units` must be 0 for"):
+        Settings(concept_units=8, fusion="concat")
+
+
 # === Presets ===
 
 

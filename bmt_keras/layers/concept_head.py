@@ -109,6 +109,7 @@ class ConceptHead(keras.layers.Layer):
             initializer=keras.initializers.Constant(0.5),
             trainable=False,
             dtype="float32",
+            autocast=False,  # float16 has no such small shares
         )
 
     def call(

@@ -207,14 +207,17 @@ class MaskedTokenTrainer(keras.Model):
         with tf.GradientTape() as tape:
             outputs, loss = self._judge(inputs, targets)
             scaled = self.optimizer.scale_loss(loss)
-        # An objective leaves the concepts as they are.
-        gradients = tape.gradient(
-            scaled,
-            self.trainable_weights,
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
-        )
-        # The norm of a sparse one is not that of the rows that it adds up to.
-        gradients = [tf.convert_to_tensor(each) for each in gradients]
+        weights = self.trainable_weights
+        gradients = [
+            # An objective leaves the concepts as they are. The norm of a
+            # sparse one is not that of the rows that it adds up to.
+            tf.zeros(weight.shape)
+            if each is None
+            else tf.convert_to_tensor(each)
+            for each, weight in zip(
+                tape.gradient(scaled, weights), weights, strict=True
+            )
+        ]
         return gradients, _figures(outputs, targets, loss)
 
     def _judge(

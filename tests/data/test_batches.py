@@ -352,6 +352,18 @@ def test_tokens_are_counted_without_the_frame(make, tokenizer):
     assert counts[first] == NUM_PHOTOS * CAPTIONS_EACH
 
 
+def test_share_of_captions_counts_a_caption_once(make, tokenizer):
+    shares = make().share_of_captions(tokenizer.vocabulary_size)
+    assert shares.dtype == np.float32
+    assert shares[tokenizer.cls_id] == shares[tokenizer.sep_id] == 0
+    held = [
+        np.isin(np.arange(tokenizer.vocabulary_size), ids[1:-1])
+        for ids in make().token_ids
+    ]
+    np.testing.assert_allclose(shares, np.mean(held, axis=0), rtol=1e-6)
+    assert shares[tokenizer.encode(["a"])[0][1]] == 1
+
+
 def test_half_of_the_photos_are_turned_and_others_in_each_epoch(
     make, photos, features
 ):

@@ -130,6 +130,9 @@ CASES = {
         ),
         ("states", "padding_mask"),
     ),
+    "ConceptHead": LayerCase(
+        lambda **kwargs: layers.ConceptHead(9, 16, **kwargs), ("image",)
+    ),
     "LengthHead": LayerCase(
         lambda **kwargs: layers.LengthHead(9, 16, dropout=0.1, **kwargs),
         ("image",),
