@@ -32,6 +32,7 @@ TINY = Settings(
     max_positions=18,
     fusion_blocks=1,
     fusion_heads=2,
+    concept_units=8,
     batch_size=8,
     epochs=2,
     passes=3,
@@ -96,6 +97,7 @@ def frozen_tower_captioner(tokenizer):
         TINY,
         train_image_model=False,
         fusion="concat",
+        concept_units=0,
         predict_length=False,
         mask_rate=0.15,
     )
