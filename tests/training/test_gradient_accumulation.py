@@ -74,6 +74,7 @@ def fit(sample_photos, tiny_settings, tokenizer, tmp_path):
     settings = dataclasses.replace(
         tiny_settings,
         fusion="concat",
+        concept_units=0,
         predict_length=False,
         gradient_accumulation_steps=3,
         ema_momentum=0.5,

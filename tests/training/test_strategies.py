@@ -107,6 +107,7 @@ def test_one_process_waits_for_nobody():
             {
                 "cached_maskings": 2,
                 "fusion": "concat",
+                "concept_units": 0,
                 "train_text_model": False,
             },
             "`cached_maskings` must be 0 with a strategy",

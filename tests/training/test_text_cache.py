@@ -29,6 +29,7 @@ def settings(tiny_settings):
         train_image_model=False,
         train_text_model=False,
         fusion="concat",
+        concept_units=0,
         predict_length=False,
         mask_rate=0.15,
         bucket_width=0,
