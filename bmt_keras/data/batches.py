@@ -50,6 +50,7 @@ class CaptionBatches:
 
     Attributes:
         plan: Which captions share a batch, and in what order.
+        steps_per_epoch: Batches of one pass over all captions.
 
     Raises:
         InputError: `mirror` is asked for features without a width.
@@ -120,15 +121,11 @@ class CaptionBatches:
             shuffle=shuffle,
             seed=seed,
         )
+        self.steps_per_epoch = self.plan.steps_per_epoch
 
     def __len__(self) -> int:
         """Number of (photo, caption) pairs."""
         return len(self._token_ids)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches of one pass over all captions."""
-        return self.plan.steps_per_epoch
 
     @property
     def token_ids(self) -> list[list[int]]:

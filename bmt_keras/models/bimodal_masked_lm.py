@@ -210,7 +210,7 @@ class BimodalMaskedLM(MaskedTokenTrainer):
     ) -> Any:
         """The vocabulary's logits, from an image embedding.
 
-        But in training they hold what a concept head finds in the photo.
+        Outside of training they hold what a concept head finds, too.
 
         Args:
             token_ids: int32, (batch, length).
