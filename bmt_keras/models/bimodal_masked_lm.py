@@ -16,6 +16,7 @@ from bmt_keras.layers import (
     TokenMasking,
 )
 from bmt_keras.models.blank_rows import compute_blank_once
+from bmt_keras.models.concept_evidence import add_evidence
 from bmt_keras.models.lora import LoraFactors
 from bmt_keras.models.masked_token_trainer import MaskedTokenTrainer
 from bmt_keras.models.unpadded_albert import encode_without_padding
@@ -257,12 +258,9 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         logits = self._logits_at(states, mask_positions)
         if self.concept_head is None or training:
             return logits
-        if len(logits.shape) == 2:
-            rows = mask_positions // ops.shape(token_ids)[1]
-            return logits + _of_rows(evidence, rows, ops.shape(token_ids)[0])
-        shape = ops.shape(logits)
-        logits = ops.reshape(logits, (ops.shape(evidence)[0], -1, shape[-1]))
-        return ops.reshape(logits + evidence[:, None], shape)
+        return add_evidence(
+            logits, evidence, mask_positions, ops.shape(token_ids)
+        )
 
     def encode_text(
         self, token_ids: Any, padding_mask: Any, *, training: bool | None = None
@@ -330,9 +328,12 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         states = self._fuse(states, padding_mask, embedding, training=training)
         logits = self._logits_at(states, inputs["mask_positions"])
         if self.concept_head is not None and not training:
-            batch, length = ops.shape(padding_mask)
-            rows = inputs["mask_positions"] // length
-            logits += _of_rows(self._evidence(embedding), rows, batch)
+            logits = add_evidence(
+                logits,
+                self._evidence(embedding),
+                inputs["mask_positions"],
+                ops.shape(padding_mask),
+            )
         outputs = {"logits": logits}
         if self.length_head is not None:
             outputs["length_logits"] = self.length_head(
@@ -421,9 +422,3 @@ class BimodalMaskedLM(MaskedTokenTrainer):
                 config["image_embedding_shape"]
             )
         return cls(**config)
-
-
-def _of_rows(evidence: Any, rows: Any, batch: Any) -> Any:
-    """The evidence of the photos that some of the batch's rows belong to."""
-    captions_of_photo = batch // ops.shape(evidence)[0]
-    return ops.take(evidence, rows // captions_of_photo, axis=0)
