@@ -16,6 +16,7 @@ from bmt_keras.data.images import read_pixels_or_error
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.decoding import (
     DecodingOptions,
+    FoundTokens,
     SpecialTokens,
     TokenPredictor,
     draw_captions,
@@ -123,6 +124,7 @@ class CaptionGraph:
             passes=self.settings.passes,
             order=self.settings.order,
             length_weight=self.settings.length_weight,
+            overlap_weight=self.settings.overlap_weight,
             consensus_draws=self.settings.consensus_draws,
             length_candidates=min(
                 self.settings.length_candidates, self.max_words
@@ -307,6 +309,9 @@ class CaptionGraph:
         projected = self.model.project_image(image_embedding)
         photos = tf.shape(image_embedding)[0]
         tokenizer = self.tokenizer
+        found, head = None, self.model.concept_head
+        if head is not None and projected is not None:
+            found = FoundTokens(projected.token_shares, head.rarity())
 
         def predict_logits(
             token_ids: tf.Tensor, padding_mask: tf.Tensor, **options: Any
@@ -336,6 +341,7 @@ class CaptionGraph:
             ),
             vocabulary_size=tokenizer.vocabulary_size,
             at_positions=True,
+            found=found,
         )
 
     def _length_log_probs(self, image_embedding: tf.Tensor) -> Any:

@@ -264,6 +264,12 @@ class Settings:
         "Weight of a length's log-probability in choosing a candidate.",
         may_change=True,
     )
+    overlap_weight: float = _setting(
+        4.0,
+        "Weight in choosing a candidate of the words that the concept head "
+        "expects it to share with people's captions; without that head none.",
+        may_change=True,
+    )
     consensus_draws: int = _setting(
         0,
         "Captions drawn beside the candidates, to keep the one that all of "

@@ -86,6 +86,7 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
             "cached_maskings",
             "redraw_epochs",
             "lora_rank",
+            "overlap_weight",
             "consensus_draws",
         ),
         "not negative",

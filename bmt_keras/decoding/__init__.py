@@ -11,6 +11,7 @@ from bmt_keras.decoding.mask_predict import (
     mask_predict,
 )
 from bmt_keras.decoding.options import DecodingOptions
+from bmt_keras.decoding.overlap import FoundTokens
 from bmt_keras.decoding.predictor import TokenPredictor
 from bmt_keras.decoding.scoring import score_tokens
 from bmt_keras.decoding.templates import GAP
@@ -18,6 +19,7 @@ from bmt_keras.decoding.templates import GAP
 __all__ = [
     "GAP",
     "DecodingOptions",
+    "FoundTokens",
     "SpecialTokens",
     "TokenPredictor",
     "draw_captions",

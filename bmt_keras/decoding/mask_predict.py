@@ -15,7 +15,6 @@ from bmt_keras.decoding.canvas import (
     pad_width,
     words_of,
 )
-from bmt_keras.decoding.consensus import agreement
 from bmt_keras.decoding.filling import fill_canvas
 from bmt_keras.decoding.keywords import place_keywords
 from bmt_keras.decoding.lengths import (
@@ -26,7 +25,12 @@ from bmt_keras.decoding.lengths import (
 )
 from bmt_keras.decoding.options import DecodingOptions
 from bmt_keras.decoding.predictor import TokenPredictor
-from bmt_keras.decoding.ranking import best_rows, mean_over, take_rows
+from bmt_keras.decoding.ranking import (
+    best_rows,
+    mean_over,
+    rank_captions,
+    take_rows,
+)
 from bmt_keras.decoding.scoring import rescore_words
 from bmt_keras.decoding.templates import expand_templates
 
@@ -255,10 +259,14 @@ def _keep_best(
     prior = ops.take_along_axis(length_log_probs, lengths, axis=1)
     ranks = ops.reshape(ranks, (-1, rows))
     ranks = ranks + options.length_weight * ops.cast(prior, "float32")
-    if options.by_consensus:
-        is_word = words_of(values["token_ids"], predictor.special)
-        is_word = ops.reshape(is_word, (-1, rows, width))
-        ranks = agreement(grouped["token_ids"], is_word, ranks)
+    is_word = words_of(values["token_ids"], predictor.special)
+    ranks = rank_captions(
+        ranks,
+        grouped["token_ids"],
+        ops.reshape(is_word, (-1, rows, width)),
+        options=options,
+        found=predictor.found,
+    )
     best = best_rows(
         grouped["token_ids"], ranks, num_captions=options.num_captions
     )

@@ -33,6 +33,9 @@ class DecodingOptions:
         num_captions: Captions kept of each photo, different where possible.
         length_weight: Weight of the log-probability of a caption's length
             beside the mean log-probability of its words, in choosing.
+        overlap_weight: Weight, beside the mean log-probability, of how many
+            words a caption is expected to share with people's, where the
+            `TokenPredictor` has `found`; in choosing.
         rescore: Choose by the words' log-probabilities in one more pass that
             sees the finished captions, instead of those they were written
             with.
@@ -56,6 +59,7 @@ class DecodingOptions:
     length_candidates: int = 1
     num_captions: int = 1
     length_weight: float = 0.0
+    overlap_weight: float = 0.0
     rescore: bool = False
     consensus_draws: int = 0
     no_repeated_bigram: bool = False

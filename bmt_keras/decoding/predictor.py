@@ -13,6 +13,7 @@ from bmt_keras.decoding.canvas import (
     padding_mask_of,
     places_of,
 )
+from bmt_keras.decoding.overlap import FoundTokens
 
 
 class TokenPredictor:
@@ -35,9 +36,11 @@ class TokenPredictor:
         *,
         vocabulary_size: int,
         at_positions: bool = False,
+        found: FoundTokens | None = None,
     ) -> None:
         self.special = special
         self.vocabulary_size = vocabulary_size
+        self.found = found
         self._predict_logits = predict_logits
         self._at_positions = at_positions
 

@@ -5,6 +5,11 @@ from typing import Any
 from keras import ops
 
 from bmt_keras.decoding.canvas import NEVER
+from bmt_keras.decoding.consensus import agreement
+from bmt_keras.decoding.options import DecodingOptions
+from bmt_keras.decoding.overlap import FoundTokens, expected_overlap
+
+_SCORE_WEIGHT = 0.2  # of mean log-probabilities beside a consensus
 
 
 def mean_over(values: Any, counted: Any) -> Any:
@@ -12,6 +17,38 @@ def mean_over(values: Any, counted: Any) -> Any:
     weight = ops.cast(counted, "float32")
     total = ops.sum(values * weight, axis=-1)
     return total / ops.maximum(ops.sum(weight, axis=-1), 1.0)
+
+
+def rank_captions(
+    scores: Any,
+    token_ids: Any,
+    is_word: Any,
+    *,
+    options: DecodingOptions,
+    found: FoundTokens | None,
+) -> Any:
+    """How good each caption is among those of its photo.
+
+    Args:
+        scores: float32, (batch, rows), mean log-probabilities, that of the
+            length added as `options` ask.
+        token_ids: int32, (batch, rows, width).
+        is_word: bool, (batch, rows, width).
+        options: How captions are chosen.
+        found: What captions of the photos are expected to hold, if known.
+
+    Returns:
+        float32, (batch, rows), more is better.
+    """
+    ranks = scores
+    if options.by_consensus:
+        weights = None if found is None else found.weights
+        alike = agreement(token_ids, is_word, scores, weights)
+        ranks = alike + _SCORE_WEIGHT * scores
+    if found is not None and options.overlap_weight:
+        overlap = expected_overlap(token_ids, is_word, found)
+        ranks += options.overlap_weight * overlap
+    return ranks
 
 
 def best_rows(token_ids: Any, ranks: Any, *, num_captions: int) -> Any:

@@ -154,6 +154,14 @@ class ConceptHead(keras.layers.Layer):
         found = ops.sigmoid(ops.cast(logits, "float32")) + _RARE
         return ops.clip(ops.log(found / (self.shares + _RARE)), -_MOST, _MOST)
 
+    def rarity(self) -> Any:
+        """How rare each token is, the log of one in how many captions has it.
+
+        Returns:
+            float32, (vocabulary_size,), nats, not negative.
+        """
+        return -ops.log(ops.clip(self.shares, _RARE, 1.0))
+
     def compute_output_shape(
         self, image_embedding_shape: tuple[int | None, ...]
     ) -> tuple[int | None, ...]:

@@ -29,10 +29,14 @@ class ProjectedImage(NamedTuple):
         cells: From `CrossAttentionFusion.project_image`.
         evidence: float, (photos, vocabulary_size), added to the logits; an
             empty tuple for a model without a concept head.
+        token_shares: float32, (photos, vocabulary_size), the share of a
+            photo's captions that the concept head expects to hold each token;
+            likewise.
     """
 
     cells: Any
     evidence: Any
+    token_shares: Any
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
@@ -254,7 +258,9 @@ class BimodalMaskedLM(MaskedTokenTrainer):
             states = self._fuse(
                 states, padding_mask, image_embedding, training=training
             )
-            evidence = () if training else self._evidence(image_embedding)
+            evidence = ()
+            if not training:
+                evidence, _ = self._read_concepts(image_embedding)
         logits = self._logits_at(states, mask_positions)
         if self.concept_head is None or training:
             return logits
@@ -298,7 +304,7 @@ class BimodalMaskedLM(MaskedTokenTrainer):
             return None
         return ProjectedImage(
             self.fusion.project_image(image_embedding),
-            self._evidence(image_embedding),
+            *self._read_concepts(image_embedding),
         )
 
     def predict_masked(
@@ -328,9 +334,10 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         states = self._fuse(states, padding_mask, embedding, training=training)
         logits = self._logits_at(states, inputs["mask_positions"])
         if self.concept_head is not None and not training:
+            evidence, _ = self._read_concepts(embedding)
             logits = add_evidence(
                 logits,
-                self._evidence(embedding),
+                evidence,
                 inputs["mask_positions"],
                 ops.shape(padding_mask),
             )
@@ -345,13 +352,14 @@ class BimodalMaskedLM(MaskedTokenTrainer):
             )
         return outputs
 
-    def _evidence(self, image_embedding: Any) -> Any:
-        """What the concept head adds to the logits, an empty tuple if none."""
+    def _read_concepts(self, image_embedding: Any) -> tuple[Any, Any]:
+        """Evidence and shares of `ProjectedImage`."""
         if self.concept_head is None:
-            return ()
+            return (), ()
         logits = self.concept_head(image_embedding, training=False)
         evidence = self.concept_head.evidence(logits)
-        return self.concept_weight * ops.stop_gradient(evidence)
+        evidence = self.concept_weight * ops.stop_gradient(evidence)
+        return evidence, ops.stop_gradient(ops.sigmoid(logits))
 
     def _encode_tokens(
         self, token_ids: Any, padding_mask: Any, *, training: bool

@@ -13,37 +13,55 @@ def ngrams(words, order):
     return [tuple(words[i : i + order]) for i in range(len(words) + 1 - order)]
 
 
-def likeness(one, other):
+def likeness(one, other, weight_of):
+    """F1 of n-grams by weight, in which what is said again weighs double."""
     total = 0.0
     for order in (1, 2):
-        ours, theirs = ngrams(one, order), ngrams(other, order)
-        shared = len({*ours} & {*theirs})
-        total += 2 * shared / max(len(ours) + len(theirs), 1)
+
+        def weigh(ngram):
+            return sum(weight_of(word) for word in ngram) / len(ngram)
+
+        mass = 0.0
+        for words in (one, other):
+            seen = ngrams(words, order)
+            for place, ngram in enumerate(seen):
+                again = ngram in seen[:place]
+                mass += weigh(ngram) * (2 if again else 1)
+        shared = {*ngrams(one, order)} & {*ngrams(other, order)}
+        total += 2 * sum(map(weigh, shared)) / max(mass, 1e-6)
     return total * math.exp(-((len(one) - len(other)) ** 2) / 32)
 
 
-def test_agreement_is_the_expected_likeness():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_agreement_is_the_expected_likeness(weighted):
     rng = np.random.default_rng(0)
     captions = [
         [rng.integers(5, 9, rng.integers(1, 7)).tolist() for _ in range(5)]
         for _ in range(4)
     ]
     ranks = rng.normal(size=(4, 5)).astype(np.float32)
+    token_weights = np.arange(10, dtype=np.float32) if weighted else None
     token_ids = np.zeros((4, 5, 9), np.int32)
     for photo, row in itertools.product(range(4), range(5)):
         words = captions[photo][row]
         token_ids[photo, row, : len(words) + 2] = [2, *words, 3]
-    is_word = token_ids > 4
     found = agreement(
-        tf.constant(token_ids), tf.constant(is_word), tf.constant(ranks)
+        tf.constant(token_ids),
+        tf.constant(token_ids > 4),
+        tf.constant(ranks),
+        token_weights,
     )
-    weights = np.exp(2 * ranks)
-    weights /= weights.sum(axis=1, keepdims=True)
+    trust = np.exp(ranks)
+    trust /= trust.sum(axis=1, keepdims=True)
+
+    def weight_of(word):
+        return float(word) if weighted else 1.0
+
     expected = [
         [
             sum(
-                weight * likeness(one, other)
-                for weight, other in zip(weights[photo], own, strict=True)
+                weight * likeness(one, other, weight_of)
+                for weight, other in zip(trust[photo], own, strict=True)
             )
             for one in own
         ]

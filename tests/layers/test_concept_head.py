@@ -57,6 +57,11 @@ def test_evidence_is_how_much_likelier_than_elsewhere_a_token_is():
     )
 
 
+def test_rarity_is_the_log_of_how_many_captions_have_one_with_the_token():
+    expected = np.log([2, 10, 1000, 1, 4, 500])
+    np.testing.assert_allclose(make_head().rarity(), expected, atol=1e-5)
+
+
 def test_logits_are_float32_whatever_the_policy():
     head = make_head(dtype="mixed_float16")
     logits = head(GRID)
