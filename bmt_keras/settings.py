@@ -124,7 +124,7 @@ class Settings:
         "captions hold (cross_attention); 0 for no such head.",
     )
     concept_weight: float = _setting(
-        0.5, "Weight of what that head finds beside the language model."
+        0.35, "Weight of what that head finds beside the language model."
     )
     captions_per_photo: int = _setting(
         0, "Train on the first N captions of each photo; 0 for all."

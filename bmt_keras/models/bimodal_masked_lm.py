@@ -101,7 +101,7 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         label_smoothing: float = 0.0,
         length_loss_weight: float = 0.1,
         concept_units: int | None = None,
-        concept_weight: float = 0.5,
+        concept_weight: float = 0.35,
         rdrop_weight: float = 0.0,
         lora_rank: int | None = None,
         **kwargs: Any,
