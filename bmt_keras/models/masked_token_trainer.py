@@ -148,6 +148,32 @@ class MaskedTokenTrainer(keras.Model):
                 run_eagerly=self.run_eagerly,
             )
 
+    def save_own_variables(self, store: Any) -> None:
+        """Saves the states of random draws, which Keras leaves out.
+
+        So a run that goes on from a checkpoint drops what it would have
+        dropped.
+        """
+        super().save_own_variables(store)
+        for name, state in self._seed_states().items():
+            store[name] = ops.convert_to_numpy(state)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads what `save_own_variables` saved; a model itself has nothing."""
+        states = self._seed_states()
+        if set(states) <= set(store.keys()):
+            for name, state in states.items():
+                state.assign(store[name])
+
+    def _seed_states(self) -> dict[str, Any]:
+        """The state of each random generator, by a name in the file."""
+        others = [*self.weights]
+        for metric in self.metrics:
+            others += metric.variables
+        known = {id(variable) for variable in others}
+        states = [each for each in self.variables if id(each) not in known]
+        return {f"seed_state_{i}": each for i, each in enumerate(states)}
+
     def total_loss(self, inputs: Any, outputs: Any, targets: Any) -> Any:
         """The loss of a replica's share of a batch.
 

@@ -6,8 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from bmt_keras.layers import BimodalFusion, CrossAttentionFusion, TokenMasking
-from bmt_keras.models import BimodalMaskedLM, build_albert
+from bmt_keras.layers import BimodalFusion
 from bmt_keras.models.masked_batch import mask_batch, sum_concept_losses
 from bmt_keras.training.start import copy_weights
 
@@ -32,38 +31,15 @@ BATCH["padding_mask"] = (BATCH["token_ids"] > 0).astype("int32")
 SHARES = np.full(VOCABULARY, 0.25, "float32")
 
 
-def make_model(*, concept_units=8, fusion=None, compiled=True, **options):
-    keras.utils.set_random_seed(1)
-    model = BimodalMaskedLM(
-        build_albert(
-            vocabulary_size=VOCABULARY,
-            num_layers=1,
-            num_heads=2,
-            embedding_dim=8,
-            hidden_dim=16,
-            intermediate_dim=16,
-            max_length=12,
-        ),
-        fusion
-        or CrossAttentionFusion(
-            1, 2, intermediate_dim=16, gate_initializer=None
-        ),
-        masking=TokenMasking(4, [0, 1, 2, 3], seed=3),
-        image_embedding_shape=(2, 2, 6),
-        max_caption_length=10,
-        concept_units=concept_units,
-        **options,
-    )
-    if model.concept_head is not None:
-        model.concept_head.set_shares(SHARES)
-    if compiled:
-        model.compile(
-            optimizer=keras.optimizers.AdamW(1e-2, weight_decay=0.0),
-            jit_compile=False,
-            run_eagerly=True,
-        )
-        model.optimizer.build(model.trainable_variables)
-    return model
+@pytest.fixture
+def make_model(small_lm):
+    def make(*, concept_units=8, **options):
+        model = small_lm(VOCABULARY, concept_units=concept_units, **options)
+        if model.concept_head is not None:
+            model.concept_head.set_shares(SHARES)
+        return model
+
+    return make
 
 
 def tensors(*names):
@@ -87,7 +63,7 @@ def evidence_of(model):
     return np.repeat(evidence, 2, axis=0)[:, None]
 
 
-def test_evidence_is_added_to_the_language_models_logits():
+def test_evidence_is_added_to_the_language_models_logits(make_model):
     model = make_model(concept_weight=0.7, compiled=False)
     plain = logits_of(model, training=True)  # there is no dropout
     found = logits_of(model)
@@ -101,7 +77,7 @@ def test_evidence_is_added_to_the_language_models_logits():
     np.testing.assert_allclose(outputs["logits"], plain[:, 1:3], atol=1e-5)
 
 
-def test_logits_of_a_photo_projected_once_are_the_same():
+def test_logits_of_a_photo_projected_once_are_the_same(make_model):
     model = make_model(compiled=False)
     [image] = tensors("image_embedding")
     projected = model.project_image(image)
@@ -114,7 +90,7 @@ def test_logits_of_a_photo_projected_once_are_the_same():
         )
 
 
-def test_logits_at_flat_positions_are_those_at_the_places():
+def test_logits_at_flat_positions_are_those_at_the_places(make_model):
     model = make_model(compiled=False)
     flat = np.array([1, 6, 7, 13, 28], "int32")
     found = logits_of(model, mask_positions=tf.constant(flat))
@@ -122,7 +98,7 @@ def test_logits_at_flat_positions_are_those_at_the_places():
     np.testing.assert_allclose(found, everywhere[flat], atol=1e-5)
 
 
-def test_evaluation_reads_the_concepts_and_training_does_not():
+def test_evaluation_reads_the_concepts_and_training_does_not(make_model):
     model = make_model()
     inputs, _ = mask_batch(BATCH, model.masking, training=False)
     rows = np.array(inputs["mask_positions"]) // 5
@@ -154,7 +130,7 @@ def test_loss_is_that_of_a_caption_holding_each_token():
     assert float(total) == pytest.approx(expected, rel=1e-5)
 
 
-def test_fit_finds_the_words_of_each_photo():
+def test_fit_finds_the_words_of_each_photo(make_model):
     model = make_model()
     for _ in range(150):
         model.train_on_batch(BATCH)
@@ -167,7 +143,7 @@ def test_fit_finds_the_words_of_each_photo():
         assert found[photo, held].min() > found[photo, others].max() + 0.3
 
 
-def test_an_objective_leaves_the_concepts_as_they_are():
+def test_an_objective_leaves_the_concepts_as_they_are(make_model):
     class Same:
         def draw(self, batch, step):
             weight = tf.ones(6)
@@ -183,7 +159,7 @@ def test_an_objective_leaves_the_concepts_as_they_are():
     assert np.any(states != model.fusion.weights[0].numpy())
 
 
-def test_head_is_saved_with_the_model(tmp_path):
+def test_head_is_saved_with_the_model(make_model, tmp_path):
     model = make_model(concept_weight=0.25)
     model.train_on_batch(BATCH)
     model.save(tmp_path / "model.keras")
@@ -193,7 +169,19 @@ def test_head_is_saved_with_the_model(tmp_path):
     np.testing.assert_allclose(logits_of(again), logits_of(model), atol=1e-6)
 
 
-def test_start_without_a_head_leaves_it_fresh():
+def test_dropout_goes_on_where_a_saved_model_stopped(make_model, tmp_path):
+    model = make_model()
+    model.train_on_batch(BATCH)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    for each in (model, again):
+        each.run_eagerly = True
+        each.train_on_batch(BATCH)
+    for one, other in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_start_without_a_head_leaves_it_fresh(make_model):
     source = make_model(concept_units=None, compiled=False)
     target = make_model(compiled=False)
     for weight in source.weights:
@@ -208,6 +196,6 @@ def test_start_without_a_head_leaves_it_fresh():
     )
 
 
-def test_concepts_do_not_go_with_a_fusion_of_each_token():
+def test_concepts_do_not_go_with_a_fusion_of_each_token(make_model):
     with pytest.raises(ValueError, match="`concept_units` must be None"):
         make_model(fusion=BimodalFusion(8), compiled=False)

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from bmt_keras.layers import CrossAttentionFusion, TokenMasking
-from bmt_keras.models import BimodalMaskedLM, build_albert
+from bmt_keras.layers import CrossAttentionFusion
+from bmt_keras.models import BimodalMaskedLM
 from bmt_keras.models.masked_batch import mask_batch
 from bmt_keras.models.rdrop import rdrop_divergence
 
@@ -16,34 +16,15 @@ BATCH = {
 }
 
 
-def make_model(*, dropout, rdrop_weight):
-    keras.utils.set_random_seed(1)
-    model = BimodalMaskedLM(
-        build_albert(
-            vocabulary_size=12,
-            num_layers=1,
-            num_heads=2,
-            embedding_dim=8,
-            hidden_dim=16,
-            intermediate_dim=16,
-            max_length=12,
-        ),
-        CrossAttentionFusion(1, 2, intermediate_dim=16, dropout=dropout),
-        masking=TokenMasking(4, [0, 1, 2, 3, 4], seed=3),
-        image_embedding_shape=(2, 2, 6),
-        max_caption_length=10,
-        rdrop_weight=rdrop_weight,
-    )
-    for weight in model.fusion.weights:
-        if weight.name.endswith("_gate"):
-            weight.assign(0.5)  # closed gates would hide the dropout
-    model.compile(
-        optimizer=keras.optimizers.Adam(1e-2),
-        jit_compile=False,
-        run_eagerly=True,
-    )
-    model.optimizer.build(model.trainable_variables)
-    return model
+@pytest.fixture
+def make_model(small_lm):
+    def make(*, dropout, rdrop_weight):
+        fusion = CrossAttentionFusion(
+            1, 2, intermediate_dim=16, dropout=dropout, gate_initializer=None
+        )
+        return small_lm(12, fusion=fusion, rdrop_weight=rdrop_weight)
+
+    return make
 
 
 def test_divergence_is_the_mean_of_both_kullback_leibler_divergences():
@@ -64,7 +45,7 @@ def test_divergence_of_half_precision_is_computed_in_float32():
     )
 
 
-def test_without_dropout_a_step_is_the_plain_one():
+def test_without_dropout_a_step_is_the_plain_one(make_model):
     models = [make_model(dropout=0.0, rdrop_weight=w) for w in (0.0, 5.0)]
     losses = [m.train_on_batch(BATCH, return_dict=True) for m in models]
     assert losses[0]["loss"] == pytest.approx(losses[1]["loss"], rel=1e-6)
@@ -72,7 +53,9 @@ def test_without_dropout_a_step_is_the_plain_one():
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_loss_is_half_of_both_readings_losses_and_their_divergence(monkeypatch):
+def test_loss_is_half_of_both_readings_losses_and_their_divergence(
+    make_model, monkeypatch
+):
     model = make_model(dropout=0.5, rdrop_weight=3.0)
     inputs, targets = mask_batch(BATCH, model.masking, training=False)
     readings = [model.predict_masked(inputs, training=True) for _ in range(2)]
@@ -89,7 +72,7 @@ def test_loss_is_half_of_both_readings_losses_and_their_divergence(monkeypatch):
     )
 
 
-def test_weight_is_part_of_the_configuration():
+def test_weight_is_part_of_the_configuration(make_model):
     model = make_model(dropout=0.1, rdrop_weight=2.0)
     again = BimodalMaskedLM.from_config(model.get_config())
     assert again.rdrop_weight == 2.0

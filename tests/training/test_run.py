@@ -53,12 +53,6 @@ class Stop(keras.callbacks.Callback):
 
 
 @pytest.fixture(scope="module")
-def tiny_settings(tiny_settings):
-    """Without dropout, whose seeds Keras keeps in no checkpoint."""
-    return dataclasses.replace(tiny_settings, concept_units=0)
-
-
-@pytest.fixture(scope="module")
 def finished(sample_photos, tiny_settings, tmp_path_factory):
     """The folder of a whole run, and its captioner."""
     folder = tmp_path_factory.mktemp("finished")

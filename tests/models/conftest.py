@@ -1,0 +1,44 @@
+"""A model of two small layers that sees a photo of four cells."""
+
+import keras
+import pytest
+
+from bmt_keras.layers import CrossAttentionFusion, TokenMasking
+from bmt_keras.models import BimodalMaskedLM, build_albert
+
+
+def _small_lm(vocabulary_size, *, fusion=None, compiled=True, **options):
+    keras.utils.set_random_seed(1)
+    model = BimodalMaskedLM(
+        build_albert(
+            vocabulary_size=vocabulary_size,
+            num_layers=1,
+            num_heads=2,
+            embedding_dim=8,
+            hidden_dim=16,
+            intermediate_dim=16,
+            max_length=12,
+        ),
+        fusion
+        or CrossAttentionFusion(
+            1, 2, intermediate_dim=16, gate_initializer=None
+        ),
+        masking=TokenMasking(4, [0, 1, 2, 3], seed=3),
+        image_embedding_shape=(2, 2, 6),
+        max_caption_length=10,
+        **options,
+    )
+    if compiled:
+        model.compile(
+            optimizer=keras.optimizers.AdamW(1e-2, weight_decay=0.0),
+            jit_compile=False,
+            run_eagerly=True,
+        )
+        model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@pytest.fixture
+def small_lm():
+    """Builds a `BimodalMaskedLM`, compiled or not, with further options."""
+    return _small_lm
