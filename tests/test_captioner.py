@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
+from bmt_keras.captioner.photos import photos_at_once
 from bmt_keras.errors import InputError
 
 
@@ -31,6 +32,13 @@ def test_paths_bytes_and_arrays_give_the_same_captions(tiny_captioner, paths):
     expected = tiny_captioner.caption(paths)
     assert tiny_captioner.caption(as_bytes) == expected
     assert tiny_captioner.caption(as_arrays) == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "photos"), [(1, 32), (8, 32), (56, 4), (1000, 1)]
+)
+def test_the_more_captions_of_a_photo_the_fewer_photos_at_once(rows, photos):
+    assert photos_at_once(32, rows) == photos
 
 
 def test_batch_size_does_not_change_captions(tiny_captioner, paths):

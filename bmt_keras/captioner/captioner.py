@@ -11,7 +11,7 @@ import numpy as np
 from bmt_keras.caption_graph import CaptionGraph
 from bmt_keras.captioner.folder import load_parts, save_parts
 from bmt_keras.captioner.lengths import Length, check_lengths
-from bmt_keras.captioner.photos import Image, PhotoReader
+from bmt_keras.captioner.photos import Image, PhotoReader, photos_at_once
 from bmt_keras.captioner.results import Caption, Score, to_captions, to_scores
 from bmt_keras.captioner.texts import (
     encode_captions,
@@ -109,7 +109,8 @@ class Captioner:
             template: Complete this, as `fill_mask` does; it goes with `passes`
                 alone.
             seed: Of the draws, which depend on `batch_size`, too.
-            batch_size: Photos at once.
+            batch_size: Photos at once; fewer where many captions are written
+                side by side for each.
 
         Returns:
             The captions in the photos' order, those of a photo next to each
@@ -142,6 +143,7 @@ class Captioner:
                 keywords, self.tokenizer, max_words=longest
             )
         captions: list[Caption] = []
+        batch_size = photos_at_once(batch_size, options.rows)
         for start, pixels in self._reader.read_batches(images, batch_size):
             written = self._traces.write(
                 pixels,
@@ -191,11 +193,13 @@ class Captioner:
         Args:
             features: (photos, ...), of `features`.
             passes: Parallel passes; None for the settings'.
-            batch_size: Photos at once.
+            batch_size: Photos at once; fewer where many captions are written
+                side by side for each.
         """
         options = self._options(passes=passes)
         bounds = (1, self.graph.max_words)
         captions: list[Caption] = []
+        batch_size = photos_at_once(batch_size, options.rows)
         for start in range(0, len(features), batch_size):
             rows = self._to_input(features[start : start + batch_size])
             written = self._traces.write(rows, options, length_bounds=bounds)

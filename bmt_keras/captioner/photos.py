@@ -13,6 +13,18 @@ from bmt_keras.errors import InputError
 
 Image = str | Path | bytes | np.ndarray
 
+_ROWS = 256  # captions written side by side; more take memory and no less time
+
+
+def photos_at_once(batch_size: int, rows: int) -> int:
+    """How many photos a pass writes captions of.
+
+    Args:
+        batch_size: The most.
+        rows: Captions written side by side for each photo.
+    """
+    return min(batch_size, max(1, _ROWS // rows))
+
 
 class PhotoReader:
     """Reads photos into a graph's pixels, by a graph that is traced once.
