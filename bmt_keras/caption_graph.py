@@ -126,6 +126,7 @@ class CaptionGraph:
             length_weight=self.settings.length_weight,
             overlap_weight=self.settings.overlap_weight,
             consensus_draws=self.settings.consensus_draws,
+            finalists=self.settings.finalists,
             length_candidates=min(
                 self.settings.length_candidates, self.max_words
             ),

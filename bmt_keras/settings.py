@@ -276,6 +276,12 @@ class Settings:
         "them resemble most; 0 keeps the likeliest candidate.",
         may_change=True,
     )
+    finalists: int = _setting(
+        0,
+        "Best captions of each photo that are read once more, each word masked "
+        "in turn, before one is chosen; 0 for none.",
+        may_change=True,
+    )
 
     def __post_init__(self) -> None:
         """Checks the fields, each by itself and then those that must agree."""

@@ -88,6 +88,7 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[float], bool]], ...] = (
             "lora_rank",
             "overlap_weight",
             "consensus_draws",
+            "finalists",
         ),
         "not negative",
         lambda value: value >= 0,

@@ -16,6 +16,7 @@ from bmt_keras.decoding.canvas import (
     words_of,
 )
 from bmt_keras.decoding.filling import fill_canvas
+from bmt_keras.decoding.finalists import read_finalists
 from bmt_keras.decoding.keywords import place_keywords
 from bmt_keras.decoding.lengths import (
     candidate_lengths,
@@ -267,6 +268,15 @@ def _keep_best(
         options=options,
         found=predictor.found,
     )
+    if options.finalists > 1:
+        places = ops.shape(counted)[-1]
+        grouped, ranks = read_finalists(
+            predictor,
+            grouped,
+            ranks,
+            ops.reshape(counted, (-1, rows, places)),
+            options=options,
+        )
     best = best_rows(
         grouped["token_ids"], ranks, num_captions=options.num_captions
     )

@@ -43,6 +43,9 @@ class DecodingOptions:
             where `temperature` is 0. If there are some, the captions kept are
             those that all written ones resemble most, instead of those with
             the best mean log-probability.
+        finalists: Read the best so many captions of each photo once more, each
+            word masked in turn, before choosing, and no fewer than
+            `num_captions`; 0 for none.
         no_repeated_bigram: Write no two words twice in the same order. Without
             it, they are only kept from following each other at once.
 
@@ -62,6 +65,7 @@ class DecodingOptions:
     overlap_weight: float = 0.0
     rescore: bool = False
     consensus_draws: int = 0
+    finalists: int = 0
     no_repeated_bigram: bool = False
 
     def __post_init__(self) -> None:
@@ -78,11 +82,12 @@ class DecodingOptions:
                 raise ValueError(
                     f"`{name}` must be at least 1. Received: {name}={value}."
                 )
-        if self.consensus_draws < 0:
-            raise ValueError(
-                "`consensus_draws` must not be negative. Received: "
-                f"consensus_draws={self.consensus_draws}."
-            )
+        for name in ("consensus_draws", "finalists"):
+            value = getattr(self, name)
+            if value < 0:
+                raise ValueError(
+                    f"`{name}` must not be negative. Received: {name}={value}."
+                )
         if isinstance(self.temperature, float | int) and self.temperature < 0:
             raise ValueError(
                 "`temperature` must not be negative. Received: "

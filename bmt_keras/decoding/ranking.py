@@ -51,18 +51,18 @@ def rank_captions(
     return ranks
 
 
-def best_rows(token_ids: Any, ranks: Any, *, num_captions: int) -> Any:
+def best_rows(token_ids: Any, ranks: Any, *, num_captions: Any) -> Any:
     """The best captions of each photo, copies of better ones last.
 
     Args:
         token_ids: int32, (batch, rows, width).
         ranks: float32, (batch, rows), more is better.
-        num_captions: How many to keep, at most `rows`.
+        num_captions: How many to keep, at most `rows`; a number or int32, ().
 
     Returns:
         int32, (batch, num_captions): rows, the best first.
     """
-    if num_captions > 1:
+    if not (isinstance(num_captions, int) and num_captions == 1):
         ranks = ops.where(_is_copy(token_ids, ranks), ranks + NEVER, ranks)
     _, best = ops.top_k(ranks, num_captions)
     return ops.cast(best, "int32")
@@ -81,7 +81,7 @@ def take_rows(values: Any, best: Any) -> Any:
     if len(values.shape) == 2:
         return ops.reshape(ops.take_along_axis(values, best, axis=1), (-1,))
     taken = ops.take_along_axis(values, ops.expand_dims(best, -1), axis=1)
-    return ops.reshape(taken, (-1, values.shape[-1]))
+    return ops.reshape(taken, (-1, ops.shape(taken)[-1]))
 
 
 def _is_copy(token_ids: Any, ranks: Any) -> Any:
