@@ -345,7 +345,11 @@ class Captioner:
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, consensus_draws: int | None = None
+        cls,
+        folder: str | Path,
+        *,
+        consensus_draws: int | None = None,
+        finalists: int | None = None,
     ) -> "Captioner":
         """Reads a folder that `save` wrote; the model can be trained on.
 
@@ -353,16 +357,17 @@ class Captioner:
             folder: The folder.
             consensus_draws: Captions drawn beside the candidates to find the
                 one that all resemble most; None for as many as were saved.
+            finalists: Best captions that are read once more before one is
+                chosen; None for as many as were saved.
 
         Raises:
-            InputError: The folder is missing or holds no captioner, or the
+            InputError: The folder is missing or holds no captioner, or a
                 number is negative.
         """
         parts = load_parts(Path(folder))
-        if consensus_draws is not None:
-            parts["settings"] = dataclasses.replace(
-                parts["settings"], consensus_draws=consensus_draws
-            )
+        given = {"consensus_draws": consensus_draws, "finalists": finalists}
+        changes = {k: v for k, v in given.items() if v is not None}
+        parts["settings"] = dataclasses.replace(parts["settings"], **changes)
         return cls(**parts)
 
     def _to_input(self, features: np.ndarray) -> np.ndarray:

@@ -70,6 +70,7 @@ def caption(
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     consensus_draws: inputs.ConsensusDraws = None,
+    finalists: inputs.Finalists = None,
     matmul_precision: Annotated[
         str,
         typer.Option(
@@ -107,7 +108,9 @@ def caption(
 
     photos = find_photos(images)
     set_matmul_precision(matmul_precision)
-    model = Captioner.load(captioner, consensus_draws=consensus_draws)
+    model = Captioner.load(
+        captioner, consensus_draws=consensus_draws, finalists=finalists
+    )
     if out is not None:
         with show_progress("Captioning photos") as on_progress:
             bad = caption_to_file(

@@ -61,6 +61,7 @@ def evaluate(
         ),
     ] = 100,
     consensus_draws: inputs.ConsensusDraws = None,
+    finalists: inputs.Finalists = None,
     limit: inputs.Limit = None,
     skip_bad: inputs.SkipBad = False,
 ) -> None:
@@ -71,7 +72,9 @@ def evaluate(
     load_tensorflow()
     from bmt_keras.captioner import Captioner
 
-    model = Captioner.load(captioner, consensus_draws=consensus_draws)
+    model = Captioner.load(
+        captioner, consensus_draws=consensus_draws, finalists=finalists
+    )
     photos, features = _read_features(model, photos, skip_bad)
     write_evaluation(
         out,

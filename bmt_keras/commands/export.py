@@ -29,6 +29,7 @@ def export(
         ),
     ] = True,
     consensus_draws: inputs.ConsensusDraws = None,
+    finalists: inputs.Finalists = None,
     metrics: Annotated[
         Path | None,
         typer.Option(
@@ -47,7 +48,9 @@ def export(
 
     figures = read_metrics(metrics) if metrics else find_metrics(captioner)
     folder = export_captioner(
-        Captioner.load(captioner, consensus_draws=consensus_draws),
+        Captioner.load(
+            captioner, consensus_draws=consensus_draws, finalists=finalists
+        ),
         out,
         version=version,
         text_inputs=text_inputs,

@@ -39,6 +39,14 @@ ConsensusDraws = Annotated[
         "resemble most; by default as many as the captioner was saved with.",
     ),
 ]
+Finalists = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Read the best so many captions of each photo once more before "
+        "one is chosen; by default as the captioner was saved.",
+    ),
+]
 SkipBad = Annotated[
     bool,
     typer.Option("--skip-bad", help="Leave out photos that cannot be read."),

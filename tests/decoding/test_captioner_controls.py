@@ -69,8 +69,11 @@ def test_a_consensus_does_not_depend_on_the_batch(
     tiny_captioner, paths, tmp_path
 ):
     tiny_captioner.save(tmp_path / "captioner")
-    captioner = Captioner.load(tmp_path / "captioner", consensus_draws=6)
+    captioner = Captioner.load(
+        tmp_path / "captioner", consensus_draws=6, finalists=3
+    )
     assert captioner.settings.consensus_draws == 6
+    assert captioner.settings.finalists == 3
     together = captioner.caption(paths[:4])
     alone = [captioner.caption([path])[0] for path in paths[:4]]
     assert [each.text for each in together] == [each.text for each in alone]
