@@ -114,7 +114,8 @@ class Captioner:
 
         Returns:
             The captions in the photos' order, those of a photo next to each
-            other, its best first.
+            other, its best first: by `score` and what else the settings
+            choose by.
 
         Raises:
             InputError: A photo cannot be read, or an option is out of range.

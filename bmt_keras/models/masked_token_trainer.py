@@ -83,7 +83,9 @@ class MaskedTokenTrainer(keras.Model):
             max_caption_length + 1); in training with a concept head also
             `concept_logits`, float, (photos, vocabulary_size).
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `predict_masked`."
+        )
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
