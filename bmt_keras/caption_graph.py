@@ -22,11 +22,11 @@ from bmt_keras.decoding import (
     draw_captions,
     fill_masks,
     fill_templates,
-    likeliest_tokens,
+    guess_tokens,
+    mask_candidates,
     mask_predict,
     score_tokens,
 )
-from bmt_keras.decoding.predictor import gather_places
 from bmt_keras.models import BimodalMaskedLM, fold_batch_norm
 from bmt_keras.settings import Settings
 
@@ -258,12 +258,7 @@ class CaptionGraph:
             Token ids, int32, and their log-probabilities, float32, both
             (batch, length). Special tokens are never guessed.
         """
-        predictor = self._predictor(image_embedding)
-        places = tf.range(tf.shape(token_ids)[1])[None]
-        places = tf.tile(places, (tf.shape(token_ids)[0], 1))
-        logits = predictor.logits_at(token_ids, places)
-        tokens, log_probs = likeliest_tokens(logits, predictor.ban(), 1)
-        return tokens[..., 0], log_probs[..., 0]
+        return guess_tokens(self._predictor(image_embedding), token_ids)
 
     def mask_candidates(
         self, image_embedding: tf.Tensor, token_ids: tf.Tensor, *, count: int
@@ -282,23 +277,12 @@ class CaptionGraph:
             max_words, count), the first mask and the likeliest token first.
             Behind the last mask all are padding, of probability 0.
         """
-        predictor = self._predictor(image_embedding)
-        is_mask = tf.equal(token_ids, self.tokenizer.mask_id)
-        places = gather_places(is_mask)
-        logits = predictor.logits_at(token_ids, places)
-        ban = predictor.ban_at(places, is_start=is_mask)
-        count = min(count, predictor.num_writable)
-        tokens, log_probs = likeliest_tokens(logits, ban, count)
-        missing = self.max_words - tf.shape(tokens)[1]
-        number = tf.reduce_sum(tf.cast(is_mask, tf.int32), axis=1)
-        used = tf.sequence_mask(number, self.max_words)[..., None]
-
-        def pad(values: tf.Tensor, filler: Any) -> tf.Tensor:
-            padded = tf.pad(values, [[0, 0], [0, missing], [0, 0]])
-            padded = tf.where(used, padded, filler)
-            return tf.ensure_shape(padded, (None, self.max_words, count))
-
-        return pad(tokens, self.tokenizer.pad_id), pad(tf.exp(log_probs), 0.0)
+        return mask_candidates(
+            self._predictor(image_embedding),
+            token_ids,
+            count=count,
+            max_words=self.max_words,
+        )
 
     def _with_text(self, written: dict[str, Any]) -> dict[str, Any]:
         caption = self.tokenizer.decode_tensor(written["token_ids"])

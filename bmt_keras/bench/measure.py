@@ -24,11 +24,8 @@ from bmt_keras.bench.preparation_cases import (
     preparation_rows,
 )
 from bmt_keras.bench.rounds import take_turns
-from bmt_keras.bench.training_cases import (
-    TrainingCases,
-    pipeline_rows,
-    training_rows,
-)
+from bmt_keras.bench.training_cases import TrainingCases
+from bmt_keras.bench.training_rows import pipeline_rows, training_rows
 
 Rows = Callable[[], list[Row]]
 

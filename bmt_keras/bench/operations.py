@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 
 from bmt_keras.layers import BimodalFusion
 from bmt_keras.models import BimodalMaskedLM
@@ -65,6 +66,39 @@ def head_operations(model: BimodalMaskedLM, positions: float) -> float:
     if not isinstance(model.fusion, BimodalFusion):
         token += encoder.hidden_dim * encoder.embedding_dim
     return 2.0 * positions * token
+
+
+def unpadded_operations(model: BimodalMaskedLM, lengths: np.ndarray) -> float:
+    """Of ALBERT on captions without padding.
+
+    Args:
+        model: The model.
+        lengths: Ordinary tokens of each caption.
+    """
+    return sum(
+        albert_operations(model.text_encoder, 1, int(length) + 2)
+        for length in lengths
+    )
+
+
+def learned_operations(
+    model: BimodalMaskedLM, rows: int, length: int, positions: float
+) -> float:
+    """Of a training step's fusion and head, behind a frozen ALBERT.
+
+    Twice what they take forward: weights need gradients, inputs none, and of
+    the head's products the inputs alone, for its table is frozen.
+
+    Args:
+        model: The model.
+        rows: Captions, each with a photo.
+        length: Tokens of each.
+        positions: Places of all rows that are asked about.
+    """
+    return 2 * (
+        fusion_operations(model, rows, rows, length)
+        + head_operations(model, positions)
+    )
 
 
 def image_operations(encoder: keras.Model, photos: int) -> float:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bmt_keras.bench.case import Case, CaseBuilders, Row
+from bmt_keras.bench.case import Case, CaseBuilders
 from bmt_keras.bench.corpus import (
     find_tokenizer,
     random_features,
@@ -24,8 +24,20 @@ from bmt_keras.bench.operations import (
     albert_operations,
     fusion_operations,
     head_operations,
+    learned_operations,
+    unpadded_operations,
 )
-from bmt_keras.bench.options import EPOCHS, BenchOptions
+from bmt_keras.bench.options import BenchOptions
+from bmt_keras.bench.training_rows import (
+    ALBERT,
+    BUCKETED,
+    CACHED,
+    CACHED_64,
+    CACHING,
+    LIVE,
+    NOTEBOOK,
+    PIPELINE,
+)
 from bmt_keras.data.batch_plan import PlannedBatch
 from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.models import (
@@ -37,53 +49,10 @@ from bmt_keras.training.data import make_batches
 from bmt_keras.training.optimizer import compile_model
 from bmt_keras.training.text_cache import TextCache
 
-NOTEBOOK = "notebook's step"
-ALBERT = "bare ALBERT forward"
-LIVE, BUCKETED = "live, batch 8", "live, batch 8, buckets"
-CACHING = "caching of a masking"
-CACHED, CACHED_64 = "cached, batch 8", "cached, batch 64"
-PIPELINE = "input pipeline: {}"
 _LARGE = 64
 _BUCKET_WIDTH = 4
-_MASKINGS = (1, 2, 5)
 _CACHED_PHOTOS = 52  # about 256 captions, whose states a round computes
 _MORE = 10  # times as many cached steps as live ones make up a round
-
-
-def training_rows() -> list[Row]:
-    """The lines about training."""
-    return [
-        Row(NOTEBOOK, {NOTEBOOK: 1}, {ALBERT: 1}, at_most=1.3),
-        Row(LIVE, {LIVE: 1}, {NOTEBOOK: 1}, at_least=1.3),
-        Row(BUCKETED, {BUCKETED: 1}, {NOTEBOOK: 1}, at_least=1.3),
-        Row(CACHING, {CACHING: 1}, {ALBERT: 1}),
-        *_cached_rows(CACHED, at_least=10),
-        *_cached_rows(CACHED_64, at_least=15),
-    ]
-
-
-def pipeline_rows() -> list[Row]:
-    """The lines about the input pipeline: it against what training takes."""
-    return [
-        Row(
-            PIPELINE.format(name),
-            {PIPELINE.format(name): 1},
-            {name: 1},
-            at_least=5,
-        )
-        for name in (LIVE, CACHED, CACHED_64)
-    ]
-
-
-def _cached_rows(name: str, *, at_least: float) -> list[Row]:
-    reference = {NOTEBOOK: 1.0}
-    rows = [Row(f"{name}, step alone", {name: 1}, reference)]
-    for maskings in _MASKINGS:
-        parts = {name: 1.0, CACHING: maskings / EPOCHS}
-        of = f"{name}, {EPOCHS} epochs, {maskings} maskings"
-        wanted = at_least if maskings == _MASKINGS[0] else None
-        rows.append(Row(of, parts, reference, at_least=wanted))
-    return rows
 
 
 class TrainingCases:
@@ -140,7 +109,7 @@ class TrainingCases:
             items=_count(planned),
             operations=sum(
                 albert_operations(model.text_encoder, rows, length)
-                + _learned_operations(model, rows, length, rows * length)
+                + learned_operations(model, rows, length, rows * length)
                 for rows, length in map(_size, planned)
             ),
         )
@@ -178,9 +147,9 @@ class TrainingCases:
             _train(model, _repeat(batches, planned), len(planned)),
             items=_count(planned),
             # ALBERT runs at the tokens alone, what is learnt at padding, too.
-            operations=_caption_operations(model, batches.lengths[captions])
+            operations=unpadded_operations(model, batches.lengths[captions])
             + sum(
-                _learned_operations(model, rows, length, rows * self._masked)
+                learned_operations(model, rows, length, rows * self._masked)
                 for rows, length in map(_size, planned)
             ),
         )
@@ -198,7 +167,7 @@ class TrainingCases:
         return Case(
             run,
             items=len(batches),
-            operations=_caption_operations(model, batches.lengths),
+            operations=unpadded_operations(model, batches.lengths),
         )
 
     def _cached(self, batch_size: int) -> Case:
@@ -288,28 +257,6 @@ class TrainingCases:
         )
         name = f"{name}-{batch_size}"
         return model, self._cache(model, batches, name).dataset()
-
-
-def _caption_operations(model: BimodalMaskedLM, lengths: np.ndarray) -> float:
-    """Of ALBERT on captions without padding, of so many ordinary tokens."""
-    return sum(
-        albert_operations(model.text_encoder, 1, int(length) + 2)
-        for length in lengths
-    )
-
-
-def _learned_operations(
-    model: BimodalMaskedLM, rows: int, length: int, asked: float
-) -> float:
-    """Of a step's fusion and head, behind a frozen ALBERT.
-
-    Twice what they take forward: weights need gradients, inputs none, and of
-    the head's products the inputs alone, for its table is frozen.
-    """
-    return 2 * (
-        fusion_operations(model, rows, rows, length)
-        + head_operations(model, asked)
-    )
 
 
 def _repeat(

@@ -1,7 +1,7 @@
 """Decoding of a masked language model: from a blank canvas to captions."""
 
 from bmt_keras.decoding.canvas import SpecialTokens
-from bmt_keras.decoding.choosing import likeliest_tokens
+from bmt_keras.decoding.guessing import guess_tokens, mask_candidates
 from bmt_keras.decoding.keywords import place_keywords
 from bmt_keras.decoding.lengths import restrict_lengths
 from bmt_keras.decoding.mask_predict import (
@@ -25,7 +25,8 @@ __all__ = [
     "draw_captions",
     "fill_masks",
     "fill_templates",
-    "likeliest_tokens",
+    "guess_tokens",
+    "mask_candidates",
     "mask_predict",
     "place_keywords",
     "restrict_lengths",

@@ -1,7 +1,7 @@
 """The masked language model that sees a photo."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 from keras import ops
@@ -19,24 +19,8 @@ from bmt_keras.models.blank_rows import compute_blank_once
 from bmt_keras.models.concept_evidence import add_evidence
 from bmt_keras.models.lora import LoraFactors
 from bmt_keras.models.masked_token_trainer import MaskedTokenTrainer
+from bmt_keras.models.projected_image import ProjectedImage
 from bmt_keras.models.unpadded_albert import encode_without_padding
-
-
-class ProjectedImage(NamedTuple):
-    """What tokens read of photos.
-
-    Attributes:
-        cells: From `CrossAttentionFusion.project_image`.
-        evidence: float, (photos, vocabulary_size), added to the logits; an
-            empty tuple for a model without a concept head.
-        token_shares: float32, (photos, vocabulary_size), the share of a
-            photo's captions that the concept head expects to hold each token;
-            likewise.
-    """
-
-    cells: Any
-    evidence: Any
-    token_shares: Any
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
