@@ -1,5 +1,3 @@
-import dataclasses
-import json
 from itertools import islice
 
 import keras
@@ -7,100 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bmt_keras import training
-from bmt_keras.captioner import Captioner
-from bmt_keras.data.batches import CaptionBatches
-from bmt_keras.errors import InputError
 from bmt_keras.models import (
-    build_image_encoder,
-    build_masked_lm,
     masked_token_trainer,
 )
 from bmt_keras.models.masked_batch import mask_batch
-from bmt_keras.training import text_cache
-from bmt_keras.training.text_cache import TextCache
-
-
-@pytest.fixture(scope="module")
-def settings(tiny_settings):
-    """As the notebook: ALBERT and the image model are frozen."""
-    return dataclasses.replace(
-        tiny_settings,
-        train_image_model=False,
-        train_text_model=False,
-        fusion="concat",
-        concept_units=0,
-        predict_length=False,
-        mask_rate=0.15,
-        bucket_width=0,
-        cached_maskings=2,
-        redraw_epochs=2,
-        epochs=4,
-    )
-
-
-@pytest.fixture(scope="module")
-def image_encoder(settings):
-    keras.utils.set_random_seed(0)
-    trained = dataclasses.replace(settings, train_image_model=True)
-    encoder = build_image_encoder(trained)
-    encoder.trainable = False
-    return encoder
-
-
-@pytest.fixture(scope="module")
-def data(sample_photos, settings, image_encoder, tmp_path_factory):
-    return training.prepare_data(
-        *sample_photos,
-        training.feature_source(settings, image_encoder),
-        cache=tmp_path_factory.mktemp("features"),
-    )
-
-
-@pytest.fixture
-def make_model(settings, tokenizer, image_encoder):
-    def make(**changes):
-        keras.utils.set_random_seed(0)
-        return build_masked_lm(
-            dataclasses.replace(settings, **changes),
-            tokenizer,
-            image_encoder=image_encoder,
-        )
-
-    return make
-
-
-@pytest.fixture
-def batches(data, settings, tokenizer):
-    return make_batches(data, tokenizer)
-
-
-def make_batches(data, tokenizer, **options):
-    return CaptionBatches(
-        data.train,
-        data.train_features,
-        tokenizer=tokenizer,
-        image_input="image_embedding",
-        batch_size=8,
-        max_length=18,
-        bucket_width=0,
-        **options,
-    )
-
-
-@pytest.fixture
-def make_cache(batches, settings, tokenizer, make_model, tmp_path):
-    def make(model=None, *, source=batches, **changes):
-        return TextCache(
-            source,
-            model or make_model(),
-            settings=dataclasses.replace(settings, **changes),
-            tokenizer=tokenizer,
-            steps_per_epoch=source.steps_per_epoch,
-            folder=tmp_path / "states",
-        )
-
-    return make
 
 
 def stored(folder, masking=0):
@@ -156,7 +64,7 @@ def judge(model, inputs, targets):
 
 @pytest.mark.parametrize("extra", [{}, {"length": True}, {"weights": True}])
 def test_loss_and_gradients_are_those_of_the_live_path(
-    data, tokenizer, make_model, make_cache, tmp_path, extra
+    data, tokenizer, make_model, make_cache, tmp_path, extra, make_batches
 ):
     model = make_model(predict_length="length" in extra)
     weights = {
@@ -164,7 +72,7 @@ def test_loss_and_gradients_are_those_of_the_live_path(
         for photo in data.train
     }
     options = {"caption_weights": weights} if "weights" in extra else {}
-    batches = make_batches(data, tokenizer, **options)
+    batches = make_batches(**options)
     cache = make_cache(model, source=batches)
     dataset = cache.dataset()
     columns = stored(tmp_path / "states")
@@ -278,10 +186,10 @@ def test_each_pass_takes_the_next_masking_and_each_round_others(
 
 
 def test_only_captions_whose_turn_comes_are_encoded(
-    data, tokenizer, make_cache, tmp_path
+    make_cache, tmp_path, make_batches
 ):
     """An epoch may end before a pass over all captions does."""
-    batches = make_batches(data, tokenizer)
+    batches = make_batches()
     batches_of_epoch = 2
     cache = make_cache(source=batches)
     cache._total_steps = cache._steps_of_round = batches_of_epoch
@@ -304,134 +212,3 @@ def test_maskings_depend_on_the_seed_alone(make_cache, tmp_path):
     folder.rename(tmp_path / "later")
     make_cache(seed=1).dataset()
     assert not np.array_equal(stored(folder)["positions"], first["positions"])
-
-
-# === Stale, broken and unfinished caches ===
-
-
-def change_weights(cache, make):
-    model = make()
-    table = model.text_encoder.token_embedding.embeddings
-    table.assign(table + 1e-3)
-    return cache(model)
-
-
-STALE = {
-    "text_weights": change_weights,
-    "seed": lambda cache, _: cache(seed=5),
-    "cached_maskings": lambda cache, _: cache(cached_maskings=1),
-    "redraw_epochs": lambda cache, _: cache(redraw_epochs=4),
-    "masking": lambda cache, make: cache(make(mask_rate=0.5)),
-}
-
-
-@pytest.mark.parametrize("field", STALE)
-def test_stale_cache_is_refused(make_cache, make_model, field):
-    make_cache()
-    with pytest.raises(InputError, match=rf"`{field}` is .* delete the folder"):
-        STALE[field](make_cache, make_model)
-
-
-def test_cache_of_other_captions_is_refused(data, tokenizer, make_cache):
-    make_cache()
-    fewer = make_batches(data, tokenizer, captions_per_photo=1)
-    with pytest.raises(InputError, match="`captions` is"):
-        make_cache(source=fewer)
-
-
-def test_broken_manifest_is_refused(make_cache, tmp_path):
-    make_cache()
-    path = tmp_path / "states" / "manifest.json"
-    for content in ("{", "3"):
-        path.write_text(content)
-        with pytest.raises(InputError, match=r"manifest\.json: expected"):
-            make_cache()
-
-
-def test_folder_that_a_kill_left_empty_is_taken(make_cache, tmp_path):
-    (tmp_path / "states").mkdir()
-    (tmp_path / "states" / ".123.manifest.json").write_text("{")
-    make_cache()
-    path = tmp_path / "states" / "manifest.json"
-    assert json.loads(path.read_text())["cached_maskings"] == 2
-
-
-def test_broken_shard_is_computed_again(make_cache, tmp_path, caplog):
-    make_cache().dataset()
-    (path,) = (tmp_path / "states").glob("round-0000/masking-00/*.npy")
-    content = path.read_bytes()
-    path.write_bytes(content[:-8])
-    make_cache().dataset()
-    assert "cannot be read" in caplog.text
-    assert path.read_bytes() == content
-
-
-def test_stopped_caching_keeps_its_finished_shards(
-    make_cache, tmp_path, monkeypatch
-):
-    """As a kill leaves it: half a file, and states without their columns."""
-    monkeypatch.setattr(text_cache, "_SHARD", 16)
-    make_cache().dataset()
-    folder = tmp_path / "states" / "round-0000" / "masking-00"
-    expected = {path.name: path.read_bytes() for path in folder.iterdir()}
-    first, second, *_ = sorted(folder.glob("*.npz"))
-    second.unlink()
-    (folder / ".123.shard-00002.npy").write_bytes(b"half")
-    kept = first.stat().st_mtime_ns
-    make_cache().dataset()
-    found = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert first.stat().st_mtime_ns == kept
-    assert found.keys() == expected.keys()
-    for name in expected:
-        if name.endswith(".npy"):
-            assert found[name] == expected[name]
-
-
-# === A run ===
-
-
-class Stop(keras.callbacks.Callback):
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations) == self.step:
-            raise KeyboardInterrupt
-
-
-@pytest.fixture
-def run(data, settings, tokenizer, image_encoder):
-    def run(folder, **options):
-        return training.train_captioner(
-            data,
-            dataclasses.replace(settings, checkpoint_steps=5),
-            tokenizer=tokenizer,
-            image_encoder=image_encoder,
-            out=folder,
-            verbose=0,
-            **options,
-        )
-
-    return run
-
-
-# A stopped fit leaves Keras' CSV log open, as a kill does.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_stopped_run_learns_what_an_unbroken_one_does(
-    run, batches, sample_photos, tmp_path
-):
-    unbroken = run(tmp_path / "unbroken")
-    steps = batches.steps_per_epoch
-    # Within an epoch of the second round, whose states it has computed.
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "stopped", callbacks=[Stop(3 * steps - 1)])
-    stopped = run(tmp_path / "stopped")
-    assert int(stopped.model.optimizer.iterations) == 4 * steps
-    for one, other in zip(
-        stopped.model.weights, unbroken.model.weights, strict=True
-    ):
-        np.testing.assert_allclose(one, other, atol=1e-5)
-    again = Captioner.load(tmp_path / "stopped" / "captioner")
-    photos = [photo.path for photo in sample_photos[1]]
-    assert again.caption(photos) == stopped.caption(photos)
