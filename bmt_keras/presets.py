@@ -40,6 +40,7 @@ _SMALL = Settings(
     fusion_dropout=0.2,
     image_dropout=0.2,
     concept_units=512,
+    concept_weight=0.55,
     drop_final_period=True,
     batch_size=80,
     mirror=True,

@@ -116,16 +116,18 @@ class Settings:
     predict_length: bool = _setting(
         True, "Predict a caption's length from its photo."
     )
-
-    # === Batches ===
     concept_units: int = _setting(
         0,
         "Hidden units of a head that finds in the photo which tokens its "
         "captions hold (cross_attention); 0 for no such head.",
     )
     concept_weight: float = _setting(
-        0.35, "Weight of what that head finds beside the language model."
+        0.35,
+        "Weight of what that head finds beside the language model.",
+        may_change=True,
     )
+
+    # === Batches ===
     captions_per_photo: int = _setting(
         0, "Train on the first N captions of each photo; 0 for all."
     )

@@ -134,7 +134,13 @@ def test_folder_of_another_run_is_refused(tiny_settings, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"checkpoint_steps": 7}, {"keep_checkpoints": 9}, {"passes": 1}]
+    "change",
+    [
+        {"checkpoint_steps": 7},
+        {"keep_checkpoints": 9},
+        {"passes": 1},
+        {"concept_weight": 0.5},
+    ],
 )
 def test_run_goes_on_with_other_checkpoints_and_decoding(
     tiny_settings, tmp_path, change
