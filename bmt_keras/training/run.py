@@ -129,6 +129,8 @@ def train_captioner(
         model.concept_head.set_shares(
             train.share_of_captions(tokenizer.vocabulary_size)
         )
+    # A checkpoint holds the weight of the run before.
+    model.concept_weight = settings.concept_weight
     check_same_step(strategy, count_batches(model.optimizer))
     if strategy is not None:
         fit_model_to_replicas(model, strategy)

@@ -150,6 +150,17 @@ def test_run_goes_on_with_other_checkpoints_and_decoding(
     training.check_run_folder(tmp_path, other)
 
 
+def test_finished_run_takes_another_weight_of_concepts(
+    finished, sample_photos, tiny_settings, tmp_path
+):
+    shutil.copytree(finished[0], tmp_path / "run")
+    settings = dataclasses.replace(tiny_settings, concept_weight=0.9)
+    captioner = run(sample_photos, settings, tmp_path / "run")
+    assert captioner.model.concept_weight == 0.9
+    again = Captioner.load(tmp_path / "run" / "captioner")
+    assert again.model.concept_weight == 0.9
+
+
 def test_epochs_have_as_many_steps_as_asked_whatever_the_captions(
     sample_photos, tiny_settings, tmp_path
 ):
