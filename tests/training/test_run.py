@@ -40,18 +40,6 @@ def run(photos, settings, folder, **options):
     )
 
 
-class Stop(keras.callbacks.Callback):
-    """Ends a run in the middle of an epoch, as a kill would."""
-
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations) == self.step:
-            raise KeyboardInterrupt
-
-
 @pytest.fixture(scope="module")
 def finished(sample_photos, tiny_settings, tmp_path_factory):
     """The folder of a whole run, and its captioner."""
@@ -91,11 +79,11 @@ def test_run_leaves_captioner_logs_and_checkpoints(finished, sample_photos):
 # A stopped fit leaves Keras' CSV log open, as a kill does.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_stopped_run_goes_on_as_if_it_had_not_stopped(
-    finished, sample_photos, tiny_settings, tmp_path
+    finished, sample_photos, tiny_settings, tmp_path, stop_at
 ):
     settings = dataclasses.replace(tiny_settings, checkpoint_steps=3)
     with pytest.raises(KeyboardInterrupt):
-        run(sample_photos, settings, tmp_path, callbacks=[Stop(7)])
+        run(sample_photos, settings, tmp_path, callbacks=[stop_at(7)])
     assert int(load_last(tmp_path / "checkpoints").optimizer.iterations) == 6
     captioner = run(sample_photos, settings, tmp_path)
     _, untouched = finished

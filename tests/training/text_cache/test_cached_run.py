@@ -1,21 +1,10 @@
 import dataclasses
 
-import keras
 import numpy as np
 import pytest
 
 from bmt_keras import training
 from bmt_keras.captioner import Captioner
-
-
-class Stop(keras.callbacks.Callback):
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations) == self.step:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -37,13 +26,13 @@ def run(data, settings, tokenizer, image_encoder):
 # A stopped fit leaves Keras' CSV log open, as a kill does.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_stopped_run_learns_what_an_unbroken_one_does(
-    run, batches, sample_photos, tmp_path
+    run, batches, sample_photos, tmp_path, stop_at
 ):
     unbroken = run(tmp_path / "unbroken")
     steps = batches.steps_per_epoch
     # Within an epoch of the second round, whose states it has computed.
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "stopped", callbacks=[Stop(3 * steps - 1)])
+        run(tmp_path / "stopped", callbacks=[stop_at(3 * steps - 1)])
     stopped = run(tmp_path / "stopped")
     assert int(stopped.model.optimizer.iterations) == 4 * steps
     for one, other in zip(
