@@ -62,12 +62,6 @@ def test_batches_together_are_one_update_with_their_mean(
     np.testing.assert_allclose(average, expected[1], atol=1e-6)
 
 
-class Stop(keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-        if count_batches(self.model.optimizer) == 5:
-            raise KeyboardInterrupt
-
-
 @pytest.fixture
 def fit(sample_photos, tiny_settings, tokenizer, tmp_path):
     """Fits a model from its step to the tenth, with the run's own loop."""
@@ -131,9 +125,9 @@ def make_validation(batches):
     return batches
 
 
-def test_run_that_stops_between_two_updates_goes_on(fit, tmp_path):
+def test_run_that_stops_between_two_updates_goes_on(fit, stop_at, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        fit(None, Stop())
+        fit(None, stop_at(5))
     last = load_last(tmp_path / "checkpoints")
     assert count_batches(last.optimizer) == 4
     stopped = fit(last)

@@ -1,6 +1,5 @@
 import dataclasses
 
-import keras
 import numpy as np
 import pytest
 
@@ -11,16 +10,10 @@ from bmt_keras.models.lora import find_lora_layers
 from bmt_keras.training.checkpoints import load_last
 
 
-class Stop(keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations) == 4:
-            raise KeyboardInterrupt
-
-
 # A stopped fit leaves Keras' CSV log open, as a kill does.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_run_by_lora_goes_on_and_leaves_an_ordinary_captioner(
-    sample_photos, tiny_captioner, tiny_settings, tmp_path
+    sample_photos, tiny_captioner, tiny_settings, stop_at, tmp_path
 ):
     """It begins with a captioner that was trained without LoRA."""
     settings = dataclasses.replace(
@@ -50,7 +43,7 @@ def test_run_by_lora_goes_on_and_leaves_an_ordinary_captioner(
         )
 
     with pytest.raises(KeyboardInterrupt):
-        run(callbacks=[Stop()])
+        run(callbacks=[stop_at(4)])
     last = load_last(tmp_path / "run" / "checkpoints")
     factors = [w for w in last.trainable_weights if "lora" in w.name]
     assert len(factors) == 4
