@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bmt_keras.commands.precision import choose_matmul_precision
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.commands.settings_options import with_settings
 from bmt_keras.errors import InputError
@@ -55,10 +56,10 @@ def pretrain(
     import keras
 
     from bmt_keras import training
-    from bmt_keras.models import build_image_encoder, set_matmul_precision
+    from bmt_keras.models import build_image_encoder
 
     training.check_run_folder(out, settings)
-    set_matmul_precision(settings.matmul_precision)
+    choose_matmul_precision(settings.matmul_precision)
     texts = training.read_caption_texts(text)
     if captions is not None:
         texts += read_texts(captions)

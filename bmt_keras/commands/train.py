@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bmt_keras.commands import inputs
+from bmt_keras.commands.precision import choose_matmul_precision
 from bmt_keras.commands.prepare import prepare_in_own_process
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
@@ -125,13 +126,13 @@ def _train(
 
     from bmt_keras import training
     from bmt_keras.captioner import Captioner
-    from bmt_keras.models import build_image_encoder, set_matmul_precision
+    from bmt_keras.models import build_image_encoder
 
     training.check_run_folder(out, settings)
     if strategy is not None:
         training.check_replicas(settings, strategy.num_replicas_in_sync)
-    set_matmul_precision(settings.matmul_precision)
     chief = training.is_chief(strategy)
+    choose_matmul_precision(settings.matmul_precision, tell=chief)
     first = Captioner.load(start) if start else None
     tokenizer = (
         first.tokenizer if first else training.make_tokenizer(settings, photos)

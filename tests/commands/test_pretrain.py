@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 TEXTS = [
     f"a {word} dog runs" for word in ["red", "blue", "big", "small", "old"]
@@ -17,8 +18,12 @@ def test_command_writes_what_training_starts_from(
         *(f"--{name.replace('_', '-')}={fields[name]}" for name in small),
     ]
     out = tmp_path / "text"
-    result = bmt("pretrain", "--text", text, "--out", out, *options)
+    result = bmt(
+        *("pretrain", "--text", text, "--out", out, *options),
+        *("--matmul-precision", "auto"),
+    )
     assert result.code == 0, result
+    assert re.search("Products of matrices in (float32|bfloat16) ", result.out)
     result = bmt(
         *("train", "--start", out / "captioner", "--out", tmp_path / "run"),
         *("--captions", tiny_sample / "captions_train.json"),
