@@ -1,11 +1,13 @@
 """Work in a process of its own, whose memory is told."""
 
+import os
 import resource
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -16,6 +18,8 @@ def run_in_own_process(
     work: Callable[..., Result], *arguments: Any
 ) -> tuple[Result, int]:
     """Calls a function in a fresh process and waits for it.
+
+    The process ends with this one, even where a signal ends this one.
 
     Args:
         work: A function that a module defines.
@@ -28,7 +32,9 @@ def run_in_own_process(
     Raises:
         BrokenProcessPool: The process was killed.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=_end_with_parent
+    ) as pool:
         return pool.submit(_call, work, arguments).result()
 
 
@@ -47,3 +53,14 @@ def _call(
     work: Callable[..., Result], arguments: tuple[Any, ...]
 ) -> tuple[Result, int]:
     return work(*arguments), peak_memory()
+
+
+def _end_with_parent() -> None:
+    Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
