@@ -233,6 +233,18 @@ class Settings:
         "they are faster.",
         may_change=True,
     )
+    dtype_policy: str = _setting(
+        "float32",
+        "Keras' policy of the trained layers: 'float32', or 'mixed_bfloat16' "
+        "for an accelerator that multiplies it; the captioner that is saved "
+        "is in float32.",
+    )
+    jit_compile: bool = _setting(
+        False,
+        "Have XLA compile the training step, once for each shape of a batch: "
+        "pays on an accelerator, not on a CPU.",
+        may_change=True,
+    )
     seed: int = _setting(0, "Seed of weights, order and masks.")
 
     # === Checkpoints ===

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 MATMUL_PRECISIONS = ("float32", "bfloat16", "auto")
 _CHOICES = {
+    "dtype_policy": ("float32", "mixed_bfloat16"),
     "fusion": ("cross_attention", "concat"),
     "image_precision": ("float32", "bfloat16"),
     "objective": ("tokens", "cider", "distill"),
@@ -129,6 +130,7 @@ def check_settings(settings: "Settings") -> None:
     _check_fusion(settings)
     _check_text(settings)
     _check_rdrop(settings)
+    _check_compiled(settings)
 
 
 def _check_image(settings: "Settings") -> None:
@@ -174,6 +176,22 @@ def _check_rdrop(settings: "Settings") -> None:
             f"`rdrop_weight` must be 0 without dropout ({', '.join(dropouts)}"
             "), which alone tells two readings of a batch apart. Received: "
             f"rdrop_weight={settings.rdrop_weight}."
+        )
+
+
+def _check_compiled(settings: "Settings") -> None:
+    if settings.jit_compile and (
+        settings.cached_maskings
+        or settings.cider_epochs
+        or settings.objective != "tokens"
+    ):
+        raise InputError(
+            "`jit_compile` must be False for cached maskings and for captions "
+            "that the model draws, whose shapes change from step to step. "
+            "Received: jit_compile=True, "
+            f"cached_maskings={settings.cached_maskings}, "
+            f"objective={settings.objective}, "
+            f"cider_epochs={settings.cider_epochs}."
         )
 
 

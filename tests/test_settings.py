@@ -266,3 +266,23 @@ def test_nothing_is_redrawn_without_cached_maskings():
 def test_lora_needs_an_albert_that_trains():
     with pytest.raises(InputError, match="must be True for `lora_rank`"):
         Settings(lora_rank=8, train_text_model=False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": "cider"},
+        {"cider_epochs": 1},
+        {"fusion": "concat", "train_text_model": False, "cached_maskings": 1},
+    ],
+)
+def test_steps_of_changing_shapes_are_not_compiled(changes):
+    changes = {"text_dropout": 0.0, **changes}
+    assert Settings(**changes)
+    with pytest.raises(InputError, match="`jit_compile` must be False for"):
+        Settings(jit_compile=True, **changes)
+
+
+def test_dtype_policy_is_one_that_captioners_are_trained_in():
+    with pytest.raises(InputError, match="`dtype_policy` must be one of"):
+        Settings(dtype_policy="mixed_float16")

@@ -348,8 +348,8 @@ class BimodalMaskedLM(MaskedTokenTrainer):
     def _encode_tokens(
         self, token_ids: Any, padding_mask: Any, *, training: bool
     ) -> Any:
-        """As `encode_text`, in less time unless there is dropout."""
-        if training and self.text_encoder.dropout:
+        """As `encode_text`, in less time where there is no dropout."""
+        if training and (self.text_encoder.dropout or self.has_fixed_shapes):
             return self.encode_text(token_ids, padding_mask, training=True)
         return encode_without_padding(
             self.text_encoder, token_ids, padding_mask

@@ -17,6 +17,7 @@ from bmt_keras.models.image_encoders import (
     pool_cells,
     small_cnn,
 )
+from bmt_keras.models.model_copy import dtype_policy
 from bmt_keras.models.pretrained_head import load_pretrained_head
 from bmt_keras.models.text_encoders import build_albert, load_albert
 from bmt_keras.settings import Settings
@@ -41,17 +42,21 @@ def build_image_encoder(settings: Settings) -> keras.Model:
                 "`image_model` SmallCNN has no pretrained weights and must be "
                 "trained along. Received: train_image_model=False."
             )
-        return small_cnn(settings.image_height, settings.image_width)
-    encoder = cut_application(
-        settings.image_model,
-        settings.image_layer,
-        height=settings.image_height,
-        width=settings.image_width,
-        weights=settings.image_weights,
-    )
-    if settings.image_pooling > 1:
-        encoder = pool_cells(encoder, settings.image_pooling)
-    encoder.trainable = settings.train_image_model
+        with dtype_policy(settings.dtype_policy):
+            return small_cnn(settings.image_height, settings.image_width)
+    trained = settings.train_image_model
+    # A frozen one embeds photos once, in `image_precision`.
+    with dtype_policy(settings.dtype_policy if trained else "float32"):
+        encoder = cut_application(
+            settings.image_model,
+            settings.image_layer,
+            height=settings.image_height,
+            width=settings.image_width,
+            weights=settings.image_weights,
+        )
+        if settings.image_pooling > 1:
+            encoder = pool_cells(encoder, settings.image_pooling)
+    encoder.trainable = trained
     return encoder
 
 
@@ -76,7 +81,17 @@ def build_masked_lm(
         InputError: The pretrained ALBERT cannot be loaded, has no head where
             one is asked for, or does not fit the vocabulary or the length.
     """
-    checkpoint = _load_checkpoint(settings, tokenizer)
+    with dtype_policy(settings.dtype_policy):
+        checkpoint = _load_checkpoint(settings, tokenizer)
+        return _build(settings, tokenizer, checkpoint, image_encoder)
+
+
+def _build(
+    settings: Settings,
+    tokenizer: CaptionTokenizer,
+    checkpoint: AlbertCheckpoint,
+    image_encoder: keras.Model,
+) -> BimodalMaskedLM:
     text_encoder = checkpoint.encoder
     text_encoder.trainable = settings.train_text_model
     inside = settings.train_image_model

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from bmt_keras.models.model_copy import rebuild
+
 
 class LoraFactors(keras.layers.Layer):
     """Trains low-rank changes of a text encoder's queries and values alone.
@@ -105,9 +107,7 @@ def merge_lora(model: keras.Model) -> keras.Model:
 
 
 def _copy(model: keras.Model, *, lora_rank: int | None) -> keras.Model:
-    copy = type(model).from_config(
-        {**model.get_config(), "lora_rank": lora_rank}
-    )
+    copy = rebuild(model, lora_rank=lora_rank)
     merged = {
         id(find_kernel(layer)): layer.kernel
         for layer in find_lora_layers(model)

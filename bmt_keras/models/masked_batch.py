@@ -26,7 +26,11 @@ class CaptionObjective(Protocol):
 
 
 def mask_batch(
-    data: Any, masking: TokenMasking, *, training: bool
+    data: Any,
+    masking: TokenMasking,
+    *,
+    training: bool,
+    keep_empty: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Masks a batch, unless it was masked and encoded before.
 
@@ -34,12 +38,15 @@ def mask_batch(
         data: As `BimodalMaskedLM.train_step` takes it.
         masking: Draws the masks.
         training: Whether it draws anew.
+        keep_empty: Keep the slots that hold no masked token, so that all shapes
+            follow from those of the batch, as XLA needs it.
 
     Returns:
-        The model's inputs; and of the masked tokens alone `labels`, int32,
-        (tokens,), and `sample_weight`, float32, (tokens,), with
-        `caption_weight`, float32, (batch,), or None; and `token_ids`, int32,
-        (batch, length), without masks, or None if they were masked before.
+        The model's inputs; and of the masked tokens `labels`, int32,
+        (tokens,), `is_masked`, float32, (tokens,), 0 in an empty slot, and
+        `sample_weight`, float32, (tokens,), with `caption_weight`, float32,
+        (batch,), or None; and `token_ids`, int32, (batch, length), without
+        masks, or None if they were masked before.
     """
     batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     inputs = {k: ops.convert_to_tensor(v) for k, v in batch.items()}
@@ -51,15 +58,28 @@ def mask_batch(
         labels = inputs.pop("labels")
         slots = ops.shape(inputs["text_states"])[1]
         captions = inputs["mask_positions"] // slots
+        is_masked = ops.ones_like(labels, "float32")
     else:
-        inputs, labels, captions = _draw_masks(
-            inputs, masking, training=training, **place
+        length = ops.shape(token_ids)[1]
+        masked = masking(
+            token_ids,
+            padding_mask=inputs["padding_mask"],
+            training=training,
+            **place,
         )
-    weight = ops.ones_like(labels, "float32")
+        gather = _keep_all if keep_empty else _keep_masked
+        captions, positions, labels, is_masked = gather(masked)
+        inputs = {
+            **inputs,
+            "token_ids": masked["token_ids"],
+            "mask_positions": captions * length + positions,
+        }
+    weight = is_masked
     if caption_weight is not None:
-        weight = tf.gather(caption_weight, captions)
+        weight = weight * tf.gather(caption_weight, captions)
     return inputs, {
         "labels": labels,
+        "is_masked": is_masked,
         "sample_weight": weight,
         "caption_weight": caption_weight,
         "token_ids": token_ids,
@@ -85,10 +105,12 @@ def sum_concept_losses(
     is_word = ~tf.reduce_any(
         token_ids[..., None] == tf.constant(list(special_token_ids)), axis=-1
     )
-    places = tf.cast(tf.where(is_word), "int32")  # (words, 2)
-    words = tf.stack([places[:, 0], tf.boolean_mask(token_ids, is_word)], -1)
+    rows, length = ops.shape(token_ids)
+    captions = tf.broadcast_to(tf.range(rows)[:, None], (rows, length))
     held = tf.scatter_nd(
-        words, tf.ones_like(words[:, 0]), (tf.shape(token_ids)[0], size)
+        tf.stack([captions, token_ids], axis=-1),  # (batch, length, 2)
+        tf.cast(is_word, "int32"),
+        (rows, size),
     )
     is_held = tf.cast(held > 0, "float32")
     counts = tf.cast(tf.reduce_any(is_word, axis=-1), "float32")
@@ -129,20 +151,17 @@ def sum_length_losses(
     return -ops.sum(ops.reshape(log_probs, (-1,)) * weight), count
 
 
-def _draw_masks(
-    batch: dict[str, Any], masking: TokenMasking, **options: Any
-) -> tuple[dict[str, Any], Any, Any]:
-    """Masked inputs, and labels and captions of the masked tokens."""
-    masked = masking(
-        batch["token_ids"], padding_mask=batch["padding_mask"], **options
-    )
+def _keep_masked(masked: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """Caption, position, label and 1 of each masked token: (tokens,) each."""
     # (masked tokens, 2): half of the slots are empty at random rates.
     used = tf.cast(tf.where(masked["sample_weight"] > 0), "int32")
-    positions = tf.gather_nd(masked["mask_positions"], used)
-    length = ops.shape(batch["token_ids"])[1]
-    inputs = {
-        **batch,
-        "token_ids": masked["token_ids"],
-        "mask_positions": used[:, 0] * length + positions,
-    }
-    return inputs, tf.gather_nd(masked["labels"], used), used[:, 0]
+    names = "mask_positions", "labels", "sample_weight"
+    return used[:, 0], *(tf.gather_nd(masked[name], used) for name in names)
+
+
+def _keep_all(masked: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """As `_keep_masked`, of all slots, with 0 in the empty ones."""
+    rows, slots = ops.shape(masked["labels"])
+    captions = ops.repeat(ops.arange(rows, dtype="int32"), slots)
+    names = "mask_positions", "labels", "sample_weight"
+    return captions, *(ops.reshape(masked[name], (-1,)) for name in names)

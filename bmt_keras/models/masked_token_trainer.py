@@ -1,5 +1,7 @@
 """The steps by which a model learns to fill masked tokens."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -57,7 +59,8 @@ class MaskedTokenTrainer(keras.Model):
     concept_head: ConceptHead | None
     length_loss_weight: float
     rdrop_weight: float
-    train_function: Any  # Keras'
+    jit_compile: Any  # Keras'
+    train_function: Any
     test_function: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -109,11 +112,17 @@ class MaskedTokenTrainer(keras.Model):
         Returns:
             The running `loss` (nats a masked token) and `masked_accuracy`.
         """
-        batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        gradients, figures = self._learn(data)
-        # Where ALBERT does not run, much of a step goes into the optimizer.
-        self._update(gradients, compiled="text_states" in batch)
-        return self._update_metrics(figures)
+        inputs, targets = self._mask(data, training=True)
+
+        def learn(inputs: Any, targets: Any) -> dict[str, Any]:
+            gradients, figures = self._learn(inputs, targets)
+            # Where ALBERT does not run, much of a step is the optimizer's.
+            self._update(gradients, compiled="text_states" in inputs)
+            return figures
+
+        if self.has_fixed_shapes and tf.inside_function():
+            learn = tf.function(learn, jit_compile=True)
+        return self._update_metrics(learn(inputs, targets))
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Measures loss and accuracy on masks that are the same every time.
@@ -127,21 +136,30 @@ class MaskedTokenTrainer(keras.Model):
         return self._update_metrics(*self._measure(data))
 
     def make_train_function(self, force: bool = False) -> None:
-        """Makes what `fit` calls at each step, for the replicas if any."""
+        """Makes what `fit` calls at each step, for the replicas if any.
+
+        Where XLA is asked for, it compiles what follows the masks: these it
+        would draw otherwise.
+        """
         if not self._replicates:
-            super().make_train_function(force)
+            with self._without_xla():
+                super().make_train_function(force)
         elif force or self.train_function is None:
             self.train_function = make_replicated_function(
                 self.distribute_strategy,
-                self._learn,
+                self._learn_share,
                 self._end_step,
                 run_eagerly=self.run_eagerly,
             )
 
     def make_test_function(self, force: bool = False) -> None:
-        """Makes what `evaluate` calls at each step, for the replicas if any."""
+        """Makes what `evaluate` calls at each step, for the replicas if any.
+
+        XLA compiles none of it.
+        """
         if not self._replicates:
-            super().make_test_function(force)
+            with self._without_xla():
+                super().make_test_function(force)
         elif force or self.test_function is None:
             self.test_function = make_replicated_function(
                 self.distribute_strategy,
@@ -196,9 +214,7 @@ class MaskedTokenTrainer(keras.Model):
         )
         total = ops.sum(cross_entropy * targets["sample_weight"])
         # A replica's share of the means over the whole batch.
-        loss = _share_of_mean(
-            total, ops.cast(ops.size(cross_entropy), "float32")
-        )
+        loss = _share_of_mean(total, ops.sum(targets["is_masked"]))
         if self.length_head is not None:
             loss += self.length_loss_weight * _share_of_mean(
                 *sum_length_losses(
@@ -227,11 +243,39 @@ class MaskedTokenTrainer(keras.Model):
         several workers, only to build what here is built from the start.
         """
 
-    def _learn(self, data: Any) -> tuple[list[Any], dict[str, Any]]:
-        """Gradients and figures of a replica's share of a batch."""
-        if self.objective is not None:
+    @property
+    def has_fixed_shapes(self) -> bool:
+        """Whether a training step's shapes follow from its batch's, for XLA."""
+        return bool(self.compiled and self.jit_compile)
+
+    @contextmanager
+    def _without_xla(self) -> Iterator[None]:
+        """Has Keras make functions that XLA does not compile as a whole."""
+        asked, self.jit_compile = self.jit_compile, False
+        try:
+            yield
+        finally:
+            self.jit_compile = asked
+
+    def _mask(self, data: Any, *, training: bool) -> tuple[Any, Any]:
+        """Inputs and targets of a step."""
+        if training and self.objective is not None:
             data = self.objective.draw(data, self.optimizer.iterations)
-        inputs, targets = mask_batch(data, self.masking, training=True)
+        return mask_batch(
+            data,
+            self.masking,
+            training=training,
+            keep_empty=training and self.has_fixed_shapes,
+        )
+
+    def _learn_share(self, data: Any) -> tuple[list[Any], dict[str, Any]]:
+        """Gradients and figures of a replica's share of a batch."""
+        return self._learn(*self._mask(data, training=True))
+
+    def _learn(
+        self, inputs: dict[str, Any], targets: dict[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Gradients and figures of masked captions."""
         with tf.GradientTape() as tape:
             outputs, loss = self._judge(inputs, targets)
             scaled = self.optimizer.scale_loss(loss)
@@ -264,7 +308,7 @@ class MaskedTokenTrainer(keras.Model):
         divergence = rdrop_divergence(outputs["logits"], again["logits"])
         divergence = _share_of_mean(
             ops.sum(divergence * targets["sample_weight"]),
-            ops.cast(ops.size(divergence), "float32"),
+            ops.sum(targets["is_masked"]),
         )
         loss = loss + self.total_loss(inputs, again, targets)
         return outputs, (loss + self.rdrop_weight * divergence) / 2
@@ -289,7 +333,7 @@ class MaskedTokenTrainer(keras.Model):
 
     def _measure(self, data: Any) -> tuple[dict[str, Any]]:
         """Figures of a replica's share of a batch."""
-        inputs, targets = mask_batch(data, self.masking, training=False)
+        inputs, targets = self._mask(data, training=False)
         outputs = self.predict_masked(inputs, training=False)
         loss = self.total_loss(inputs, outputs, targets)
         return (_figures(outputs, targets, loss),)
@@ -311,8 +355,9 @@ def _figures(outputs: Any, targets: Any, loss: Any) -> dict[str, Any]:
     """What a step tells of itself, as sums over its masked tokens."""
     predicted = ops.cast(ops.argmax(outputs["logits"], axis=-1), "int32")
     right = ops.equal(predicted, ops.cast(targets["labels"], "int32"))
+    is_masked = targets["is_masked"]
     return {
         "loss": loss,
-        "right": ops.sum(ops.cast(right, "float32")),
-        "tokens": ops.cast(ops.size(right), "float32"),
+        "right": ops.sum(ops.cast(right, "float32") * is_masked),
+        "tokens": ops.sum(is_masked),
     }

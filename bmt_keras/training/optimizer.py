@@ -55,12 +55,12 @@ def compile_model(
 
     Args:
         model: The model; its trainable weights are the optimizer's.
-        settings: As for `build_optimizer`.
+        settings: As for `build_optimizer`, and whether XLA compiles the steps.
         total_steps: Batches of the whole run.
     """
-    # XLA on the CPU is slower here and would compile for every shape.
     model.compile(
-        optimizer=build_optimizer(settings, total_steps), jit_compile=False
+        optimizer=build_optimizer(settings, total_steps),
+        jit_compile=settings.jit_compile,
     )
     # Variables made within the first step would have it traced twice.
     model.optimizer.build(model.trainable_variables)

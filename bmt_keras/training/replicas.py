@@ -38,6 +38,11 @@ def check_replicas(settings: Settings, num_replicas: int) -> None:
             "0 with a strategy: the step that is left is too short to share",
         ),
         (
+            "jit_compile",
+            not settings.jit_compile,
+            "False with a strategy, whose steps Keras does not compile",
+        ),
+        (
             "batch_size",
             settings.batch_size >= num_replicas * settings.group_size,
             "at least a group of captions for each of the "

@@ -19,6 +19,7 @@ from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 from bmt_keras.models import BimodalMaskedLM, build_masked_lm
 from bmt_keras.models.lora import add_lora, merge_lora
+from bmt_keras.models.model_copy import copy_in_float32
 from bmt_keras.settings import Settings
 from bmt_keras.training.calibration import calibrate
 from bmt_keras.training.callbacks import (
@@ -129,8 +130,9 @@ def train_captioner(
         model.concept_head.set_shares(
             train.share_of_captions(tokenizer.vocabulary_size)
         )
-    # A checkpoint holds the weight of the run before.
+    # A checkpoint holds those of the run before.
     model.concept_weight = settings.concept_weight
+    model.jit_compile = settings.jit_compile
     check_same_step(strategy, count_batches(model.optimizer))
     if strategy is not None:
         fit_model_to_replicas(model, strategy)
@@ -176,8 +178,11 @@ def train_captioner(
     if settings.ema_momentum:
         model.optimizer.take_average(model.trainable_variables)
     model.objective = None
-    if settings.lora_rank:
-        captioner = assemble(merge_lora(model))
+    trained = merge_lora(model) if settings.lora_rank else model
+    if settings.dtype_policy != "float32":
+        trained = copy_in_float32(trained)
+    if trained is not model:
+        captioner = assemble(trained)
     if chief:
         calibrate(captioner, data)
         captioner.save(out / "captioner")

@@ -98,6 +98,7 @@ def test_one_process_waits_for_nobody():
     [
         ({"objective": "cider"}, "`objective` must be 'tokens' with a"),
         ({"cider_epochs": 1}, "`cider_epochs` must be 0 with a strategy"),
+        ({"jit_compile": True}, "`jit_compile` must be False with a strategy"),
         ({"batch_size": 3}, "`batch_size` must be at least a group .* the 4"),
         (
             {"batch_size": 11, "group_size": 3},

@@ -1,0 +1,78 @@
+"""Steps that XLA compiles are the plain ones."""
+
+import keras
+import numpy as np
+import pytest
+
+from bmt_keras.layers import BimodalFusion, CrossAttentionFusion
+from bmt_keras.models import BimodalMaskedLM
+
+RNG = np.random.default_rng(0)
+VOCABULARY = 12
+
+
+def make_batch(rows=4, length=8):
+    token_ids = RNG.integers(5, VOCABULARY, (rows, length)).astype("int32")
+    padding_mask = np.ones((rows, length), "int32")
+    token_ids[:, 0] = 2
+    for row, end in enumerate(RNG.integers(3, length, rows)):
+        token_ids[row, end] = 3
+        token_ids[row, end + 1 :] = padding_mask[row, end + 1 :] = 0
+    return {
+        "token_ids": token_ids,
+        "padding_mask": padding_mask,
+        "image_embedding": RNG.normal(size=(rows, 2, 2, 6)).astype("float32"),
+        "caption_weight": RNG.uniform(0.5, 2, rows).astype("float32"),
+    }
+
+
+def train(model, *, jit_compile, batches):
+    model.compile(optimizer=keras.optimizers.SGD(0.1), jit_compile=jit_compile)
+    model.optimizer.build(model.trainable_variables)
+    return [
+        measure(batch, return_dict=True)
+        for batch in batches
+        for measure in (model.train_on_batch, model.test_on_batch)
+    ]
+
+
+def cross_attention():
+    return CrossAttentionFusion(
+        1, 2, intermediate_dim=16, dropout=0.0, gate_initializer=None
+    )
+
+
+@pytest.mark.parametrize(
+    ("make_fusion", "options"),
+    [
+        (cross_attention, {"concept_units": 4}),
+        (cross_attention, {"rdrop_weight": 1.0, "label_smoothing": 0.1}),
+        (lambda: BimodalFusion(8), {}),
+    ],
+)
+def test_losses_and_weights_are_those_of_the_plain_step(
+    small_lm, make_fusion, options
+):
+    batches = [make_batch(), make_batch(length=6), make_batch()]
+    results = []
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(0)
+        model = small_lm(
+            VOCABULARY, fusion=make_fusion(), compiled=False, **options
+        )
+        if model.concept_head is not None:
+            model.concept_head.dropout_layer.rate = 0.0
+        logs = train(model, jit_compile=jit_compile, batches=batches)
+        assert model.has_fixed_shapes == jit_compile
+        results.append((model, logs))
+    (plain, expected), (compiled, got) = results
+    for one, other in zip(expected, got, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+    for one, other in zip(plain.weights, compiled.weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5, err_msg=one.path)
+
+
+def test_a_model_that_is_not_compiled_has_no_fixed_shapes(small_lm):
+    model = small_lm(VOCABULARY, compiled=False)
+    assert isinstance(model, BimodalMaskedLM)
+    assert not model.has_fixed_shapes

@@ -1,0 +1,71 @@
+import dataclasses
+
+import keras
+import pytest
+
+from bmt_keras import training
+from bmt_keras.captioner import Captioner
+from bmt_keras.models import build_image_encoder
+from bmt_keras.training.checkpoints import load_last
+
+
+class Watch(keras.callbacks.Callback):
+    """Notes whether XLA compiles the steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.compiled = []
+
+    def on_train_begin(self, logs=None):
+        self.compiled.append(self.model.has_fixed_shapes)
+
+
+def policies(model):
+    return {layer.dtype_policy.name for layer in model._flatten_layers()}
+
+
+# A stopped fit leaves Keras' CSV log open, as a kill does.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_run_in_bfloat16_by_xla_goes_on_and_leaves_a_captioner_in_float32(
+    sample_photos, tokenizer, tiny_settings, stop_at, tmp_path
+):
+    settings = dataclasses.replace(
+        tiny_settings,
+        dtype_policy="mixed_bfloat16",
+        jit_compile=True,
+        ema_momentum=0.9,
+        epochs=1,
+        steps_per_epoch=4,
+        checkpoint_steps=2,
+    )
+    encoder = build_image_encoder(settings)
+    data = training.prepare_data(
+        *sample_photos,
+        training.feature_source(settings, encoder),
+        cache=tmp_path / "cache",
+    )
+    watch = Watch()
+
+    def run(settings, *callbacks):
+        return training.train_captioner(
+            data,
+            settings,
+            tokenizer=tokenizer,
+            image_encoder=encoder,
+            out=tmp_path / "run",
+            verbose=0,
+            callbacks=[watch, *callbacks],
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, stop_at(3))
+    last = load_last(tmp_path / "run" / "checkpoints")
+    assert "mixed_bfloat16" in policies(last)
+    # A run may go on without XLA.
+    captioner = run(dataclasses.replace(settings, jit_compile=False))
+    assert watch.compiled == [True, False]
+    again = Captioner.load(tmp_path / "run" / "captioner")
+    for model in (captioner.model, again.model):
+        assert not any("bfloat16" in name for name in policies(model))
+    photos = [photo.path for photo in sample_photos[1]]
+    assert again.caption(photos) == captioner.caption(photos)
