@@ -109,9 +109,7 @@ class CaptioningCases:
         captioner = self._captioner(preset)
         rows = captioner.graph.default_options().rows if free else 1
         files = [each.path.read_bytes() for each in self._first(batch)]
-        text = self._text_operations(
-            captioner, batch, rows=batch * rows, words=words
-        )
+        text = text_operations(captioner, batch, rows=batch * rows, words=words)
         image = image_operations(captioner.image_encoder, batch)
         return Case(
             lambda: captioner.caption(
@@ -145,7 +143,7 @@ class CaptioningCases:
         """The model's logits at all words, of all candidates."""
         captioner = self._captioner(preset)
         model, graph = captioner.model, captioner.graph
-        canvas = self._canvas(captioner, batch)
+        canvas = blank_free_canvas(captioner, batch)
         rows, length = canvas.shape
         shape = (batch, *graph.embedding_shape)
         embedding = tf.zeros(shape)
@@ -168,14 +166,14 @@ class CaptioningCases:
         return Case(
             lambda: forward(canvas, places).numpy(),
             items=batch,
-            operations=self._text_operations(
+            operations=text_operations(
                 captioner, batch, rows=rows, words=WORDS
             ),
         )
 
     def _albert(self, preset: str, batch: int) -> Case:
         captioner = self._captioner(preset)
-        canvas = self._canvas(captioner, batch)
+        canvas = blank_free_canvas(captioner, batch)
         encode = tf.function(
             partial(captioner.model.encode_text, training=False),
             input_signature=[tf.TensorSpec((None, None), tf.int32)] * 2,
@@ -198,33 +196,6 @@ class CaptioningCases:
         places = range(count)
         return [self._photos[i % len(self._photos)] for i in places]
 
-    def _canvas(self, captioner: Captioner, batch: int) -> np.ndarray:
-        """Captions of a word over and over: int32, (rows, length).
-
-        Equal captions of masks alone would be computed once.
-        """
-        rows = batch * captioner.graph.default_options().rows
-        tokenizer = captioner.tokenizer
-        ordinary = {*range(tokenizer.vocabulary_size)} - {
-            *tokenizer.special_token_ids
-        }
-        canvas = np.full((rows, WORDS + 2), max(ordinary), np.int32)
-        canvas[:, 0] = tokenizer.cls_id
-        canvas[:, -1] = tokenizer.sep_id
-        return canvas
-
-    def _text_operations(
-        self, captioner: Captioner, batch: int, *, rows: int, words: int
-    ) -> float:
-        """Of a pass over all candidates, as if all were as long."""
-        model = captioner.model
-        length = words + 2
-        return (
-            albert_operations(model.text_encoder, rows, length)
-            + fusion_operations(model, batch, rows, length)
-            + head_operations(model, rows * words)
-        )
-
 
 def build_captioner(settings: Settings, photos: Sequence[Photo]) -> Captioner:
     """A captioner of weights that nothing has trained.
@@ -242,4 +213,44 @@ def build_captioner(settings: Settings, photos: Sequence[Photo]) -> Captioner:
         settings=settings,
         image_encoder=encoder,
         length_counts=[1] * (settings.max_length - 1),
+    )
+
+
+def blank_free_canvas(captioner: Captioner, photos: int) -> np.ndarray:
+    """Captions of a word over and over: int32, (rows, length).
+
+    Equal captions of masks alone would be computed once.
+
+    Args:
+        captioner: Its decoding tells how many rows a photo has.
+        photos: Photos.
+    """
+    rows = photos * captioner.graph.default_options().rows
+    tokenizer = captioner.tokenizer
+    ordinary = {*range(tokenizer.vocabulary_size)} - {
+        *tokenizer.special_token_ids
+    }
+    canvas = np.full((rows, WORDS + 2), max(ordinary), np.int32)
+    canvas[:, 0] = tokenizer.cls_id
+    canvas[:, -1] = tokenizer.sep_id
+    return canvas
+
+
+def text_operations(
+    captioner: Captioner, photos: int, *, rows: int, words: int
+) -> float:
+    """Operations of a pass over all candidates, as if all were as long.
+
+    Args:
+        captioner: The captioner.
+        photos: Photos.
+        rows: Candidates.
+        words: Words of each.
+    """
+    model = captioner.model
+    length = words + 2
+    return (
+        albert_operations(model.text_encoder, rows, length)
+        + fusion_operations(model, photos, rows, length)
+        + head_operations(model, rows * words)
     )

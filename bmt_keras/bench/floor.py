@@ -9,21 +9,33 @@ from bmt_keras.bench.case import Case
 MATRICES, MEMORY = "matrices", "memory"
 _SIDE = 2048
 _FLOATS = 1 << 27  # 512 MB, more than caches hold
+# Large enough that the start of the work takes no part of its time.
+_GPU_SIDE, _GPU_FLOATS = 8192, 1 << 30
 
 
-def floor_cases(*, side: int = _SIDE, floats: int = _FLOATS) -> dict[str, Case]:
+def accelerator_floor_cases() -> dict[str, Case]:
+    """As `floor_cases`, in bfloat16 where there is a GPU."""
+    if tf.config.list_physical_devices("GPU"):
+        return floor_cases(side=_GPU_SIDE, floats=_GPU_FLOATS, dtype="bfloat16")
+    return floor_cases()
+
+
+def floor_cases(
+    *, side: int = _SIDE, floats: int = _FLOATS, dtype: str = "float32"
+) -> dict[str, Case]:
     """The cases that take turns with all others.
 
     Args:
         side: Rows and columns of the matrices.
         floats: Length of the vector that is read.
+        dtype: Of the matrices.
 
     Returns:
-        A product of matrices in float32, whose items are operations, and the
-        sum of a vector, whose items are bytes.
+        A product of matrices, whose items are operations, and the sum of a
+        vector of float32, whose items are bytes.
     """
-    left = tf.random.normal((side, side))
-    right = tf.random.normal((side, side))
+    left = tf.cast(tf.random.normal((side, side)), dtype)
+    right = tf.cast(tf.random.normal((side, side)), dtype)
     vector = tf.ones(floats)
     return {
         MATRICES: Case(

@@ -14,7 +14,7 @@ _PACKAGES = ("tensorflow", "keras", "keras-nlp", "numpy")
 
 
 def describe_machine() -> dict[str, Any]:
-    """Tells versions, cores, processor, load and date."""
+    """Tells versions, processor, cores, accelerators, load and date."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "bmt_keras": bmt_keras.__version__,
@@ -23,8 +23,21 @@ def describe_machine() -> dict[str, Any]:
         "system": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "accelerators": _accelerators(),
         "load_average": list(os.getloadavg()),
     }
+
+
+def _accelerators() -> list[str]:
+    """Names of the GPUs that TensorFlow sees."""
+    import tensorflow as tf
+
+    return [
+        tf.config.experimental.get_device_details(each).get(
+            "device_name", each.name
+        )
+        for each in tf.config.list_physical_devices("GPU")
+    ]
 
 
 def _processor() -> str:

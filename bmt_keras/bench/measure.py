@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from bmt_keras.bench.accelerator_cases import AcceleratorCases
+from bmt_keras.bench.accelerator_rows import accelerator_rows
 from bmt_keras.bench.captioning_cases import (
     CaptioningCases,
     captioning_rows,
 )
-from bmt_keras.bench.case import Case, CaseBuilders, Row
+from bmt_keras.bench.case import CaseBuilders, Row
 from bmt_keras.bench.export_cases import ExportCases, export_rows
 from bmt_keras.bench.figures import Figures, compute_figures
-from bmt_keras.bench.floor import floor_cases
+from bmt_keras.bench.floor import accelerator_floor_cases, floor_cases
 from bmt_keras.bench.growth_cases import GrowthCases, growth_rows
 from bmt_keras.bench.options import BenchOptions
 from bmt_keras.bench.peer_cases import PeerCases, peer_rows
@@ -28,6 +30,8 @@ from bmt_keras.bench.training_cases import TrainingCases
 from bmt_keras.bench.training_rows import pipeline_rows, training_rows
 
 Rows = Callable[[], list[Row]]
+
+_ACCELERATOR = "accelerator"
 
 
 class Cases(Protocol):
@@ -47,6 +51,7 @@ _GROUPS: Mapping[str, tuple[Rows, Callable[[BenchOptions, Path], Cases]]] = {
     "export": (export_rows, ExportCases),
     "growth": (growth_rows, GrowthCases),
     "peers": (peer_rows, PeerCases),
+    _ACCELERATOR: (accelerator_rows, AcceleratorCases),
 }
 
 
@@ -80,7 +85,10 @@ def measure_group(group: str, options: BenchOptions) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         builders = make_cases(options, Path(folder)).builders
         used = {name: None for row in rows for name in row.cases}
-        cases: dict[str, Case] = floor_cases()
+        if group == _ACCELERATOR:
+            cases = accelerator_floor_cases()
+        else:
+            cases = floor_cases()
         floor = list(cases)
         cases |= {name: builders[name]() for name in used}
         times = take_turns(cases, rounds=options.rounds)

@@ -18,7 +18,7 @@ GROUPS = (
     "export",
     "growth",
 )
-OPTIONAL = ("peers",)  # measured only when they are named
+OPTIONAL = ("peers", "accelerator")  # measured only when they are named
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,10 @@ import dataclasses
 import itertools
 import math
 import shutil
-from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -28,6 +26,13 @@ from bmt_keras.bench.operations import (
     unpadded_operations,
 )
 from bmt_keras.bench.options import BenchOptions
+from bmt_keras.bench.steps import (
+    count_captions,
+    read_batches,
+    repeat_batches,
+    size_of,
+    train_steps,
+)
 from bmt_keras.bench.training_rows import (
     ALBERT,
     BUCKETED,
@@ -105,12 +110,14 @@ class TrainingCases:
         batches = self._make_batches()
         planned = self._plan(batches)
         return Case(
-            _train(notebook, _repeat(batches, planned), len(planned)),
-            items=_count(planned),
+            train_steps(
+                notebook, repeat_batches(batches, planned), len(planned)
+            ),
+            items=count_captions(planned),
             operations=sum(
                 albert_operations(model.text_encoder, rows, length)
                 + learned_operations(model, rows, length, rows * length)
-                for rows, length in map(_size, planned)
+                for rows, length in map(size_of, planned)
             ),
         )
 
@@ -130,9 +137,9 @@ class TrainingCases:
 
         return Case(
             run,
-            items=_count(planned),
+            items=count_captions(planned),
             operations=sum(
-                albert_operations(model.text_encoder, *_size(each))
+                albert_operations(model.text_encoder, *size_of(each))
                 for each in planned
             ),
         )
@@ -144,13 +151,13 @@ class TrainingCases:
         planned = self._plan(batches)
         captions = np.concatenate([each.captions for each in planned])
         return Case(
-            _train(model, _repeat(batches, planned), len(planned)),
-            items=_count(planned),
+            train_steps(model, repeat_batches(batches, planned), len(planned)),
+            items=count_captions(planned),
             # ALBERT runs at the tokens alone, what is learnt at padding, too.
             operations=unpadded_operations(model, batches.lengths[captions])
             + sum(
                 learned_operations(model, rows, length, rows * self._masked)
-                for rows, length in map(_size, planned)
+                for rows, length in map(size_of, planned)
             ),
         )
 
@@ -179,7 +186,7 @@ class TrainingCases:
         trained = sum(math.prod(w.shape) for w in model.trainable_weights)
         embedding = model.text_encoder.token_embedding.embeddings
         return Case(
-            _train(model, dataset, steps),
+            train_steps(model, dataset, steps),
             items=captions,
             operations=2
             * (
@@ -194,14 +201,14 @@ class TrainingCases:
     def _live_pipeline(self) -> Case:
         steps = self._options.steps * _MORE
         return Case(
-            _read(self._make_batches().dataset(), steps),
+            read_batches(self._make_batches().dataset(), steps),
             items=steps * self._settings.batch_size,
         )
 
     def _cached_pipeline(self, batch_size: int) -> Case:
         _, dataset = self._cached_data(batch_size, "pipeline")
         steps = self._options.steps * _MORE
-        return Case(_read(dataset, steps), items=steps * batch_size)
+        return Case(read_batches(dataset, steps), items=steps * batch_size)
 
     # === What they are made of ===
 
@@ -257,43 +264,3 @@ class TrainingCases:
         )
         name = f"{name}-{batch_size}"
         return model, self._cache(model, batches, name).dataset()
-
-
-def _repeat(
-    batches: CaptionBatches, planned: list[PlannedBatch]
-) -> tf.data.Dataset:
-    """The same batches without end, read anew each time."""
-    return batches.dataset_of(lambda: itertools.cycle(planned))
-
-
-def _train(
-    model: keras.Model, dataset: tf.data.Dataset, steps: int
-) -> Callable[[], None]:
-    """So many steps of `fit`, without its callbacks."""
-    model.make_train_function()
-    iterator = iter(dataset)
-
-    def run() -> None:
-        for _ in range(steps):
-            logs = model.train_function(iterator)
-        float(logs["loss"])
-
-    return run
-
-
-def _read(dataset: tf.data.Dataset, steps: int) -> Callable[[], None]:
-    iterator = iter(dataset)
-
-    def run() -> None:
-        for _ in range(steps):
-            next(iterator)
-
-    return run
-
-
-def _size(planned: PlannedBatch) -> tuple[int, int]:
-    return len(planned.captions), planned.length
-
-
-def _count(planned: list[PlannedBatch]) -> int:
-    return sum(len(each.captions) for each in planned)

@@ -57,6 +57,9 @@ def write_small_export(captioner, base):
         ("preparation", "notebook", 2),
         ("export", "small", 1),
         ("growth", "batches", 3),
+        ("accelerator", "small, step, batch 8,", 3),
+        ("accelerator", "small, 4 passes, batch 8,", 2),
+        ("accelerator", "small, text forward, batch 8,", 3),
     ],
 )
 def test_group_is_measured(make_options, group, match, expected, monkeypatch):
@@ -90,4 +93,4 @@ def test_case_runs_alone(make_options):
 def test_all_groups_are_tried():
     marks = test_group_is_measured.pytestmark
     tried = {group for group, *_ in marks[0].args[1]}
-    assert tried == set(GROUPS)
+    assert tried == {*GROUPS, "accelerator"}
