@@ -29,8 +29,8 @@ class BenchOptions:
         captions: Captions in COCO's format.
         images: Folder of the photos.
         rounds: Rounds in which all cases of a group take turns.
-        steps: Batches that one round takes of each way to train; it prepares
-            three batches of 16 photos for each.
+        steps: Batches that one round takes of each way to train; for each of
+            them it prepares `preparation_cases.PHOTOS`.
         limit: Use only the first so many photos; None for all.
         match: Measure only the lines with this in their names.
         memory_photos: Numbers of photos of which the memory of preparing them

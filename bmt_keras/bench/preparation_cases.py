@@ -16,9 +16,10 @@ from bmt_keras.data.photo_reader import decode_photos
 from bmt_keras.models import build_image_encoder
 from bmt_keras.training.data import feature_source
 
-PRESETS = ("notebook", "coco")
-BATCH = 16  # photos that `prepare_features` hands to the image model
-_MORE = 3  # batches a step: what a run costs once, a second, hardly counts
+# Photos of a step: so many that what a run costs once, half a second, hardly
+# counts.
+PHOTOS = {"notebook": 160, "coco": 48}
+BATCH = 32  # photos of the bare model's batch, as Keras' `predict` takes them
 PREPARING = "{preset}, preparing"
 FORWARD = "{preset}, bare image model"
 READING = "{preset}, reading alone"
@@ -28,7 +29,7 @@ MANY = "preparing {count} photos"
 def preparation_rows() -> list[Row]:
     """The lines about preparation."""
     rows = []
-    for preset in PRESETS:
+    for preset in PHOTOS:
         preparing = PREPARING.format(preset=preset)
         forward = FORWARD.format(preset=preset)
         reading = READING.format(preset=preset)
@@ -68,8 +69,8 @@ class PreparationCases:
             )
             for count in self._options.memory_photos
         }
-        count = self._options.steps * _MORE * BATCH
-        for preset in PRESETS:
+        for preset, photos in PHOTOS.items():
+            count = self._options.steps * photos
             for name, build in (
                 (PREPARING, self._preparing),
                 (FORWARD, self._forward),

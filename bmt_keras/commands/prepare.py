@@ -1,5 +1,6 @@
 """`bmt prepare`: decode or embed photos once, ahead of training."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bmt_keras.commands import inputs
+from bmt_keras.commands.parent import end_with_parent
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.commands.settings_options import to_arguments, with_settings
@@ -48,6 +50,10 @@ def prepare(
         str | None,
         typer.Option(help="The runner's options, in one string (--runner)."),
     ] = None,
+    parent: Annotated[
+        int | None,
+        typer.Option(help="End with this process.", hidden=True),
+    ] = None,
     *,
     overrides: dict[str, Any],
 ) -> None:
@@ -57,6 +63,8 @@ def prepare(
     """
     from bmt_keras.presets import resolve_settings
 
+    if parent is not None:
+        end_with_parent(parent)
     settings = resolve_settings(preset, overrides)
     train, val = inputs.read_both_sides(
         captions,
@@ -121,6 +129,8 @@ def _make_writer(
 def prepare_in_own_process(cache: Path, **options: Any) -> None:
     """Runs `bmt prepare` in a process whose end frees the image model's memory.
 
+    It ends with this process, even where a signal ends this one.
+
     Args:
         cache: Folder of the cache; nothing is run where both sides are there.
         **options: The command's other options.
@@ -132,7 +142,7 @@ def prepare_in_own_process(cache: Path, **options: Any) -> None:
     if all((cache / side).is_dir() for side in ("train", "val")):
         return
     command = [sys.executable, "-m", "bmt_keras.commands", "prepare"]
-    arguments = to_arguments({"cache": cache, **options})
+    arguments = to_arguments({"cache": cache, "parent": os.getpid(), **options})
     code = subprocess.run([*command, *arguments]).returncode
     if code < 0:
         raise InputError(

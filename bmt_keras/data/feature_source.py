@@ -11,6 +11,10 @@ from bmt_keras.data.feature_shards import ShardLayout
 from bmt_keras.data.images import PREPROCESSING_VERSION
 from bmt_keras.data.photo_reader import decode_photos
 
+# Pixels of a batch. An image model takes less time for each of many small
+# photos, and for large ones more than 16 at once bring nothing.
+_BATCH_PIXELS = 16 * 299 * 299
+
 
 @dataclass(frozen=True)
 class FeatureSource:
@@ -65,6 +69,11 @@ class FeatureSource:
         return ShardLayout(self.shape, self.dtype)
 
     @property
+    def batch_size(self) -> int:
+        """Photos that are encoded at once."""
+        return max(1, round(_BATCH_PIXELS / (self.height * self.width)))
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What a cache of these features depends on, besides the photos."""
         return {
@@ -109,7 +118,10 @@ def compute_features(
     """
     halted = False
     for batch, pixels, errors in decode_photos(
-        photos, height=source.height, width=source.width
+        photos,
+        height=source.height,
+        width=source.width,
+        batch_size=source.batch_size,
     ):
         good = [i for i, error in enumerate(errors) if not error]
         halted = halted or (len(good) < len(batch) and not skip_bad)

@@ -1,9 +1,25 @@
 """`bmt train` with a frozen image model: photos are embedded elsewhere."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+CALLER = """
+import subprocess, sys
+
+subprocess.run([sys.executable, "-c", sys.argv[1]])
+"""
+EMBEDDER = """
+import os, time
+from bmt_keras.commands.parent import end_with_parent
+
+end_with_parent(os.getppid())
+print("embeds", flush=True)
+time.sleep(30)
+print("goes on", flush=True)
+"""
 
 FROZEN = (
     *("--image-model", "MobileNetV2", "--no-train-image-model"),
@@ -39,6 +55,7 @@ def test_frozen_model_embeds_photos_in_a_process_of_its_own(
     ((python, *arguments),) = commands
     assert python == sys.executable
     assert arguments[:3] == ["-m", "bmt_keras.commands", "prepare"]
+    assert f"--parent={os.getpid()}" in arguments
     assert f"{out / 'cache'}: 8 training and 2 validation" in result.out
     # What is there is not embedded anew.
     assert bmt(*command).code == 0
@@ -67,3 +84,16 @@ def test_killed_process_is_told(bmt, write_captions, tmp_path, monkeypatch):
     result = bmt("train", *write_captions(), *FROZEN, "--out", out)
     assert result.code == 2
     assert "embeds the photos was ended by signal 9" in result.err
+
+
+def test_process_ends_when_the_run_is_killed():
+    with subprocess.Popen(
+        [sys.executable, "-c", CALLER, EMBEDDER],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as run:
+        assert run.stdout.readline() == "embeds\n"
+        run.kill()
+        # The pipe ends with the last process that can write into it.
+        rest, _ = run.communicate(timeout=60)
+    assert rest == ""
