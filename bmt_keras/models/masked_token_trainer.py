@@ -25,6 +25,7 @@ from bmt_keras.models.replicas import (
     make_replicated_function,
     sum_over_replicas,
 )
+from bmt_keras.models.seed_states import load_seed_states, save_seed_states
 
 # A caption's concepts are a loss of some 40 nats beside 5 of a token, of
 # weights that nothing else trains: this keeps it small in what is shown.
@@ -175,24 +176,11 @@ class MaskedTokenTrainer(keras.Model):
         dropped.
         """
         super().save_own_variables(store)
-        for name, state in self._seed_states().items():
-            store[name] = ops.convert_to_numpy(state)
+        save_seed_states(self, store)
 
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved; a model itself has nothing."""
-        states = self._seed_states()
-        if set(states) <= set(store.keys()):
-            for name, state in states.items():
-                state.assign(store[name])
-
-    def _seed_states(self) -> dict[str, Any]:
-        """The state of each random generator, by a name in the file."""
-        others = [*self.weights]
-        for metric in self.metrics:
-            others += metric.variables
-        known = {id(variable) for variable in others}
-        states = [each for each in self.variables if id(each) not in known]
-        return {f"seed_state_{i}": each for i, each in enumerate(states)}
+        load_seed_states(self, store)
 
     def total_loss(self, inputs: Any, outputs: Any, targets: Any) -> Any:
         """The loss of a replica's share of a batch.
