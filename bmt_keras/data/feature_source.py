@@ -11,10 +11,6 @@ from bmt_keras.data.feature_shards import ShardLayout
 from bmt_keras.data.images import PREPROCESSING_VERSION
 from bmt_keras.data.photo_reader import decode_photos
 
-# Pixels of a batch. An image model takes less time for each of many small
-# photos, and for large ones more than 16 at once bring nothing.
-_BATCH_PIXELS = 16 * 299 * 299
-
 
 @dataclass(frozen=True)
 class FeatureSource:
@@ -28,6 +24,7 @@ class FeatureSource:
         embedding_shape: Shape of what `encode` gives for one photo.
         encoder_settings: What tells one encoder from another (name, layer,
             hash of the weights), JSON values alone.
+        batch_size: Photos that are encoded at once.
 
     Raises:
         ValueError: An encoder is given without its embedding's shape.
@@ -43,6 +40,7 @@ class FeatureSource:
     encode: Callable[[np.ndarray], np.ndarray] | None = None
     embedding_shape: tuple[int, ...] | None = None
     encoder_settings: Mapping[str, Any] | None = None
+    batch_size: int = 16
 
     def __post_init__(self) -> None:
         """Checks that the shape of the features is known ahead."""
@@ -67,11 +65,6 @@ class FeatureSource:
     def layout(self) -> ShardLayout:
         """How these features lie in a shard."""
         return ShardLayout(self.shape, self.dtype)
-
-    @property
-    def batch_size(self) -> int:
-        """Photos that are encoded at once."""
-        return max(1, round(_BATCH_PIXELS / (self.height * self.width)))
 
     @property
     def settings(self) -> dict[str, Any]:

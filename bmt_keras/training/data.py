@@ -1,6 +1,7 @@
 """What a run trains on: photos, their features and the vocabulary."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,10 @@ from bmt_keras.models import fold_batch_norm
 from bmt_keras.models.image_encoders import fingerprint_weights
 from bmt_keras.models.matmul_precision import matmul_precision
 from bmt_keras.settings import Settings
+
+# Pixels of a batch. An image model takes less time for each of many small
+# photos, and for large ones more than 16 at once bring nothing.
+_BATCH_PIXELS = 16 * 299 * 299
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def feature_source(
         encode=encode,
         embedding_shape=tuple(image_encoder.output.shape[1:]),
         encoder_settings=encoder_settings,
+        batch_size=min(max(round(_BATCH_PIXELS / math.prod(size)), 16), 96),
     )
 
 

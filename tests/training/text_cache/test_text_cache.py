@@ -45,6 +45,7 @@ def masked_live(batches, tokenizer, columns, planned):
         weight = batch["caption_weight"][rows]
     return inputs, {
         "labels": np.array(labels, np.int32),
+        "is_masked": np.ones(len(labels), np.float32),
         "sample_weight": weight,
         "caption_weight": batch.get("caption_weight"),
     }
