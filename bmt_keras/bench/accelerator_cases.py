@@ -102,6 +102,7 @@ class AcceleratorCases:
                     builders[name] = partial(self._step, preset, batch, way)
                     name = FORWARD.format(way=way, **of)
                     builders[name] = partial(self._forward, preset, batch, way)
+                for way in (FLOAT, HALF):
                     name = WRITING.format(passes=PASSES, way=way, **of)
                     builders[name] = partial(self._writing, preset, batch, way)
         return builders

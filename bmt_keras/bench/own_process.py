@@ -5,10 +5,11 @@ import resource
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any, TypeVar
+
+from bmt_keras.parent import end_with_parent
 
 Result = TypeVar("Result")
 _STATUS = Path("/proc/self/status")
@@ -33,7 +34,10 @@ def run_in_own_process(
         BrokenProcessPool: The process was killed.
     """
     with ProcessPoolExecutor(
-        1, mp_context=get_context("spawn"), initializer=_end_with_parent
+        1,
+        mp_context=get_context("spawn"),
+        initializer=end_with_parent,
+        initargs=(os.getpid(),),
     ) as pool:
         return pool.submit(_call, work, arguments).result()
 
@@ -53,14 +57,3 @@ def _call(
     work: Callable[..., Result], arguments: tuple[Any, ...]
 ) -> tuple[Result, int]:
     return work(*arguments), peak_memory()
-
-
-def _end_with_parent() -> None:
-    Thread(target=_wait_for_parent, daemon=True).start()
-
-
-def _wait_for_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -30,6 +30,7 @@ from bmt_keras.settings import Settings
 # Pixels of a batch. An image model takes less time for each of many small
 # photos, and for large ones more than 16 at once bring nothing.
 _BATCH_PIXELS = 16 * 299 * 299
+_FEWEST, _MOST = 16, 96
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def feature_source(
     if settings.train_image_model:
         return FeatureSource(*size)
     folded = fold_batch_norm(image_encoder)
+    batch_size = round(_BATCH_PIXELS / math.prod(size))
 
     def encode(pixels: np.ndarray) -> np.ndarray:
         with matmul_precision(settings.image_precision):
@@ -78,7 +80,7 @@ def feature_source(
         encode=encode,
         embedding_shape=tuple(image_encoder.output.shape[1:]),
         encoder_settings=encoder_settings,
-        batch_size=min(max(round(_BATCH_PIXELS / math.prod(size)), 16), 96),
+        batch_size=min(max(batch_size, _FEWEST), _MOST),
     )
 
 

@@ -13,7 +13,7 @@ subprocess.run([sys.executable, "-c", sys.argv[1]])
 """
 EMBEDDER = """
 import os, time
-from bmt_keras.commands.parent import end_with_parent
+from bmt_keras.parent import end_with_parent
 
 end_with_parent(os.getppid())
 print("embeds", flush=True)

@@ -1,6 +1,8 @@
 import keras
 import pytest
 
+from bmt_keras import training
+from bmt_keras.models import build_image_encoder
 from bmt_keras.training.optimizer import count_batches
 
 
@@ -20,3 +22,19 @@ class Stop(keras.callbacks.Callback):
 def stop_at():
     """Makes a callback that ends a run after so many batches."""
     return Stop
+
+
+@pytest.fixture
+def prepare_sample(sample_photos, tmp_path):
+    """Gives the image encoder of settings, and the sample's features by it."""
+
+    def prepare(settings):
+        encoder = build_image_encoder(settings)
+        data = training.prepare_data(
+            *sample_photos,
+            training.feature_source(settings, encoder),
+            cache=tmp_path / "cache",
+        )
+        return encoder, data
+
+    return prepare

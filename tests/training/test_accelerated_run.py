@@ -5,7 +5,6 @@ import pytest
 
 from bmt_keras import training
 from bmt_keras.captioner import Captioner
-from bmt_keras.models import build_image_encoder
 from bmt_keras.training.checkpoints import load_last
 
 
@@ -34,7 +33,7 @@ def policies(model):
 # A stopped fit leaves Keras' CSV log open, as a kill does.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_run_in_bfloat16_goes_on_and_leaves_a_captioner_in_float32(
-    sample_photos, tokenizer, tiny_settings, stop_at, tmp_path
+    sample_photos, prepare_sample, tokenizer, tiny_settings, stop_at, tmp_path
 ):
     settings = dataclasses.replace(
         tiny_settings,
@@ -46,12 +45,7 @@ def test_run_in_bfloat16_goes_on_and_leaves_a_captioner_in_float32(
         steps_per_epoch=4,
         checkpoint_steps=2,
     )
-    encoder = build_image_encoder(settings)
-    data = training.prepare_data(
-        *sample_photos,
-        training.feature_source(settings, encoder),
-        cache=tmp_path / "cache",
-    )
+    encoder, data = prepare_sample(settings)
     watch = Watch()
 
     def run(settings, *callbacks):

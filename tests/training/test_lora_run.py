@@ -5,7 +5,6 @@ import pytest
 
 from bmt_keras import training
 from bmt_keras.captioner import Captioner
-from bmt_keras.models import build_image_encoder
 from bmt_keras.models.lora import find_lora_layers
 from bmt_keras.training.checkpoints import load_last
 
@@ -13,7 +12,12 @@ from bmt_keras.training.checkpoints import load_last
 # A stopped fit leaves Keras' CSV log open, as a kill does.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_run_by_lora_goes_on_and_leaves_an_ordinary_captioner(
-    sample_photos, tiny_captioner, tiny_settings, stop_at, tmp_path
+    sample_photos,
+    prepare_sample,
+    tiny_captioner,
+    tiny_settings,
+    stop_at,
+    tmp_path,
 ):
     """It begins with a captioner that was trained without LoRA."""
     settings = dataclasses.replace(
@@ -23,12 +27,7 @@ def test_run_by_lora_goes_on_and_leaves_an_ordinary_captioner(
         steps_per_epoch=5,
         checkpoint_steps=3,
     )
-    encoder = build_image_encoder(settings)
-    data = training.prepare_data(
-        *sample_photos,
-        training.feature_source(settings, encoder),
-        cache=tmp_path / "cache",
-    )
+    encoder, data = prepare_sample(settings)
 
     def run(**options):
         return training.train_captioner(

@@ -1,4 +1,4 @@
-"""A command that does not outlive the one which started it."""
+"""A process that does not outlive the one which started it."""
 
 import os
 import time
