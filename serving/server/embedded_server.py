@@ -27,9 +27,6 @@ from .served_models import ServedModels
 from .status import StatusError
 from .tls import TlsFiles
 
-# How soon REST notices that it is to stop.
-_SECONDS_BETWEEN_LOOKS = 0.1
-
 _logger = logging.getLogger(__name__)
 
 
@@ -188,12 +185,7 @@ class EmbeddedServer:
 
     def _start_threads(self) -> None:
         if self._rest is not None:
-            threading.Thread(
-                target=self._rest.serve_forever,
-                args=(_SECONDS_BETWEEN_LOOKS,),
-                name="rest",
-                daemon=True,
-            ).start()
+            self._rest.start()
         if self.poll_seconds > 0:
             threading.Thread(
                 target=self._watch, name="versions", daemon=True
@@ -241,7 +233,7 @@ class EmbeddedServer:
     def _close(self) -> None:
         self._stopping.set()
         if self._rest is not None:
-            self._rest.server_close()
+            self._rest.close()
         self._gate.shut_down()
         self._server = self._rest = None
         self._catalog.close()

@@ -21,6 +21,8 @@ from .rest_calls import TIMEOUT_SECONDS, answer_get, answer_post
 from .status import StatusError, truncate_message
 from .waiting_clients import WaitingClients
 
+# How soon it notices that it is to stop, or that a client has left.
+_SECONDS_BETWEEN_LOOKS = 0.1
 METRICS_PATH = "/monitoring/prometheus/metrics"
 _HTTP_CODES = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -74,6 +76,7 @@ class RestServer(ThreadingHTTPServer):
         self._in_flight = 0
         self._waiting = WaitingClients()
         self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
@@ -83,6 +86,16 @@ class RestServer(ThreadingHTTPServer):
         TCPServer.server_bind(self)
         self.server_name = str(self.server_address[0])
         self.server_port = int(self.server_address[1])
+
+    def start(self) -> None:
+        """Answers calls from now on, in a thread of its own."""
+        self._thread = threading.Thread(
+            target=self.serve_forever,
+            args=(_SECONDS_BETWEEN_LOOKS,),
+            name="rest",
+            daemon=True,
+        )
+        self._thread.start()
 
     @contextmanager
     def admit_call(self) -> Iterator[None]:
@@ -115,14 +128,23 @@ class RestServer(ThreadingHTTPServer):
         """Yields a token that is cancelled when a client leaves meanwhile."""
         return self._waiting.watch(connection)
 
+    def close(self) -> None:
+        """Closes the port, once the thread that listens to it has ended.
+
+        A thread left to a closed port would look at it without a pause.
+        """
+        if self._thread is not None:
+            self.shutdown()
+            self._thread.join()
+        self.server_close()
+
     def drain(self, grace: float | None) -> None:
         """Closes the port, then waits for calls in flight.
 
         Args:
             grace: float. The longest wait in seconds; None for none.
         """
-        self.shutdown()
-        self.server_close()
+        self.close()
         with self._changed:
             self._changed.wait_for(lambda: not self._in_flight, grace or 0)
 

@@ -91,3 +91,16 @@ def test_stop_gives_up_calls_after_its_grace(toolbox_path, quick, endless):
         with pytest.raises(grpc.RpcError) as caught:
             running.result(timeout=20)
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("grace", [None, 1.0])
+def test_no_thread_of_a_stopped_server_goes_on(toolbox_path, grace):
+    before = set(threading.enumerate())
+    server = EmbeddedServer(toolbox_path, "toolbox", port=0, rest_port=0)
+    server.start()
+    started = set(threading.enumerate()) - before
+    assert {"rest", "versions"} <= {each.name for each in started}
+    server.stop(grace)
+    for thread in started:
+        thread.join(timeout=20)
+    assert [each.name for each in started if each.is_alive()] == []
