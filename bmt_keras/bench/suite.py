@@ -1,7 +1,7 @@
 """All groups, one after the other, each in a process of its own."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,8 +22,8 @@ def run_suite(
     *,
     memory: bool = True,
     on_progress: OnProgress = lambda what: None,
-) -> dict[str, Any]:
-    """Measures groups of lines.
+) -> Iterator[dict[str, Any]]:
+    """Measures groups of lines, so that a run that ends early has told some.
 
     Args:
         groups: Their names.
@@ -32,9 +32,9 @@ def run_suite(
             most memory that it has resident.
         on_progress: Called with what is measured next.
 
-    Returns:
-        The results as JSON values: the machine, its load before and after, and
-        the lines.
+    Yields:
+        After each group, the results until then as JSON values: the machine,
+        its load before and after, and the lines of all groups measured.
     """
     machine = describe_machine()
     rows: list[dict[str, Any]] = []
@@ -49,18 +49,18 @@ def run_suite(
         rows += _to_rows(group, measured, peaks)
         if group == _PREPARATION:
             rows += _prepare_many(options, on_progress)
-    return {
-        **machine,
-        "load_average_after": list(os.getloadavg()),
-        "rounds": options.rounds,
-        "settings": {
-            name: value
-            for name, value in options.overrides.items()
-            if value is not None
-        },
-        "rates": rates,
-        "rows": rows,
-    }
+        yield {
+            **machine,
+            "load_average_after": list(os.getloadavg()),
+            "rounds": options.rounds,
+            "settings": {
+                name: value
+                for name, value in options.overrides.items()
+                if value is not None
+            },
+            "rates": dict(rates),
+            "rows": list(rows),
+        }
 
 
 def _measure_peaks(

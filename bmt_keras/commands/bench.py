@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,7 +82,7 @@ def bench(
             write_photos(Path(name), count=limit)
             captions = Path(name) / "captions.json"
             images = Path(name) / "images"
-        results = run_suite(
+        suite = run_suite(
             groups,
             BenchOptions(
                 captions,
@@ -98,8 +97,9 @@ def bench(
             memory=memory,
             on_progress=lambda what: console.print(what, highlight=False),
         )
-    for group, lines in groupby(results["rows"], lambda row: row["group"]):
-        console.print(make_table(group, list(lines)))
-    with write_atomically(out) as file:
-        json.dump(results, file, indent=1)
-    console.print(f"{out}: written", highlight=False)
+        for group, results in zip(groups, suite, strict=True):
+            lines = [row for row in results["rows"] if row["group"] == group]
+            console.print(make_table(group, lines))
+            with write_atomically(out) as file:
+                json.dump(results, file, indent=1)
+            console.print(f"{out}: written", highlight=False)
