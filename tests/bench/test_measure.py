@@ -15,6 +15,7 @@ TINY = {
     "image_width": 32,
     "num_layers": 1,
     "num_heads": 2,
+    "fusion_blocks": 1,
     "fusion_heads": 2,
     "embedding_dim": 8,
     "hidden_dim": 16,
