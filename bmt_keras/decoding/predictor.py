@@ -14,6 +14,7 @@ from bmt_keras.decoding.canvas import (
     places_of,
 )
 from bmt_keras.decoding.overlap import FoundTokens
+from bmt_keras.layers.positions import take_positions
 
 
 class TokenPredictor:
@@ -92,8 +93,7 @@ class TokenPredictor:
             )
             return ops.cast(logits, "float32")
         logits = self._predict_logits(token_ids, mask)
-        index = ops.expand_dims(positions, -1)
-        return ops.cast(ops.take_along_axis(logits, index, axis=1), "float32")
+        return ops.cast(take_positions(logits, positions), "float32")
 
     def log_probs_at(self, token_ids: Any, positions: Any, tokens: Any) -> Any:
         """The log-probabilities of tokens at some places.

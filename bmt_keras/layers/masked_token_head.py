@@ -8,6 +8,7 @@ from keras import ops
 # The mask a tensor carries has no public setter.
 from keras.src.backend import set_keras_mask
 
+from bmt_keras.layers.positions import take_positions
 from bmt_keras.layers.tanh_gelu import tanh_gelu
 
 
@@ -33,8 +34,9 @@ class MaskedTokenHead(keras.layers.Layer):
 
     Call arguments:
         states: float, (batch, length, hidden_dim).
-        mask_positions: int, (batch, capacity), the positions to predict, or
-            None for all of them. Nothing is computed for the others.
+        mask_positions: int, (batch, capacity), the positions to predict, each
+            in [0, length), or None for all of them. Nothing is computed for
+            the others.
 
     Returns:
         float32 whatever the dtype policy, (batch, capacity, vocabulary_size),
@@ -121,10 +123,7 @@ class MaskedTokenHead(keras.layers.Layer):
         """Computes the logits; see the class."""
         x = states
         if mask_positions is not None:
-            # (batch, capacity, hidden_dim)
-            x = ops.take_along_axis(
-                x, ops.expand_dims(mask_positions, -1), axis=1
-            )
+            x = take_positions(x, mask_positions)
         if self.hidden_units is not None:
             x = self.dense(x)
         x = self.layer_norm(self.activation(x))
