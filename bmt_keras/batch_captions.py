@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from bmt_keras.atomic import write_atomically
 from bmt_keras.captioner import Caption, Captioner
-from bmt_keras.data.coco import Photo
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.photo_reader import decode_photos
 from bmt_keras.errors import InputError
 
@@ -158,12 +158,12 @@ def _caption_batches(
     batch_size: int,
     controls: Mapping[str, Any],
 ) -> Iterator[list[dict[str, Any]]]:
-    photos = [Photo(i, path, ()) for i, path in enumerate(paths)]
+    photos = [CaptionedImage(i, path, ()) for i, path in enumerate(paths)]
     settings = captioner.settings
     for batch, pixels, errors in decode_photos(
         photos,
-        height=settings.image_height,
-        width=settings.image_width,
+        height=settings.image.height,
+        width=settings.image.width,
         batch_size=batch_size,
     ):
         good = [i for i, error in enumerate(errors) if not error]

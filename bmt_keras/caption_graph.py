@@ -38,7 +38,7 @@ class CaptionGraph:
         model: The masked language model.
         tokenizer: Its tokenizer.
         settings: Its settings; image size and decoding are read.
-        image_encoder: The frozen model of the embeddings that `model` takes;
+        image_tower: The frozen model of the embeddings that `model` takes;
             None if `model` encodes pixels by itself.
         length_counts: How many training captions had 0, 1, 2 … tokens; used
             where the model has no length head.
@@ -53,14 +53,14 @@ class CaptionGraph:
         tokenizer: CaptionTokenizer,
         *,
         settings: Settings,
-        image_encoder: keras.Model | None = None,
+        image_tower: keras.Model | None = None,
         length_counts: Sequence[int] | None = None,
     ) -> None:
-        encoder = model.image_encoder or image_encoder
+        encoder = model.image_tower or image_tower
         if encoder is None:
             raise ValueError(
-                "`image_encoder` must be given for a model that takes image "
-                "embeddings. Received: image_encoder=None."
+                "`image_tower` must be given for a model that takes image "
+                "embeddings. Received: image_tower=None."
             )
         if model.length_head is None and length_counts is None:
             raise ValueError(
@@ -70,17 +70,17 @@ class CaptionGraph:
         self.model = model
         self.tokenizer = tokenizer
         self.settings = settings
-        self.image_encoder: keras.Model = encoder
+        self.image_tower: keras.Model = encoder
         # What embeds photos; one that is trained along changes every step.
         self.embedder: keras.Model = encoder
-        if model.image_encoder is None:
+        if model.image_tower is None:
             self.embedder = fold_batch_norm(encoder)
         self.length_counts = length_counts
 
     @property
     def pixels_shape(self) -> tuple[int, int, int]:
         """Shape of a photo's pixels: height, width and 3."""
-        return self.settings.image_height, self.settings.image_width, 3
+        return self.settings.image.height, self.settings.image.width, 3
 
     @property
     def embedding_shape(self) -> tuple[int, ...]:
@@ -88,9 +88,9 @@ class CaptionGraph:
         return self.model.image_embedding_shape
 
     @property
-    def max_words(self) -> int:
+    def max_caption_tokens(self) -> int:
         """Most tokens of a caption, `[CLS]` and `[SEP]` left out."""
-        return self.settings.max_length - 2
+        return self.settings.text.sequence_length - 2
 
     def read_pixels(self, image_bytes: tf.Tensor) -> tuple[Any, Any]:
         """Decodes and resizes photos as training did.
@@ -121,14 +121,14 @@ class CaptionGraph:
     def default_options(self) -> DecodingOptions:
         """The decoding that the settings ask for."""
         return DecodingOptions(
-            passes=self.settings.passes,
-            order=self.settings.order,
-            length_weight=self.settings.length_weight,
-            overlap_weight=self.settings.overlap_weight,
-            consensus_draws=self.settings.consensus_draws,
-            finalists=self.settings.finalists,
+            passes=self.settings.decoding.passes,
+            order=self.settings.decoding.order,
+            overlap_weight=self.settings.decoding.overlap_weight,
+            consensus_draws=self.settings.decoding.mbr_samples,
+            finalists=self.settings.decoding.rerank_top,
             length_candidates=min(
-                self.settings.length_candidates, self.max_words
+                self.settings.decoding.length_candidates,
+                self.max_caption_tokens,
             ),
         )
 
@@ -274,14 +274,14 @@ class CaptionGraph:
 
         Returns:
             Token ids, int32, and their probabilities, float32, both (batch,
-            max_words, count), the first mask and the likeliest token first.
+            max_caption_tokens, count), the first mask and the likeliest token first.
             Behind the last mask all are padding, of probability 0.
         """
         return mask_candidates(
             self._predictor(image_embedding),
             token_ids,
             count=count,
-            max_words=self.max_words,
+            max_caption_tokens=self.max_caption_tokens,
         )
 
     def _with_text(self, written: dict[str, Any]) -> dict[str, Any]:
@@ -317,12 +317,12 @@ class CaptionGraph:
         return TokenPredictor(
             predict_logits,
             SpecialTokens(
-                tokenizer.pad_id,
-                tokenizer.cls_id,
-                tokenizer.sep_id,
-                tokenizer.mask_id,
+                tokenizer.pad_token_id,
+                tokenizer.cls_token_id,
+                tokenizer.sep_token_id,
+                tokenizer.mask_token_id,
                 banned=tuple(tokenizer.special_token_ids),
-                continuing=tuple(tokenizer.continuing_ids),
+                continuing=tuple(tokenizer.continuing_token_ids),
             ),
             vocabulary_size=tokenizer.vocabulary_size,
             at_positions=True,

@@ -8,7 +8,7 @@ import numpy as np
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.captioner.texts import pad_rows
-from bmt_keras.data.coco import Photo
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.evaluation import (
     Calibration,
     ReliabilityBin,
@@ -77,7 +77,7 @@ def guess_masked_tokens(
     for start in range(0, len(token_ids), batch_size):
         rows = slice(start, start + batch_size)
         shown = np.where(
-            masked[rows], captioner.tokenizer.mask_id, token_ids[rows]
+            masked[rows], captioner.tokenizer.mask_token_id, token_ids[rows]
         )
         tokens, scores = captioner.guess_tokens(features[rows], shown)
         scores = np.minimum(scores, 0.0)
@@ -90,7 +90,9 @@ def guess_masked_tokens(
     )
 
 
-def one_caption_each(photos: Sequence[Photo], first: int = 0) -> list[str]:
+def one_caption_each(
+    photos: Sequence[CaptionedImage], first: int = 0
+) -> list[str]:
     """A caption of each photo, another one from photo to photo.
 
     Some data sets sort a photo's captions, the longest first: all first ones,
@@ -206,6 +208,6 @@ def _encode(captioner: Captioner, captions: Sequence[str]) -> np.ndarray:
     """Captions by people as training saw them: int32, (captions, length)."""
     rows = captioner.tokenizer.encode(
         captioner.plain_captions(captions),
-        max_length=captioner.settings.max_length,
+        sequence_length=captioner.settings.text.sequence_length,
     )
-    return pad_rows(rows, captioner.tokenizer.pad_id)
+    return pad_rows(rows, captioner.tokenizer.pad_token_id)

@@ -1,45 +1,44 @@
 """Presets: settings that belong together, by name."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from bmt_keras.errors import InputError
 from bmt_keras.settings import Settings
 
-_PRETRAINED = Settings(
+_PRETRAINED = Settings().replace(
     image_model="InceptionV3",
     image_weights="imagenet",
-    train_image_model=False,
+    image_trainable=False,
     text_weights="hf://albert/albert-base-v2",
-    num_layers=12,
-    num_heads=12,
-    embedding_dim=128,
-    hidden_dim=768,
-    intermediate_dim=3072,
+    text_num_layers=12,
+    text_num_heads=12,
+    text_embedding_dim=128,
+    text_hidden_dim=768,
+    text_intermediate_dim=3072,
     max_positions=512,
 )
 
-_SMALL = Settings(
+_SMALL = Settings().replace(
     image_model="InceptionV3",
     image_layer="mixed8",
     image_pooling=2,
     image_weights="imagenet",
     image_height=299,
     image_width=299,
-    train_image_model=False,
+    image_trainable=False,
     prune_vocabulary=True,
-    num_layers=1,
-    num_heads=4,
-    embedding_dim=256,
-    hidden_dim=256,
-    intermediate_dim=1024,
+    text_num_layers=1,
+    text_num_heads=4,
+    text_embedding_dim=256,
+    text_hidden_dim=256,
+    text_intermediate_dim=1024,
     text_dropout=0.1,
-    max_length=32,
-    fusion_blocks=3,
+    sequence_length=32,
+    fusion_num_layers=3,
     fusion_dropout=0.2,
     image_dropout=0.2,
-    concept_units=512,
+    concept_dim=512,
     concept_weight=0.55,
     drop_final_period=True,
     batch_size=80,
@@ -50,19 +49,17 @@ _SMALL = Settings(
     learning_rate=1e-3,
     warmup_share=0.06,
     weight_decay=0.01,
-    matmul_precision="auto",
     passes=10,
     length_candidates=5,
 )
 
 PRESETS: Mapping[str, Settings] = {
     "sample": Settings(),
-    "notebook": dataclasses.replace(
-        _PRETRAINED,
+    "notebook": _PRETRAINED.replace(
         image_height=129,
         image_width=128,
-        train_text_model=False,
-        max_length=64,
+        text_trainable=False,
+        sequence_length=64,
         fusion="concat",
         predict_length=False,
         mask_rate=0.15,
@@ -78,14 +75,13 @@ PRESETS: Mapping[str, Settings] = {
         checkpoint_epochs=5,
         keep_checkpoints=5,
     ),
-    "coco": dataclasses.replace(
-        _PRETRAINED,
+    "coco": _PRETRAINED.replace(
         image_height=299,
         image_width=299,
         pretrained_head=True,
-        max_length=32,
-        fusion_blocks=3,
-        fusion_heads=12,
+        sequence_length=32,
+        fusion_num_layers=3,
+        fusion_num_heads=12,
         fusion_dropout=0.1,
         image_dropout=0.1,
         drop_final_period=True,
@@ -100,27 +96,6 @@ PRESETS: Mapping[str, Settings] = {
         length_candidates=5,
     ),
     "small": _SMALL,
-    # The notebook's recipe at the size, data and steps of `small`.
-    "notebook-small": dataclasses.replace(
-        _SMALL,
-        num_layers=4,  # as many as layers and blocks of `small`
-        text_dropout=0.0,
-        fusion="concat",
-        predict_length=False,
-        drop_final_period=False,
-        mask_rate=0.15,
-        image_dropout=0.0,
-        concept_units=0,
-        bucket_width=0,
-        mirror=False,
-        label_smoothing=0.0,
-        ema_momentum=0.0,
-        schedule="constant",
-        learning_rate=2e-4,  # at the rate of `small` it learns next to nothing
-        weight_decay=0.0,
-        order="left_to_right",
-        length_candidates=1,
-    ),
 }
 
 
@@ -129,7 +104,7 @@ def resolve_settings(preset: str, overrides: Mapping[str, Any]) -> Settings:
 
     Args:
         preset: Name of a preset.
-        overrides: Values by field name; None keeps the preset's.
+        overrides: Values by option name, such as `image_height`; None keeps the preset's.
 
     Returns:
         The settings.
@@ -142,4 +117,4 @@ def resolve_settings(preset: str, overrides: Mapping[str, Any]) -> Settings:
             f"`preset` must be one of {', '.join(PRESETS)}. Received: {preset}."
         )
     given = {k: v for k, v in overrides.items() if v is not None}
-    return dataclasses.replace(PRESETS[preset], **given)
+    return PRESETS[preset].replace(**given)

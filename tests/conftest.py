@@ -4,35 +4,34 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import dataclasses
 import importlib.util
 
 import keras
 import pytest
 
 from bmt_keras.captioner import Captioner
-from bmt_keras.data.coco import read_coco_captions
+from bmt_keras.data.captions import read_coco_captions
 from bmt_keras.data.tokenizer import CaptionTokenizer
-from bmt_keras.models import build_image_encoder, build_masked_lm
+from bmt_keras.models import build_image_tower, build_masked_lm
 from bmt_keras.sample import write_sample
 from bmt_keras.settings import Settings
 
 # Apache Beam needs an environment of its own: `make beam`.
 collect_ignore = [] if importlib.util.find_spec("apache_beam") else ["beam"]
 
-TINY = Settings(
+TINY = Settings().replace(
     image_height=16,
     image_width=16,
-    num_layers=1,
-    num_heads=2,
-    embedding_dim=8,
-    hidden_dim=16,
-    intermediate_dim=16,
-    max_length=18,
+    text_num_layers=1,
+    text_num_heads=2,
+    text_embedding_dim=8,
+    text_hidden_dim=16,
+    text_intermediate_dim=16,
+    sequence_length=18,
     max_positions=18,
-    fusion_blocks=1,
-    fusion_heads=2,
-    concept_units=8,
+    fusion_num_layers=1,
+    fusion_num_heads=2,
+    concept_dim=8,
     batch_size=8,
     epochs=2,
     passes=3,
@@ -42,13 +41,13 @@ TINY = Settings(
 
 def make_captioner(settings, tokenizer, encoder=None):
     keras.utils.set_random_seed(0)
-    encoder = encoder or build_image_encoder(settings)
-    model = build_masked_lm(settings, tokenizer, image_encoder=encoder)
+    encoder = encoder or build_image_tower(settings)
+    model = build_masked_lm(settings, tokenizer, image_tower=encoder)
     return Captioner(
         model,
         tokenizer,
         settings=settings,
-        image_encoder=encoder,
+        image_tower=encoder,
         length_counts=[0, 0, 1, 5, 3] + [0] * 12,
     )
 
@@ -91,13 +90,12 @@ def tiny_captioner(tokenizer):
 @pytest.fixture(scope="session")
 def frozen_tower_captioner(tokenizer):
     """As the notebook: frozen image tower, concatenation, no length head."""
-    encoder = build_image_encoder(TINY)
+    encoder = build_image_tower(TINY)
     encoder.trainable = False
-    settings = dataclasses.replace(
-        TINY,
-        train_image_model=False,
+    settings = TINY.replace(
+        image_trainable=False,
         fusion="concat",
-        concept_units=0,
+        concept_dim=0,
         predict_length=False,
         mask_rate=0.15,
     )

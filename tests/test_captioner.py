@@ -53,7 +53,9 @@ def test_caption_tells_tokens_and_their_scores(tiny_captioner, paths):
     assert caption.text == "".join(caption.tokens).replace("▁", " ").strip()
     assert caption.score == pytest.approx(np.mean(caption.token_scores))
     assert max(caption.token_scores) <= 0
-    assert len(caption.token_ids) == tiny_captioner.settings.max_length
+    assert (
+        len(caption.token_ids) == tiny_captioner.settings.text.sequence_length
+    )
 
 
 def test_features_and_photos_give_the_same_captions(tiny_captioner, paths):
@@ -122,7 +124,7 @@ def test_save_replaces_a_captioner_but_no_other_folder(
 
 def test_frozen_tower_must_be_given(frozen_tower_captioner):
     captioner = frozen_tower_captioner
-    with pytest.raises(ValueError, match="`image_encoder` must be given"):
+    with pytest.raises(ValueError, match="`image_tower` must be given"):
         Captioner(
             captioner.model, captioner.tokenizer, settings=captioner.settings
         )
@@ -135,5 +137,5 @@ def test_lengths_must_come_from_a_head_or_from_counts(frozen_tower_captioner):
             captioner.model,
             captioner.tokenizer,
             settings=captioner.settings,
-            image_encoder=captioner.image_encoder,
+            image_tower=captioner.image_tower,
         )

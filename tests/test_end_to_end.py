@@ -7,13 +7,13 @@ import sys
 import pytest
 
 TINY = (
-    "--hidden-dim=16",
-    "--embedding-dim=8",
-    "--intermediate-dim=16",
-    "--num-heads=2",
-    "--fusion-heads=2",
-    "--fusion-blocks=1",
-    "--num-layers=1",
+    "--text-hidden-dim=16",
+    "--text-embedding-dim=8",
+    "--text-intermediate-dim=16",
+    "--text-num-heads=2",
+    "--fusion-num-heads=2",
+    "--fusion-num-layers=1",
+    "--text-num-layers=1",
     "--epochs=1",
     "--batch-size=16",
 )

@@ -30,8 +30,8 @@ TINY = {
     "FILLER_EPOCHS": 1,
     "WRITER_EPOCHS": 1,
     "SETTINGS": {
-        "captions_per_photo": 1,
-        "max_length": 20,
+        "captions_per_image": 1,
+        "sequence_length": 20,
         "num_layers": 1,
         "num_heads": 2,
         "embedding_dim": 8,

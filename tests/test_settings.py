@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import math
 
@@ -17,14 +16,14 @@ def test_saved_settings_read_back(preset, tmp_path):
     PRESETS[preset].save(path)
     assert Settings.load(str(path)) == PRESETS[preset]
     assert set(json.loads(path.read_text())) == {
-        field.name for field in dataclasses.fields(Settings)
+        field.name for field in Settings.options()
     }
 
 
 def test_fields_that_a_file_lacks_have_their_default(tmp_path):
     path = tmp_path / "settings.json"
     path.write_text('{"epochs": 3}')
-    assert Settings.load(path) == Settings(epochs=3)
+    assert Settings.load(path) == Settings().replace(epochs=3)
 
 
 @pytest.mark.parametrize(
@@ -63,13 +62,13 @@ def test_saved_value_out_of_range_is_told_with_the_file(tmp_path):
 
 def test_settings_are_never_seen_half_written(tmp_path, monkeypatch):
     path = tmp_path / "settings.json"
-    Settings(epochs=3).save(path)
+    Settings().replace(epochs=3).save(path)
 
     def look(_):
         assert Settings.load(path).epochs == 3
 
     monkeypatch.setattr("os.fsync", look)
-    Settings(epochs=4).save(path)
+    Settings().replace(epochs=4).save(path)
     assert Settings.load(path).epochs == 4
 
 
@@ -102,7 +101,7 @@ OUT_OF_RANGE = [
     ),
     *((name, -0.1) for name in ("length_loss_weight", "weight_decay")),
     *(("seed", value) for value in (-1, 2**32)),
-    *(("max_length", value) for value in (2, 0, -1)),
+    *(("sequence_length", value) for value in (2, 0, -1)),
     ("fusion", "sum"),
     ("schedule", "linear"),
     ("image_precision", "auto"),
@@ -114,7 +113,7 @@ def test_value_out_of_range_is_told(name, value):
     with pytest.raises(
         InputError, match=rf"`{name}` must be .*Received: (\w+=)?{value}\."
     ):
-        Settings(**{name: value})
+        Settings().replace(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -123,21 +122,21 @@ def test_value_out_of_range_is_told(name, value):
         {"mask_rate": 1.0, "text_dropout": 1.0, "warmup_share": 1.0},
         {"label_smoothing": 0.0, "weight_decay": 0.0, "seed": 0},
         {"seed": 2**32 - 1},
-        {"max_length": 3, "max_positions": 3},
+        {"sequence_length": 3, "max_positions": 3},
         {"num_layers": 1, "num_heads": 1, "fusion_heads": 1, "passes": 1},
     ],
 )
 def test_ends_of_the_ranges_are_inside(changes):
-    settings = Settings(**changes)
-    assert {k: getattr(settings, k) for k in changes} == changes
+    settings = Settings().replace(**changes)
+    assert {k: settings.get(k) for k in changes} == changes
 
 
 def test_positions_must_hold_the_longest_sequence():
     with pytest.raises(
         InputError,
-        match=r"`max_positions` must be .* max_positions=63, max_length=64",
+        match=r"`max_positions` must be .* max_positions=63, sequence_length=64",
     ):
-        Settings(max_length=64, max_positions=63)
+        Settings().replace(sequence_length=64, max_positions=63)
 
 
 @pytest.mark.parametrize("name", ["num_heads", "fusion_heads"])
@@ -146,38 +145,42 @@ def test_heads_must_divide_the_width(name):
         InputError,
         match=rf"`{name}` must divide `hidden_dim`.* {name}=5, hidden_dim=128",
     ):
-        Settings(**{name: 5})
+        Settings().replace(**{name: 5})
 
 
 def test_width_of_a_pretrained_model_is_its_own():
-    Settings(text_weights="albert_large", fusion_heads=5, num_heads=5)
+    Settings().replace(
+        text_weights="albert_large", fusion_num_heads=5, text_num_heads=5
+    )
 
 
 def test_heads_of_a_fusion_without_heads_are_not_looked_at():
-    Settings(fusion="concat", fusion_heads=5)
+    Settings().replace(fusion="concat", fusion_num_heads=5)
 
 
 def test_precision_of_embeddings_needs_embeddings():
-    Settings(train_image_model=False, image_precision="bfloat16")
+    Settings().replace(image_trainable=False, image_precision="bfloat16")
     with pytest.raises(
         InputError, match=r"`image_precision` must be 'float32' .*=bfloat16"
     ):
-        Settings(image_precision="bfloat16")
+        Settings().replace(image_precision="bfloat16")
 
 
 def test_rdrop_needs_dropout():
-    Settings(rdrop_weight=1.0, fusion_dropout=0.1)
-    Settings(rdrop_weight=1.0, fusion="concat", text_dropout=0.1)
+    Settings().replace(rdrop_weight=1.0, fusion_dropout=0.1)
+    Settings().replace(rdrop_weight=1.0, fusion="concat", text_dropout=0.1)
     with pytest.raises(InputError, match=r"`rdrop_weight` must be 0 without"):
-        Settings(rdrop_weight=1.0)
+        Settings().replace(rdrop_weight=1.0)
     with pytest.raises(InputError, match=r"without dropout \(text_dropout\)"):
-        Settings(rdrop_weight=1.0, fusion="concat", fusion_dropout=0.1)
+        Settings().replace(
+            rdrop_weight=1.0, fusion="concat", fusion_dropout=0.1
+        )
 
 
 def test_concepts_need_a_fusion_that_projects_the_photo():
-    Settings(concept_units=8)
-    with pytest.raises(InputError, match="`concept_units` must be 0 for"):
-        Settings(concept_units=8, fusion="concat")
+    Settings().replace(concept_dim=8)
+    with pytest.raises(InputError, match="`concept_dim` must be 0 for"):
+        Settings().replace(concept_dim=8, fusion="concat")
 
 
 # === Presets ===
@@ -194,13 +197,11 @@ def test_preset_sample_is_the_default():
 
 def test_override_replaces_its_field_alone():
     settings = resolve_settings("coco", {"epochs": 3, "fusion": "concat"})
-    assert settings == dataclasses.replace(
-        PRESETS["coco"], epochs=3, fusion="concat"
-    )
+    assert settings == PRESETS["coco"].replace(epochs=3, fusion="concat")
 
 
 def test_override_of_none_keeps_the_presets_value():
-    every = {field.name: None for field in dataclasses.fields(Settings)}
+    every = {o.name: None for o in Settings.options()}
     assert resolve_settings("notebook", every) == PRESETS["notebook"]
 
 
@@ -208,8 +209,8 @@ def test_override_of_zero_or_false_counts():
     settings = resolve_settings(
         "coco", {"weight_decay": 0.0, "predict_length": False, "seed": 0}
     )
-    assert settings.weight_decay == 0.0
-    assert settings.predict_length is False
+    assert settings.optimization.weight_decay == 0.0
+    assert settings.fusion.predict_length is False
 
 
 def test_override_out_of_range_is_refused():
@@ -260,12 +261,12 @@ def test_cached_maskings_suit_the_notebook():
 
 def test_nothing_is_redrawn_without_cached_maskings():
     with pytest.raises(InputError, match="`redraw_epochs` must be 0 without"):
-        Settings(redraw_epochs=3)
+        Settings().replace(redraw_epochs=3)
 
 
 def test_lora_needs_an_albert_that_trains():
     with pytest.raises(InputError, match="must be True for `lora_rank`"):
-        Settings(lora_rank=8, train_text_model=False)
+        Settings().replace(lora_rank=8, text_trainable=False)
 
 
 @pytest.mark.parametrize(
@@ -278,11 +279,11 @@ def test_lora_needs_an_albert_that_trains():
 )
 def test_steps_of_changing_shapes_are_not_compiled(changes):
     changes = {"text_dropout": 0.0, **changes}
-    assert Settings(**changes)
+    assert Settings().replace(**changes)
     with pytest.raises(InputError, match="`jit_compile` must be False for"):
-        Settings(jit_compile=True, **changes)
+        Settings().replace(jit_compile=True, **changes)
 
 
 def test_dtype_policy_is_one_that_captioners_are_trained_in():
     with pytest.raises(InputError, match="`dtype_policy` must be one of"):
-        Settings(dtype_policy="mixed_float16")
+        Settings().replace(dtype_policy="mixed_float16")

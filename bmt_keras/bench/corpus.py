@@ -9,7 +9,7 @@ import numpy as np
 from bmt_keras.bench.options import BenchOptions
 from bmt_keras.bench.photos import make_words
 from bmt_keras.data.coco import Photo, read_coco_captions
-from bmt_keras.data.photo_features import PhotoFeatures
+from bmt_keras.data.features import PhotoFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.settings import Settings
 from bmt_keras.training.data import make_tokenizer

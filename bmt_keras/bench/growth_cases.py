@@ -17,7 +17,7 @@ from bmt_keras.bench.corpus import (
 from bmt_keras.bench.options import BenchOptions
 from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.data.feature_source import FeatureSource
-from bmt_keras.data.photo_features import prepare_features
+from bmt_keras.data.features import prepare_features
 from bmt_keras.models import build_image_encoder, build_masked_lm
 from bmt_keras.training.data import make_batches
 from bmt_keras.training.text_cache import TextCache

@@ -11,7 +11,7 @@ from bmt_keras.bench.case import Case, CaseBuilders, Row
 from bmt_keras.bench.corpus import read_photos, repeat_photos
 from bmt_keras.bench.operations import image_operations
 from bmt_keras.bench.options import BenchOptions
-from bmt_keras.data.photo_features import prepare_features
+from bmt_keras.data.features import prepare_features
 from bmt_keras.data.photo_reader import decode_photos
 from bmt_keras.models import build_image_encoder
 from bmt_keras.training.data import feature_source

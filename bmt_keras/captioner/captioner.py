@@ -33,7 +33,7 @@ class Captioner(FeatureCaptioner):
         model: The masked language model.
         tokenizer: Its tokenizer.
         settings: Its settings; image size and decoding are read.
-        image_encoder: The frozen model of the embeddings that `model` takes;
+        image_tower: The frozen model of the embeddings that `model` takes;
             None if `model` encodes pixels by itself.
         length_counts: How many training captions had 0, 1, 2 … tokens; used
             where the model has no length head.
@@ -107,12 +107,14 @@ class Captioner(FeatureCaptioner):
             temperature=float(temperature),
             top_p=float(top_p),
         )
-        words = self.graph.max_words
-        shortest, longest = check_lengths(length, options, max_words=words)
+        words = self.graph.max_caption_tokens
+        shortest, longest = check_lengths(
+            length, options, max_caption_tokens=words
+        )
         tokens = None
         if keywords:
             tokens = encode_keywords(
-                keywords, self.tokenizer, max_words=longest
+                keywords, self.tokenizer, max_caption_tokens=longest
             )
         captions: list[Caption] = []
         batch_size = photos_at_once(batch_size, options.rows)
@@ -144,7 +146,7 @@ class Captioner(FeatureCaptioner):
         """
         batches = []
         for _, pixels in self._reader.read_batches(images, batch_size):
-            if self.model.image_encoder is None:
+            if self.model.image_tower is None:
                 embedding = self._traces.embed(pixels)
                 batches.append(embedding.astype(np.float16))
             else:
@@ -176,7 +178,9 @@ class Captioner(FeatureCaptioner):
         """
         photos, texts = pair_with_texts(images, texts)
         templates = encode_templates(
-            texts, self.tokenizer, max_words=self.graph.max_words
+            texts,
+            self.tokenizer,
+            max_caption_tokens=self.graph.max_caption_tokens,
         )
         candidates = _GAP_CANDIDATES if (templates == GAP).any() else 1
         options = self._options(passes=passes, length_candidates=candidates)
@@ -210,7 +214,7 @@ class Captioner(FeatureCaptioner):
         token_ids = encode_captions(
             self.plain_captions(texts),
             self.tokenizer,
-            max_words=self.graph.max_words,
+            max_caption_tokens=self.graph.max_caption_tokens,
         )
         scores: list[Score] = []
         for start, pixels in self._reader.read_batches(photos, batch_size):
@@ -239,16 +243,16 @@ class Captioner(FeatureCaptioner):
         cls,
         folder: str | Path,
         *,
-        consensus_draws: int | None = None,
-        finalists: int | None = None,
+        mbr_samples: int | None = None,
+        rerank_top: int | None = None,
     ) -> "Captioner":
         """Reads a folder that `save` wrote; the model can be trained on.
 
         Args:
             folder: The folder.
-            consensus_draws: Captions drawn beside the candidates to find the
+            mbr_samples: Captions drawn beside the candidates to find the
                 one that all resemble most; None for as many as were saved.
-            finalists: Best captions that are read once more before one is
+            rerank_top: Best captions that are read once more before one is
                 chosen; None for as many as were saved.
 
         Raises:
@@ -256,7 +260,7 @@ class Captioner(FeatureCaptioner):
                 number is negative.
         """
         parts = load_parts(Path(folder))
-        given = {"consensus_draws": consensus_draws, "finalists": finalists}
+        given = {"mbr_samples": mbr_samples, "rerank_top": rerank_top}
         changes = {k: v for k, v in given.items() if v is not None}
         parts["settings"] = dataclasses.replace(parts["settings"], **changes)
         return cls(**parts)

@@ -12,7 +12,7 @@ from bmt_keras.captioner.photos import photos_at_once
 from bmt_keras.captioner.results import Caption, to_captions
 from bmt_keras.captioner.texts import pad_rows
 from bmt_keras.captioner.traces import CaptionTraces
-from bmt_keras.data.coco import drop_final_period
+from bmt_keras.data.captions import drop_final_period
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.decoding import DecodingOptions
 from bmt_keras.errors import InputError
@@ -34,7 +34,7 @@ class FeatureCaptioner:
         tokenizer: CaptionTokenizer,
         *,
         settings: Settings,
-        image_encoder: keras.Model | None = None,
+        image_tower: keras.Model | None = None,
         length_counts: Sequence[int] | None = None,
         calibration: Calibration | None = None,
     ) -> None:
@@ -43,13 +43,13 @@ class FeatureCaptioner:
             model,
             tokenizer,
             settings=settings,
-            image_encoder=image_encoder,
+            image_tower=image_tower,
             length_counts=length_counts,
         )
         self.model = model
         self.tokenizer = tokenizer
         self.settings = settings
-        self.image_encoder = self.graph.image_encoder
+        self.image_tower = self.graph.image_tower
         self._traces = CaptionTraces(self.graph)
 
     def caption_features(
@@ -68,7 +68,7 @@ class FeatureCaptioner:
                 side by side for each.
         """
         options = self._options(passes=passes)
-        bounds = (1, self.graph.max_words)
+        bounds = (1, self.graph.max_caption_tokens)
         captions: list[Caption] = []
         batch_size = photos_at_once(batch_size, options.rows)
         for start in range(0, len(features), batch_size):
@@ -79,7 +79,7 @@ class FeatureCaptioner:
 
     def plain_captions(self, texts: Sequence[str]) -> Sequence[str]:
         """Captions as training saw them, perhaps without their full stops."""
-        if self.settings.drop_final_period:
+        if self.settings.batches.drop_final_period:
             return [drop_final_period(text) for text in texts]
         return texts
 
@@ -118,14 +118,14 @@ class FeatureCaptioner:
         Returns:
             The mean log-probability a token of each caption.
         """
-        length = self.settings.max_length
+        length = self.settings.text.sequence_length
         rows = self.tokenizer.encode(
-            self.plain_captions(texts), max_length=length
+            self.plain_captions(texts), sequence_length=length
         )
         scores: list[float] = []
         for start in range(0, len(rows), batch_size):
             batch = slice(start, start + batch_size)
-            token_ids = pad_rows(rows[batch], self.tokenizer.pad_id)
+            token_ids = pad_rows(rows[batch], self.tokenizer.pad_token_id)
             values = self._traces.score(
                 self._to_input(features[batch]), token_ids
             )
@@ -134,7 +134,7 @@ class FeatureCaptioner:
         return scores
 
     def _to_input(self, features: np.ndarray) -> np.ndarray:
-        inside = self.model.image_encoder is not None
+        inside = self.model.image_tower is not None
         return np.asarray(features, np.uint8 if inside else np.float32)
 
     def _options(

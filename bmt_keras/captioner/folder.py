@@ -14,7 +14,7 @@ from bmt_keras.errors import InputError
 from bmt_keras.evaluation import Calibration
 from bmt_keras.settings import Settings
 
-_MODEL, _ENCODER = "model.keras", "image_encoder.keras"
+_MODEL, _ENCODER = "model.keras", "image_tower.keras"
 _VOCABULARY, _SETTINGS = "spiece.model", "settings.json"
 _LENGTHS, _CALIBRATION = "lengths.json", "calibration.json"
 
@@ -39,8 +39,8 @@ def save_parts(
         )
     with write_folder_atomically(folder, replace=True) as partial:
         graph.model.save(partial / _MODEL)
-        if graph.model.image_encoder is None:
-            graph.image_encoder.save(partial / _ENCODER)
+        if graph.model.image_tower is None:
+            graph.image_tower.save(partial / _ENCODER)
         graph.tokenizer.save(partial / _VOCABULARY)
         graph.settings.save(partial / _SETTINGS)
         text = json.dumps(dataclasses.asdict(calibration))
@@ -73,7 +73,7 @@ def load_parts(folder: Path) -> dict[str, Any]:
         "model": _load_model(folder / _MODEL),
         "tokenizer": CaptionTokenizer.from_file(folder / _VOCABULARY),
         "settings": Settings.load(folder / _SETTINGS),
-        "image_encoder": _load_model(encoder) if encoder.is_file() else None,
+        "image_tower": _load_model(encoder) if encoder.is_file() else None,
         "length_counts": (
             json.loads(lengths.read_text()) if lengths.is_file() else None
         ),

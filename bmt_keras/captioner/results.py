@@ -25,7 +25,7 @@ class Caption:
         confidences: Of each token, in [0, 1]: `token_scores` calibrated on
             the validation photos.
         confidence: Of the caption, in [0, 1], their geometric mean.
-        token_ids: (max_length,) their ids between `[CLS]` and `[SEP]`, padded.
+        token_ids: (sequence_length,) their ids between `[CLS]` and `[SEP]`, padded.
     """
 
     text: str
@@ -97,7 +97,11 @@ def to_scores(
     tokenizer: "CaptionTokenizer",
 ) -> list[Score]:
     """Turns the words' log-probabilities into scores, a row each."""
-    frame = (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
+    frame = (
+        tokenizer.pad_token_id,
+        tokenizer.cls_token_id,
+        tokenizer.sep_token_id,
+    )
     scores = []
     for text, ids, values in zip(texts, token_ids, token_scores, strict=True):
         words = ~np.isin(ids, frame)

@@ -52,7 +52,10 @@ def pair_with_texts(
 
 
 def encode_templates(
-    texts: Sequence[str], tokenizer: "CaptionTokenizer", *, max_words: int
+    texts: Sequence[str],
+    tokenizer: "CaptionTokenizer",
+    *,
+    max_caption_tokens: int,
 ) -> np.ndarray:
     """Encodes captions given in part.
 
@@ -60,7 +63,7 @@ def encode_templates(
         texts: Captions with `[MASK]` for one token and "…" or "..." for one
             or more.
         tokenizer: The tokenizer.
-        max_words: Most tokens of a caption.
+        max_caption_tokens: Most tokens of a caption.
 
     Returns:
         int32, (texts, tokens), with `GAP` for gaps, padded.
@@ -77,28 +80,35 @@ def encode_templates(
             )
     marked = [_ELLIPSIS.sub(f" {_SEP} ", text) for text in texts]
     rows = [row[1:-1] for row in tokenizer.encode(marked)] if marked else []
-    fill = {tokenizer.sep_id, tokenizer.mask_id}
+    fill = {tokenizer.sep_token_id, tokenizer.mask_token_id}
     for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
         name = f"texts[{i}]"
-        _check_words(name, text, row, tokenizer, max_words, allowed=fill)
+        _check_words(
+            name, text, row, tokenizer, max_caption_tokens, allowed=fill
+        )
         if not fill & set(row):
             raise InputError(
                 f"{name}: expected [MASK] or \u2026 where words are missing, "
                 f"found neither: {text!r}."
             )
-    padded = pad_rows(rows, tokenizer.pad_id)
-    return np.where(padded == tokenizer.sep_id, GAP, padded).astype(np.int32)
+    padded = pad_rows(rows, tokenizer.pad_token_id)
+    return np.where(padded == tokenizer.sep_token_id, GAP, padded).astype(
+        np.int32
+    )
 
 
 def encode_keywords(
-    keywords: Sequence[str], tokenizer: "CaptionTokenizer", *, max_words: int
+    keywords: Sequence[str],
+    tokenizer: "CaptionTokenizer",
+    *,
+    max_caption_tokens: int,
 ) -> np.ndarray:
     """Encodes words that must stand in a caption.
 
     Args:
         keywords: Words or phrases.
         tokenizer: The tokenizer.
-        max_words: Most tokens that the caption may have.
+        max_caption_tokens: Most tokens that the caption may have.
 
     Returns:
         int32, (keywords, tokens), padded.
@@ -109,24 +119,27 @@ def encode_keywords(
     """
     rows = [row[1:-1] for row in tokenizer.encode(keywords)]
     for i, (row, text) in enumerate(zip(rows, keywords, strict=True)):
-        _check_words(f"keywords[{i}]", text, row, tokenizer, max_words)
-    if (total := sum(map(len, rows))) > max_words:
+        _check_words(f"keywords[{i}]", text, row, tokenizer, max_caption_tokens)
+    if (total := sum(map(len, rows))) > max_caption_tokens:
         raise InputError(
             "`keywords` must fit into the caption together. Received: "
-            f"{list(keywords)} of {total} tokens, for at most {max_words}."
+            f"{list(keywords)} of {total} tokens, for at most {max_caption_tokens}."
         )
-    return pad_rows(rows, tokenizer.pad_id)
+    return pad_rows(rows, tokenizer.pad_token_id)
 
 
 def encode_captions(
-    texts: Sequence[str], tokenizer: "CaptionTokenizer", *, max_words: int
+    texts: Sequence[str],
+    tokenizer: "CaptionTokenizer",
+    *,
+    max_caption_tokens: int,
 ) -> np.ndarray:
     """Encodes whole captions.
 
     Args:
         texts: Captions.
         tokenizer: The tokenizer.
-        max_words: Most tokens of a caption.
+        max_caption_tokens: Most tokens of a caption.
 
     Returns:
         int32, (texts, length), `[CLS]` … `[SEP]`, padded.
@@ -135,12 +148,17 @@ def encode_captions(
         InputError: A caption is empty or too long.
     """
     rows = tokenizer.encode(texts)
-    unknown = {tokenizer.unknown_id}
+    unknown = {tokenizer.unknown_token_id}
     for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
         _check_words(
-            f"texts[{i}]", text, row[1:-1], tokenizer, max_words, unknown
+            f"texts[{i}]",
+            text,
+            row[1:-1],
+            tokenizer,
+            max_caption_tokens,
+            unknown,
         )
-    return pad_rows(rows, tokenizer.pad_id)
+    return pad_rows(rows, tokenizer.pad_token_id)
 
 
 def _check_words(
@@ -148,14 +166,14 @@ def _check_words(
     text: str,
     row: Sequence[int],
     tokenizer: "CaptionTokenizer",
-    max_words: int,
+    max_caption_tokens: int,
     allowed: Set[int] = frozenset(),
 ) -> None:
     if not row:
         raise InputError(f"{name}: expected words, found none: {text!r}.")
-    if len(row) > max_words:
+    if len(row) > max_caption_tokens:
         raise InputError(
-            f"{name}: expected at most {max_words} tokens, the longest "
+            f"{name}: expected at most {max_caption_tokens} tokens, the longest "
             f"caption, found {len(row)}: {text!r}."
         )
     if set(row) & (set(tokenizer.special_token_ids) - allowed):
@@ -165,10 +183,10 @@ def _check_words(
         )
 
 
-def pad_rows(rows: Sequence[Sequence[int]], pad_id: int) -> np.ndarray:
+def pad_rows(rows: Sequence[Sequence[int]], pad_token_id: int) -> np.ndarray:
     """Makes rows of token ids equally long: int32, (rows, length)."""
     width = max(map(len, rows), default=0)
-    padded = np.full((len(rows), width), pad_id, np.int32)
+    padded = np.full((len(rows), width), pad_token_id, np.int32)
     for target, row in zip(padded, rows, strict=True):
         target[: len(row)] = row
     return padded

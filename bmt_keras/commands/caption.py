@@ -11,7 +11,8 @@ from bmt_keras.commands.pictures import draw_photos
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.errors import InputError
-from bmt_keras.settings_rules import MATMUL_PRECISIONS
+
+MATMUL_PRECISIONS = ("float32", "bfloat16")
 
 _CAPTIONER = Path("runs/sample/captioner")
 
@@ -69,8 +70,8 @@ def caption(
         ),
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
-    consensus_draws: inputs.ConsensusDraws = None,
-    finalists: inputs.Finalists = None,
+    mbr_samples: inputs.MbrSamples = None,
+    rerank_top: inputs.RerankTop = None,
     matmul_precision: Annotated[
         str,
         typer.Option(
@@ -109,7 +110,7 @@ def caption(
     photos = find_photos(images)
     set_matmul_precision(matmul_precision)
     model = Captioner.load(
-        captioner, consensus_draws=consensus_draws, finalists=finalists
+        captioner, mbr_samples=mbr_samples, rerank_top=rerank_top
     )
     if out is not None:
         with show_progress("Captioning photos") as on_progress:

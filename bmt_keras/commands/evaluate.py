@@ -10,7 +10,11 @@ from bmt_keras.commands import inputs
 from bmt_keras.commands.pictures import draw_photos
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
-from bmt_keras.data.coco import Photo, read_coco_captions, read_texts
+from bmt_keras.data.captions import (
+    CaptionedImage,
+    read_coco_captions,
+    read_texts,
+)
 from bmt_keras.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,8 +64,8 @@ def evaluate(
             help="Measure retrieval among the first N photos; 0 leaves it out.",
         ),
     ] = 100,
-    consensus_draws: inputs.ConsensusDraws = None,
-    finalists: inputs.Finalists = None,
+    mbr_samples: inputs.MbrSamples = None,
+    rerank_top: inputs.RerankTop = None,
     limit: inputs.Limit = None,
     skip_bad: inputs.SkipBad = False,
 ) -> None:
@@ -73,7 +77,7 @@ def evaluate(
     from bmt_keras.captioner import Captioner
 
     model = Captioner.load(
-        captioner, consensus_draws=consensus_draws, finalists=finalists
+        captioner, mbr_samples=mbr_samples, rerank_top=rerank_top
     )
     photos, features = _read_features(model, photos, skip_bad)
     write_evaluation(
@@ -93,7 +97,7 @@ def evaluate(
 def write_evaluation(
     out: Path,
     captioner: "Captioner",
-    photos: Sequence[Photo],
+    photos: Sequence[CaptionedImage],
     features: "np.ndarray",
     *,
     passes_curve: bool = False,
@@ -177,7 +181,7 @@ def write_evaluation(
 
 
 def _to_rows(
-    photos: Sequence[Photo],
+    photos: Sequence[CaptionedImage],
     captions: "Mapping[int, Caption]",
     each: Mapping[int, float],
 ) -> "list[CaptionedPhoto]":
@@ -202,20 +206,20 @@ def _to_rows(
 
 
 def _read_features(
-    captioner: "Captioner", photos: Sequence[Photo], skip_bad: bool
-) -> "tuple[list[Photo], np.ndarray]":
+    captioner: "Captioner", photos: Sequence[CaptionedImage], skip_bad: bool
+) -> "tuple[list[CaptionedImage], np.ndarray]":
     """Reads photos ahead of the image model; the good ones come back."""
     import numpy as np
 
     from bmt_keras.data.photo_reader import decode_photos, report_unreadable
 
-    good: list[Photo] = []
+    good: list[CaptionedImage] = []
     features: list[np.ndarray] = []
     bad: list[str] = []
     settings = captioner.settings
     with show_progress("Reading photos") as on_progress:
         for batch, pixels, errors in decode_photos(
-            photos, height=settings.image_height, width=settings.image_width
+            photos, height=settings.image.height, width=settings.image.width
         ):
             kept = [i for i, error in enumerate(errors) if not error]
             if kept:
@@ -236,7 +240,7 @@ def _read_features(
 
 
 def _truth_rule(
-    facts: Path, photos: Sequence[Photo]
+    facts: Path, photos: Sequence[CaptionedImage]
 ) -> Callable[[int, str], bool]:
     from bmt_keras.sample import caption_is_true, read_facts
 

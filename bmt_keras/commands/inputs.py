@@ -6,7 +6,11 @@ from typing import Annotated
 
 import typer
 
-from bmt_keras.data.coco import Photo, read_coco_captions, split_photos
+from bmt_keras.data.captions import (
+    CaptionedImage,
+    read_coco_captions,
+    split_photos,
+)
 from bmt_keras.errors import InputError
 
 Captions = Annotated[
@@ -31,7 +35,7 @@ Limit = Annotated[
     int | None,
     typer.Option(min=1, help="Use only the first N photos of each file."),
 ]
-ConsensusDraws = Annotated[
+MbrSamples = Annotated[
     int | None,
     typer.Option(
         min=0,
@@ -39,7 +43,7 @@ ConsensusDraws = Annotated[
         "resemble most; by default as many as the captioner was saved with.",
     ),
 ]
-Finalists = Annotated[
+RerankTop = Annotated[
     int | None,
     typer.Option(
         min=0,
@@ -62,7 +66,7 @@ def read_both_sides(
     val_share: float,
     limit: int | None,
     seed: int,
-) -> tuple[Sequence[Photo], Sequence[Photo]]:
+) -> tuple[Sequence[CaptionedImage], Sequence[CaptionedImage]]:
     """Reads training and validation photos, or splits one file by photo.
 
     Returns:

@@ -73,17 +73,17 @@ def prepare(
         val_images=val_images,
         val_share=val_share,
         limit=limit,
-        seed=settings.seed,
+        seed=settings.optimization.seed,
     )
     load_tensorflow()
     import keras
 
-    from bmt_keras.models import build_image_encoder
+    from bmt_keras.models import build_image_tower
     from bmt_keras.training import feature_source, prepare_data
 
     writer = _make_writer(settings, runner, runner_options)
-    keras.utils.set_random_seed(settings.seed)
-    source = feature_source(settings, build_image_encoder(settings))
+    keras.utils.set_random_seed(settings.optimization.seed)
+    source = feature_source(settings, build_image_tower(settings))
     with show_progress("Reading photos") as on_progress:
         data = prepare_data(
             train,

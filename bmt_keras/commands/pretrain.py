@@ -1,6 +1,5 @@
 """`bmt pretrain`: the text side learns from captions without photos."""
 
-import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,49 +32,45 @@ def pretrain(
     overrides: dict[str, Any],
 ) -> None:
     """Pretrain on text alone; `bmt train --start OUT/captioner` follows."""
-    from bmt_keras.data.coco import Photo, read_texts
+    from bmt_keras.data.captions import CaptionedImage, read_texts
     from bmt_keras.presets import resolve_settings
 
     # The image model takes no part: its weights are those of `bmt train`.
     overrides["image_weights"] = overrides["image_weights"] or "random"
     settings = resolve_settings(preset, overrides)
-    if settings.fusion != "cross_attention":
+    if settings.fusion.kind != "cross_attention":
         raise InputError(
             "`fusion` must be 'cross_attention' to learn without photos. "
-            f"Received: fusion={settings.fusion}."
+            f"Received: fusion={settings.fusion.kind}."
         )
-    settings = dataclasses.replace(
-        settings,
-        group_size=settings.batch_size,
-        concept_units=0,
-        consensus=0.0,
-        objective="tokens",
-        cider_epochs=0,
+    settings = settings.replace(
+        group_size=settings.batches.batch_size,
+        concept_dim=0,
     )
     load_tensorflow()
     import keras
 
     from bmt_keras import training
-    from bmt_keras.models import build_image_encoder
+    from bmt_keras.models import build_image_tower
 
     training.check_run_folder(out, settings)
-    choose_matmul_precision(settings.matmul_precision)
+    choose_matmul_precision(settings.optimization.matmul_precision)
     texts = training.read_caption_texts(text)
     if captions is not None:
         texts += read_texts(captions)
     tokenizer = training.make_tokenizer(
-        settings, [Photo(0, Path(), tuple(texts))]
+        settings, [CaptionedImage(0, Path(), tuple(texts))]
     )
-    keras.utils.set_random_seed(settings.seed)
-    image_encoder = build_image_encoder(settings)
-    shape = image_encoder.output.shape[1:]
-    if settings.train_image_model:
-        shape = image_encoder.input.shape[1:]
+    keras.utils.set_random_seed(settings.optimization.seed)
+    image_tower = build_image_tower(settings)
+    shape = image_tower.output.shape[1:]
+    if settings.image.trainable:
+        shape = image_tower.input.shape[1:]
     training.train_captioner(
-        training.text_data(texts, shape, seed=settings.seed),
+        training.text_data(texts, shape, seed=settings.optimization.seed),
         settings,
         tokenizer=tokenizer,
-        image_encoder=image_encoder,
+        image_tower=image_tower,
         out=out,
         verbose=1 if sys.stdout.isatty() else 2,
     )

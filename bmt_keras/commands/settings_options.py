@@ -1,13 +1,12 @@
 """Every field of the settings as an option of a command."""
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
 
-from bmt_keras.settings import Settings
+from bmt_keras.settings import Option, Settings
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -22,7 +21,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     Returns:
         The function that typer is to register.
     """
-    fields = dataclasses.fields(Settings)
+    fields = list(Settings.options())
     own = [
         parameter
         for parameter in inspect.signature(command).parameters.values()
@@ -55,7 +54,8 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _option(field: "dataclasses.Field[Any]") -> Any:
+def _option(option: Option) -> Any:
+    field = option.field
     kind: Any = field.type
     return Annotated[
         kind | None,

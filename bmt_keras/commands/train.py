@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from bmt_keras.captioner import Captioner
-    from bmt_keras.data.coco import Photo
+    from bmt_keras.data.captions import CaptionedImage
     from bmt_keras.settings import Settings
     from bmt_keras.training import TrainingData
 
@@ -80,7 +80,7 @@ def train(
         val_images=val_images,
         val_share=val_share,
         limit=limit,
-        seed=settings.seed,
+        seed=settings.optimization.seed,
     )
     load_tensorflow(devices=strategy is None)
     prepare = partial(
@@ -112,8 +112,8 @@ def train(
 
 def _train(
     settings: "Settings",
-    photos: "Sequence[Photo]",
-    val_photos: "Sequence[Photo]",
+    photos: "Sequence[CaptionedImage]",
+    val_photos: "Sequence[CaptionedImage]",
     *,
     out: Path,
     cache: Path,
@@ -126,25 +126,25 @@ def _train(
 
     from bmt_keras import training
     from bmt_keras.captioner import Captioner
-    from bmt_keras.models import build_image_encoder
+    from bmt_keras.models import build_image_tower
 
     training.check_run_folder(out, settings)
     if strategy is not None:
         training.check_replicas(settings, strategy.num_replicas_in_sync)
     chief = training.is_chief(strategy)
-    choose_matmul_precision(settings.matmul_precision, tell=chief)
+    choose_matmul_precision(settings.optimization.matmul_precision, tell=chief)
     first = Captioner.load(start) if start else None
     tokenizer = (
         first.tokenizer if first else training.make_tokenizer(settings, photos)
     )
-    if not settings.train_image_model:
+    if not settings.image.trainable:
         with training.chief_first(strategy):
             prepare()
-    keras.utils.set_random_seed(settings.seed)
+    keras.utils.set_random_seed(settings.optimization.seed)
     # A model that is trained along has replicas.
-    trained_along = strategy if settings.train_image_model else None
+    trained_along = strategy if settings.image.trainable else None
     with trained_along.scope() if trained_along else nullcontext():
-        image_encoder = build_image_encoder(settings)
+        image_tower = build_image_tower(settings)
     with (
         training.chief_first(strategy),
         show_progress("Reading photos") as on_progress,
@@ -152,16 +152,16 @@ def _train(
         data = training.prepare_data(
             photos,
             val_photos,
-            training.feature_source(settings, image_encoder),
+            training.feature_source(settings, image_tower),
             cache=cache,
             skip_bad=skip_bad,
             on_progress=on_progress if chief else None,
         )
-    captioner = training.train_in_phases(
+    captioner = training.train_captioner(
         data,
         settings,
         tokenizer=tokenizer,
-        image_encoder=image_encoder,
+        image_tower=image_tower,
         out=out,
         start=first.model if first else None,
         callbacks=[training.ModelSummary()] if chief else [],

@@ -55,7 +55,7 @@ class BatchPlan:
         counts: int, (photos,), captions of each photo.
         lengths: int, (captions,), tokens of each caption, in the photos' order.
         batch_size: As for `CaptionBatches`, and so are all that follow.
-        max_length: int.
+        sequence_length: int.
         bucket_width: int.
         group_size: int.
         mirror: bool.
@@ -74,7 +74,7 @@ class BatchPlan:
         lengths: Sequence[int],
         *,
         batch_size: int,
-        max_length: int,
+        sequence_length: int,
         bucket_width: int,
         group_size: int,
         mirror: bool,
@@ -92,7 +92,7 @@ class BatchPlan:
         self._rows, self._groups = _group_captions(
             photo_rows, counts, lengths, group_size
         )
-        self._bounds = self._find_bounds(lengths, bucket_width, max_length)
+        self._bounds = self._find_bounds(lengths, bucket_width, sequence_length)
         self._buckets = self._find_buckets(bucket_width > 0)
         self.steps_per_epoch = sum(
             -(-len(bucket) // self._groups_in_batch(bucket))
@@ -145,14 +145,14 @@ class BatchPlan:
             epoch, skip = epoch + 1, 0
 
     def _find_bounds(
-        self, lengths: Sequence[int], width: int, max_length: int
+        self, lengths: Sequence[int], width: int, sequence_length: int
     ) -> np.ndarray:
         """The length to which each group is padded: (groups,)."""
         longest = np.array(
             [max(lengths[i] for i in group) for group in self._groups]
         )
         width = max(width, 1)
-        return np.minimum(-(-longest // width) * width, max_length)
+        return np.minimum(-(-longest // width) * width, sequence_length)
 
     def _find_buckets(self, by_length: bool) -> list[np.ndarray]:
         """Groups that may share a batch: of one size and like length."""

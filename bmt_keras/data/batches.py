@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from bmt_keras.data.batch_plan import BatchPlan, PlannedBatch
-from bmt_keras.data.coco import Photo
-from bmt_keras.data.photo_features import PhotoFeatures
+from bmt_keras.data.captions import CaptionedImage
+from bmt_keras.data.features import ImageFeatures
 from bmt_keras.data.shares import Replicas
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.data.untuned import without_tuning
@@ -32,9 +32,9 @@ class CaptionBatches:
         image_input: The model's input that takes the features, `"images"` or
             `"image_embedding"`.
         batch_size: Captions in a batch; a bucket's last batch may hold fewer.
-        max_length: Longest sequence in tokens, `[CLS]` and `[SEP]` included.
+        sequence_length: Longest sequence in tokens, `[CLS]` and `[SEP]` included.
         bucket_width: Buckets end at multiples of so many tokens; 0 for none.
-        captions_per_photo: Keep the first so many captions of a photo; 0 for
+        captions_per_image: Keep the first so many captions of a photo; 0 for
             all.
         group_size: Captions of a photo that stay together, those of like
             length; the last group of a photo may have fewer.
@@ -58,15 +58,15 @@ class CaptionBatches:
 
     def __init__(
         self,
-        photos: Sequence[Photo],
-        features: PhotoFeatures,
+        photos: Sequence[CaptionedImage],
+        features: ImageFeatures,
         *,
         tokenizer: CaptionTokenizer,
         image_input: str,
         batch_size: int,
-        max_length: int,
+        sequence_length: int,
         bucket_width: int = 4,
-        captions_per_photo: int = 0,
+        captions_per_image: int = 0,
         group_size: int = 1,
         caption_weights: Mapping[int, Sequence[float]] | None = None,
         with_image_ids: bool = False,
@@ -77,11 +77,11 @@ class CaptionBatches:
     ) -> None:
         """Tokenises all captions."""
         photos = [p for p in photos if p.image_id in features.rows]
-        kept = [p.captions[: captions_per_photo or None] for p in photos]
+        kept = [p.captions[: captions_per_image or None] for p in photos]
         self._features = features.array
         self._token_ids = tokenizer.encode(
             [caption for captions in kept for caption in captions],
-            max_length=max_length,
+            sequence_length=sequence_length,
         )
         self._caption_image_ids = np.repeat(
             np.array([photo.image_id for photo in photos], np.int64),
@@ -100,7 +100,7 @@ class CaptionBatches:
             for photo in photos:
                 row = features.rows[photo.image_id]
                 self._image_ids[row] = photo.image_id
-        self._pad_id = tokenizer.pad_id
+        self._pad_id = tokenizer.pad_token_id
         self._image_input = image_input
         if mirror and len(features.array.shape) != 4:
             raise InputError(
@@ -113,7 +113,7 @@ class CaptionBatches:
             [len(captions) for captions in kept],
             [len(ids) for ids in self._token_ids],
             batch_size=batch_size,
-            max_length=max_length,
+            sequence_length=sequence_length,
             bucket_width=bucket_width,
             group_size=group_size,
             mirror=mirror,
@@ -138,7 +138,7 @@ class CaptionBatches:
         return self._caption_image_ids
 
     @property
-    def pad_id(self) -> int:
+    def pad_token_id(self) -> int:
         """The token id of padding."""
         return self._pad_id
 

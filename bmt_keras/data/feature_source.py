@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bmt_keras.data.coco import Photo
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.feature_shards import ShardLayout
 from bmt_keras.data.images import PREPROCESSING_VERSION
 from bmt_keras.data.photo_reader import decode_photos
@@ -90,13 +90,13 @@ class PhotoRow:
         error: What is wrong with it, empty where it is good.
     """
 
-    photo: Photo
+    photo: CaptionedImage
     features: np.ndarray | None
     error: str
 
 
 def compute_features(
-    photos: Sequence[Photo], source: FeatureSource, *, skip_bad: bool
+    photos: Sequence[CaptionedImage], source: FeatureSource, *, skip_bad: bool
 ) -> Iterator[PhotoRow]:
     """Makes features photo by photo; reading goes on while the model works.
 

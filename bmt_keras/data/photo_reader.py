@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from bmt_keras.data.coco import Photo
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.images import read_pixels_or_error
 from bmt_keras.data.untuned import without_tuning
 from bmt_keras.errors import InputError
@@ -20,8 +20,12 @@ _NAMED = 5  # so many broken photos are named in a message
 
 
 def decode_photos(
-    photos: Sequence[Photo], *, height: int, width: int, batch_size: int = 16
-) -> Iterator[tuple[Sequence[Photo], np.ndarray, list[str]]]:
+    photos: Sequence[CaptionedImage],
+    *,
+    height: int,
+    width: int,
+    batch_size: int = 16,
+) -> Iterator[tuple[Sequence[CaptionedImage], np.ndarray, list[str]]]:
     """Reads photos batch by batch, ahead of the consumer.
 
     Args:

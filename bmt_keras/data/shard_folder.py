@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bmt_keras.atomic import write_atomically
-from bmt_keras.data.coco import Photo
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.feature_shards import ShardLayout, check_shards
 from bmt_keras.errors import InputError
 
@@ -34,7 +34,7 @@ class Shard:
     """
 
     path: Path
-    photos: Sequence[Photo]
+    photos: Sequence[CaptionedImage]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def plan_shards(
-    folder: Path, photos: Sequence[Photo], shard_size: int
+    folder: Path, photos: Sequence[CaptionedImage], shard_size: int
 ) -> list[Shard]:
     """Cuts photos into shards.
 

@@ -64,9 +64,13 @@ class CaptionTokenizer:
             )
         ids = [self.vocabulary.index(token) for token in SPECIAL_TOKENS]
         self.special_token_ids = ids
-        self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = (
-            ids
-        )
+        (
+            self.pad_token_id,
+            self.unknown_token_id,
+            self.cls_token_id,
+            self.sep_token_id,
+            self.mask_token_id,
+        ) = ids
         self._graph = TokenizerGraph(model, SPECIAL_TOKENS)
         self._traced: dict[int | None, Any] = {}
         self._texts = [
@@ -140,7 +144,7 @@ class CaptionTokenizer:
             model_type="word",
             use_all_vocab=True,
             normalization_rule_name="identity",
-            pad_id=0,
+            pad_token_id=0,
             unk_id=1,
             bos_id=-1,
             eos_id=-1,
@@ -157,7 +161,7 @@ class CaptionTokenizer:
         return len(self.vocabulary)
 
     @property
-    def continuing_ids(self) -> list[int]:
+    def continuing_token_ids(self) -> list[int]:
         """Ids of the pieces that go on with the word before them."""
         special = set(self.special_token_ids)
         return [
@@ -171,27 +175,27 @@ class CaptionTokenizer:
         Path(path).write_bytes(self.proto)
 
     def encode(
-        self, captions: Sequence[str], *, max_length: int | None = None
+        self, captions: Sequence[str], *, sequence_length: int | None = None
     ) -> list[list[int]]:
         """Encodes captions as `[CLS] … [SEP]`.
 
         Args:
             captions: Texts.
-            max_length: Longest result, `[CLS]` and `[SEP]` included; longer
+            sequence_length: Longest result, `[CLS]` and `[SEP]` included; longer
                 captions lose their last tokens.
 
         Returns:
             A list of token ids for each caption.
         """
-        if max_length not in self._traced:
-            self._traced[max_length] = tf.function(
-                partial(self.encode_tensor, max_length=max_length),
+        if sequence_length not in self._traced:
+            self._traced[sequence_length] = tf.function(
+                partial(self.encode_tensor, sequence_length=sequence_length),
                 input_signature=[tf.TensorSpec((None,), tf.string)],
             )
-        return self._traced[max_length](as_tensor(captions)).to_list()
+        return self._traced[sequence_length](as_tensor(captions)).to_list()
 
     def encode_tensor(
-        self, texts: tf.Tensor, *, max_length: int | None = None
+        self, texts: tf.Tensor, *, sequence_length: int | None = None
     ) -> tf.RaggedTensor:
         """Does what `encode` does, in TensorFlow ops.
 
@@ -200,23 +204,24 @@ class CaptionTokenizer:
 
         Args:
             texts: string, (batch,), UTF-8.
-            max_length: Longest row, `[CLS]` and `[SEP]` included; longer texts
+            sequence_length: Longest row, `[CLS]` and `[SEP]` included; longer texts
                 lose their last tokens. At least 2.
 
         Returns:
             int32, (batch, None).
         """
-        if max_length is not None and max_length < 2:
+        if sequence_length is not None and sequence_length < 2:
             raise ValueError(
-                "`max_length` must be at least 2, for [CLS] and [SEP]. "
-                f"Received: max_length={max_length}."
+                "`sequence_length` must be at least 2, for [CLS] and [SEP]. "
+                f"Received: sequence_length={sequence_length}."
             )
         token_ids = self._graph(texts)
-        if max_length is not None:
-            token_ids = token_ids[:, : max_length - 2]
+        if sequence_length is not None:
+            token_ids = token_ids[:, : sequence_length - 2]
         column = tf.ones_like(texts, tf.int32)[:, None]
         return tf.concat(
-            [self.cls_id * column, token_ids, self.sep_id * column], axis=1
+            [self.cls_token_id * column, token_ids, self.sep_token_id * column],
+            axis=1,
         )
 
     def decode(self, token_ids: Iterable[int]) -> str:

@@ -94,17 +94,20 @@ def _read_unigram(content: Any) -> Message:
     model = _protos.ModelProto()
     for pair in _list_of("model.vocab", vocabulary):
         _add_piece(model, pair)
-    unknown_id = content.get("unk_id")
-    if not _is_id(unknown_id, model):
+    unknown_token_id = content.get("unk_id")
+    if not _is_id(unknown_token_id, model):
         raise InputError(
             "`model.unk_id` must be the id of the unknown piece; found "
-            f"{unknown_id!r}."
+            f"{unknown_token_id!r}."
         )
-    model.pieces[unknown_id].type = _Piece.UNKNOWN
+    model.pieces[unknown_token_id].type = _Piece.UNKNOWN
     spec = model.trainer_spec
     spec.model_type = _protos.TrainerSpec.UNIGRAM
-    spec.unk_id, spec.unk_piece = unknown_id, model.pieces[unknown_id].piece
-    spec.bos_id = spec.eos_id = spec.pad_id = -1
+    spec.unk_id, spec.unk_piece = (
+        unknown_token_id,
+        model.pieces[unknown_token_id].piece,
+    )
+    spec.bos_id = spec.eos_id = spec.pad_token_id = -1
     return model
 
 

@@ -144,10 +144,10 @@ class CrossAttentionFusion(keras.layers.Layer):
             initializer=keras.initializers.TruncatedNormal(stddev=0.02),
         )
         cells_shape = (batch, self.num_cells, hidden_dim)
-        self.image_encoders = [
-            self._image_encoder(index) for index in range(self.image_blocks)
+        self.image_towers = [
+            self._image_tower(index) for index in range(self.image_blocks)
         ]
-        for encoder in self.image_encoders:
+        for encoder in self.image_towers:
             encoder.build(cells_shape)
         for block in self.blocks:
             block.build(token_states_shape, cells_shape)
@@ -257,11 +257,11 @@ class CrossAttentionFusion(keras.layers.Layer):
         )
         cells = self.image_dropout_layer(self.image_norm(cells))
         cells = self.image_projection(cells) + positions
-        for encoder in self.image_encoders:
+        for encoder in self.image_towers:
             cells = encoder(cells)
         return cells
 
-    def _image_encoder(self, index: int) -> keras_nlp.layers.TransformerEncoder:
+    def _image_tower(self, index: int) -> keras_nlp.layers.TransformerEncoder:
         return keras_nlp.layers.TransformerEncoder(
             self.intermediate_dim,
             self.num_heads,

@@ -131,7 +131,7 @@ def read_albert(
     encoder = keras_nlp.models.AlbertBackbone(
         **{argument: sizes[field] for field, (argument, _) in _SIZES.items()},
         dropout=dropout,
-        name="text_encoder",
+        name="text_tower",
     )
     variables = {variable.path: variable for variable in encoder.variables}
     for name, values in _read(tensors, ports).items():

@@ -33,27 +33,24 @@ class BimodalMaskedLM(MaskedTokenTrainer):
     by itself, so that it is fitted on whole captions.
 
     Args:
-        text_encoder: A `keras_nlp.models.AlbertBackbone`.
+        text_tower: A `keras_nlp.models.AlbertBackbone`.
         fusion: A `BimodalFusion` as wide as the token embedding, or a
             `CrossAttentionFusion`.
         masking: A `TokenMasking`, used by `fit` and `evaluate`.
         image_embedding_shape: Shape of a photo's embedding, without batch.
-            Taken from `image_encoder` if that is given.
-        image_encoder: A model from pixels (batch, height, width, 3) to
+            Taken from `image_tower` if that is given.
+        image_tower: A model from pixels (batch, height, width, 3) to
             embeddings, trained along; None where embeddings are the input.
-        max_caption_length: Give the model a head that predicts how many tokens
+        max_caption_tokens: Give the model a head that predicts how many tokens
             a caption has, up to so many; None for no such head.
         label_smoothing: Label smoothing of the token loss.
         length_loss_weight: Weight of the length head's loss beside the token
             loss.
-        concept_units: Give the model a `ConceptHead` of so many hidden units:
+        concept_dim: Give the model a `ConceptHead` of so many hidden units:
             what it finds in a photo is added to the logits of
             `token_logits` and of `evaluate`, not to those of the call. For a
             `CrossAttentionFusion`. None for no such head.
         concept_weight: Weight of what it finds.
-        rdrop_weight: Read each training batch twice, with other dropout, and
-            weigh the divergence of the two answers by so much (see
-            `rdrop_divergence`); 0 reads it once.
         lora_rank: Train changes of this rank to the text encoder's queries and
             values, and nothing else of it; None for no LoRA.
 
@@ -69,68 +66,67 @@ class BimodalMaskedLM(MaskedTokenTrainer):
     Returns:
         Dictionary of `logits`, float, (batch, positions, vocabulary_size), and
         with a length head `length_logits`, float, (photos,
-        max_caption_length + 1), and with a concept head `concept_logits`,
+        max_caption_tokens + 1), and with a concept head `concept_logits`,
         float, (photos, vocabulary_size).
     """
 
     def __init__(
         self,
-        text_encoder: keras.Model,
+        text_tower: keras.Model,
         fusion: BimodalFusion | CrossAttentionFusion,
         *,
         masking: TokenMasking,
         image_embedding_shape: tuple[int, ...] | None = None,
-        image_encoder: keras.Model | None = None,
-        max_caption_length: int | None = None,
+        image_tower: keras.Model | None = None,
+        max_caption_tokens: int | None = None,
         label_smoothing: float = 0.0,
         length_loss_weight: float = 0.1,
-        concept_units: int | None = None,
+        concept_dim: int | None = None,
         concept_weight: float = 0.35,
-        rdrop_weight: float = 0.0,
         lora_rank: int | None = None,
         **kwargs: Any,
     ) -> None:
         """Assembles the functional model."""
-        if (image_encoder is None) == (image_embedding_shape is None):
+        if (image_tower is None) == (image_embedding_shape is None):
             raise ValueError(
-                "Give either `image_encoder` or `image_embedding_shape`. "
-                f"Received: image_encoder={image_encoder}, "
+                "Give either `image_tower` or `image_embedding_shape`. "
+                f"Received: image_tower={image_tower}, "
                 f"image_embedding_shape={image_embedding_shape}."
             )
         # === Layers ===
-        self.text_encoder = text_encoder
+        self.text_tower = text_tower
         self.lora_rank = lora_rank
         self.lora = None
         if lora_rank is not None:
-            self.lora = LoraFactors(text_encoder, lora_rank, name="lora")
+            self.lora = LoraFactors(text_tower, lora_rank, name="lora")
         # Nothing reads ALBERT's pooled output, so nothing would train it.
-        text_encoder.pooled_dense.trainable = False
+        text_tower.pooled_dense.trainable = False
         self.fusion = fusion
         self.masking = masking
-        self.image_encoder = image_encoder
+        self.image_tower = image_tower
         projects = isinstance(fusion, BimodalFusion)
         self.head = MaskedTokenHead(
-            text_encoder.token_embedding,
-            hidden_units=None if projects else text_encoder.embedding_dim,
+            text_tower.token_embedding,
+            hidden_units=None if projects else text_tower.embedding_dim,
             name="masked_token_head",
         )
         self.length_head = None
-        if max_caption_length is not None:
+        if max_caption_tokens is not None:
             self.length_head = LengthHead(
-                max_caption_length,
-                hidden_units=text_encoder.hidden_dim,
+                max_caption_tokens,
+                hidden_units=text_tower.hidden_dim,
                 name="length_head",
             )
         self.concept_head = None
-        if concept_units is not None:
+        if concept_dim is not None:
             if projects:
                 raise ValueError(
-                    "`concept_units` must be None for a `BimodalFusion`. "
-                    f"Received: concept_units={concept_units}."
+                    "`concept_dim` must be None for a `BimodalFusion`. "
+                    f"Received: concept_dim={concept_dim}."
                 )
             self.concept_head = ConceptHead(
-                text_encoder.vocabulary_size,
-                hidden_units=concept_units,
+                text_tower.vocabulary_size,
+                hidden_units=concept_dim,
                 name="concept_head",
             )
         self.token_loss = MaskedTokenLoss(
@@ -138,18 +134,18 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         )
         # Both run beside the functional graph and hold no weights.
         self.masking.build((None, None))
-        self.token_loss.build((None, None, text_encoder.vocabulary_size))
+        self.token_loss.build((None, None, text_tower.vocabulary_size))
 
         # === Functional Model ===
         token_ids = keras.Input((None,), dtype="int32", name="token_ids")
         padding_mask = keras.Input((None,), dtype="int32", name="padding_mask")
         positions = keras.Input((None,), dtype="int32", name="mask_positions")
-        if image_encoder is None:
+        if image_tower is None:
             image = keras.Input(image_embedding_shape, name="image_embedding")
             embedding = image
         else:
-            image = keras.Input(image_encoder.input.shape[1:], name="images")
-            embedding = image_encoder(image)
+            image = keras.Input(image_tower.input.shape[1:], name="images")
+            embedding = image_tower(image)
         outputs = {
             "logits": self._logits_at(
                 self._fuse(
@@ -174,17 +170,16 @@ class BimodalMaskedLM(MaskedTokenTrainer):
 
         # === Config ===
         self.image_embedding_shape = tuple(embedding.shape[1:])
-        self.max_caption_length = max_caption_length
+        self.max_caption_tokens = max_caption_tokens
         self.label_smoothing = label_smoothing
         self.length_loss_weight = length_loss_weight
-        self.concept_units = concept_units
+        self.concept_dim = concept_dim
         self.concept_weight = concept_weight
-        self.rdrop_weight = rdrop_weight
 
     @property
     def image_input(self) -> str:
         """Name of the input that takes the photo."""
-        return "image_embedding" if self.image_encoder is None else "images"
+        return "image_embedding" if self.image_tower is None else "images"
 
     def token_logits(
         self,
@@ -221,7 +216,7 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         if skip_padding:
             masking = self.masking
             states = compute_blank_once(
-                partial(encode_without_padding, self.text_encoder),
+                partial(encode_without_padding, self.text_tower),
                 token_ids,
                 padding_mask,
                 special_token_ids=[
@@ -265,7 +260,7 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         Returns:
             float, (batch, length, hidden_dim).
         """
-        return self.text_encoder(
+        return self.text_tower(
             {
                 "token_ids": token_ids,
                 "padding_mask": padding_mask,
@@ -307,8 +302,8 @@ class BimodalMaskedLM(MaskedTokenTrainer):
             `concept_logits`.
         """
         embedding = inputs[self.image_input]
-        if self.image_encoder is not None:
-            embedding = self.image_encoder(embedding, training=training)
+        if self.image_tower is not None:
+            embedding = self.image_tower(embedding, training=training)
         padding_mask = inputs.get("padding_mask")
         states = inputs.get("text_states")
         if states is None:
@@ -349,11 +344,9 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         self, token_ids: Any, padding_mask: Any, *, training: bool
     ) -> Any:
         """As `encode_text`, in less time where there is no dropout."""
-        if training and (self.text_encoder.dropout or self.has_fixed_shapes):
+        if training and (self.text_tower.dropout or self.has_fixed_shapes):
             return self.encode_text(token_ids, padding_mask, training=True)
-        return encode_without_padding(
-            self.text_encoder, token_ids, padding_mask
-        )
+        return encode_without_padding(self.text_tower, token_ids, padding_mask)
 
     def _fuse(
         self,
@@ -379,22 +372,21 @@ class BimodalMaskedLM(MaskedTokenTrainer):
     def get_config(self) -> dict[str, Any]:
         """Returns what rebuilds the model."""
         serialize = keras.saving.serialize_keras_object
-        encoder = self.image_encoder
+        encoder = self.image_tower
         shape = None if encoder is not None else self.image_embedding_shape
         return {
             "name": self.name,
             "trainable": self.trainable,
-            "text_encoder": serialize(self.text_encoder),
+            "text_tower": serialize(self.text_tower),
             "fusion": serialize(self.fusion),
             "masking": serialize(self.masking),
-            "image_encoder": None if encoder is None else serialize(encoder),
+            "image_tower": None if encoder is None else serialize(encoder),
             "image_embedding_shape": shape,
-            "max_caption_length": self.max_caption_length,
+            "max_caption_tokens": self.max_caption_tokens,
             "label_smoothing": self.label_smoothing,
             "length_loss_weight": self.length_loss_weight,
-            "concept_units": self.concept_units,
+            "concept_dim": self.concept_dim,
             "concept_weight": self.concept_weight,
-            "rdrop_weight": self.rdrop_weight,
             "lora_rank": self.lora_rank,
         }
 
@@ -404,7 +396,7 @@ class BimodalMaskedLM(MaskedTokenTrainer):
     ) -> "BimodalMaskedLM":
         """Rebuilds the model from its configuration."""
         config = dict(config)
-        for name in ("text_encoder", "fusion", "masking", "image_encoder"):
+        for name in ("text_tower", "fusion", "masking", "image_tower"):
             if isinstance(config[name], dict):
                 config[name] = keras.saving.deserialize_keras_object(
                     config[name], custom_objects=custom_objects

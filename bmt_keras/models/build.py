@@ -11,7 +11,7 @@ from bmt_keras.layers import (
 )
 from bmt_keras.models.albert_checkpoint import AlbertCheckpoint
 from bmt_keras.models.bimodal_masked_lm import BimodalMaskedLM
-from bmt_keras.models.image_encoders import (
+from bmt_keras.models.image_towers import (
     SMALL_CNN,
     cut_application,
     pool_cells,
@@ -19,11 +19,11 @@ from bmt_keras.models.image_encoders import (
 )
 from bmt_keras.models.model_copy import dtype_policy
 from bmt_keras.models.pretrained_head import load_pretrained_head
-from bmt_keras.models.text_encoders import build_albert, load_albert
+from bmt_keras.models.text_towers import build_albert, load_albert
 from bmt_keras.settings import Settings
 
 
-def build_image_encoder(settings: Settings) -> keras.Model:
+def build_image_tower(settings: Settings) -> keras.Model:
     """Builds the model from pixels to image embeddings.
 
     Args:
@@ -36,26 +36,28 @@ def build_image_encoder(settings: Settings) -> keras.Model:
         InputError: The settings name no such model, a frozen model without
             weights, or pools that the embedding has not.
     """
-    if settings.image_model == SMALL_CNN:
-        if not settings.train_image_model:
+    if settings.image.model == SMALL_CNN:
+        if not settings.image.trainable:
             raise InputError(
                 "`image_model` SmallCNN has no pretrained weights and must be "
                 "trained along. Received: train_image_model=False."
             )
-        with dtype_policy(settings.dtype_policy):
-            return small_cnn(settings.image_height, settings.image_width)
-    trained = settings.train_image_model
+        with dtype_policy(settings.optimization.dtype_policy):
+            return small_cnn(settings.image.height, settings.image.width)
+    trained = settings.image.trainable
     # A frozen one embeds photos once, in `image_precision`.
-    with dtype_policy(settings.dtype_policy if trained else "float32"):
+    with dtype_policy(
+        settings.optimization.dtype_policy if trained else "float32"
+    ):
         encoder = cut_application(
-            settings.image_model,
-            settings.image_layer,
-            height=settings.image_height,
-            width=settings.image_width,
-            weights=settings.image_weights,
+            settings.image.model,
+            settings.image.layer,
+            height=settings.image.height,
+            width=settings.image.width,
+            weights=settings.image.weights,
         )
-        if settings.image_pooling > 1:
-            encoder = pool_cells(encoder, settings.image_pooling)
+        if settings.image.pooling > 1:
+            encoder = pool_cells(encoder, settings.image.pooling)
     encoder.trainable = trained
     return encoder
 
@@ -64,14 +66,14 @@ def build_masked_lm(
     settings: Settings,
     tokenizer: CaptionTokenizer,
     *,
-    image_encoder: keras.Model,
+    image_tower: keras.Model,
 ) -> BimodalMaskedLM:
     """Builds the captioner's model.
 
     Args:
         settings: The text side, fusion and loss are read.
         tokenizer: Its vocabulary is the model's.
-        image_encoder: Becomes part of the model if it is trained along, else
+        image_tower: Becomes part of the model if it is trained along, else
             only its embeddings' shape is taken.
 
     Returns:
@@ -81,42 +83,43 @@ def build_masked_lm(
         InputError: The pretrained ALBERT cannot be loaded, has no head where
             one is asked for, or does not fit the vocabulary or the length.
     """
-    with dtype_policy(settings.dtype_policy):
+    with dtype_policy(settings.optimization.dtype_policy):
         checkpoint = _load_checkpoint(settings, tokenizer)
-        return _build(settings, tokenizer, checkpoint, image_encoder)
+        return _build(settings, tokenizer, checkpoint, image_tower)
 
 
 def _build(
     settings: Settings,
     tokenizer: CaptionTokenizer,
     checkpoint: AlbertCheckpoint,
-    image_encoder: keras.Model,
+    image_tower: keras.Model,
 ) -> BimodalMaskedLM:
-    text_encoder = checkpoint.encoder
-    text_encoder.trainable = settings.train_text_model
-    inside = settings.train_image_model
+    text_tower = checkpoint.encoder
+    text_tower.trainable = settings.text.trainable
+    inside = settings.image.trainable
     model = BimodalMaskedLM(
-        text_encoder,
-        _build_fusion(settings, text_encoder),
+        text_tower,
+        _build_fusion(settings, text_tower),
         masking=TokenMasking(
-            tokenizer.mask_id,
+            tokenizer.mask_token_id,
             tokenizer.special_token_ids,
-            rate=settings.mask_rate or None,
-            seed=settings.seed,
+            rate=settings.batches.mask_rate or None,
+            seed=settings.optimization.seed,
             name="token_masking",
         ),
-        image_encoder=image_encoder if inside else None,
+        image_tower=image_tower if inside else None,
         image_embedding_shape=(
-            None if inside else tuple(image_encoder.output.shape[1:])
+            None if inside else tuple(image_tower.output.shape[1:])
         ),
-        max_caption_length=(
-            settings.max_length - 2 if settings.predict_length else None
+        max_caption_tokens=(
+            settings.text.sequence_length - 2
+            if settings.fusion.predict_length
+            else None
         ),
-        label_smoothing=settings.label_smoothing,
-        length_loss_weight=settings.length_loss_weight,
-        concept_units=settings.concept_units or None,
-        concept_weight=settings.concept_weight,
-        rdrop_weight=settings.rdrop_weight,
+        label_smoothing=settings.optimization.label_smoothing,
+        length_loss_weight=settings.optimization.length_loss_weight,
+        concept_dim=settings.fusion.concept_dim or None,
+        concept_weight=settings.fusion.concept_weight,
         name="bimodal_masked_lm",
     )
     if checkpoint.head is not None:
@@ -128,23 +131,23 @@ def _load_checkpoint(
     settings: Settings, tokenizer: CaptionTokenizer
 ) -> AlbertCheckpoint:
     """Gives ALBERT, with a head if and only if the model is to take it."""
-    if settings.text_weights == "random":
+    if settings.text.weights == "random":
         encoder = build_albert(
             vocabulary_size=tokenizer.vocabulary_size,
-            num_layers=settings.num_layers,
-            num_heads=settings.num_heads,
-            embedding_dim=settings.embedding_dim,
-            hidden_dim=settings.hidden_dim,
-            intermediate_dim=settings.intermediate_dim,
-            max_length=settings.max_positions,
-            dropout=settings.text_dropout,
+            num_layers=settings.text.num_layers,
+            num_heads=settings.text.num_heads,
+            embedding_dim=settings.text.embedding_dim,
+            hidden_dim=settings.text.hidden_dim,
+            intermediate_dim=settings.text.intermediate_dim,
+            sequence_length=settings.text.max_positions,
+            dropout=settings.text.dropout,
         )
         return AlbertCheckpoint(encoder, None)
     checkpoint = load_albert(
-        settings.text_weights, dropout=settings.text_dropout
+        settings.text.weights, dropout=settings.text.dropout
     )
     _check_fit(settings, tokenizer, checkpoint)
-    if settings.pretrained_head:
+    if settings.text.pretrained_head:
         return checkpoint
     return AlbertCheckpoint(checkpoint.encoder, None)
 
@@ -154,7 +157,7 @@ def _check_fit(
     tokenizer: CaptionTokenizer,
     checkpoint: AlbertCheckpoint,
 ) -> None:
-    name = f"The pretrained ALBERT {settings.text_weights!r}"
+    name = f"The pretrained ALBERT {settings.text.weights!r}"
     encoder = checkpoint.encoder
     if encoder.vocabulary_size != tokenizer.vocabulary_size:
         raise InputError(
@@ -162,12 +165,12 @@ def _check_fit(
             f"{tokenizer.vocabulary_size}; give its own spiece.model by "
             "--vocabulary."
         )
-    if encoder.max_sequence_length < settings.max_length:
+    if encoder.max_sequence_length < settings.text.sequence_length:
         raise InputError(
             f"{name} has {encoder.max_sequence_length} positions, fewer than "
-            f"`max_length`. Received: max_length={settings.max_length}."
+            f"`sequence_length`. Received: sequence_length={settings.text.sequence_length}."
         )
-    if settings.pretrained_head and checkpoint.head is None:
+    if settings.text.pretrained_head and checkpoint.head is None:
         raise InputError(
             f"{name} has no masked-LM head (`predictions.*`); give a "
             "checkpoint that has one, or --no-pretrained-head."
@@ -175,24 +178,23 @@ def _check_fit(
 
 
 def _build_fusion(
-    settings: Settings, text_encoder: keras.Model
+    settings: Settings, text_tower: keras.Model
 ) -> BimodalFusion | CrossAttentionFusion:
-    if settings.fusion == "concat":
+    if settings.fusion.kind == "concat":
         # As ALBERT's own layers, among them its head, are initialised.
         return BimodalFusion(
-            text_encoder.embedding_dim,
+            text_tower.embedding_dim,
             kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
             name="fusion",
         )
     # A fresh ALBERT has nothing to keep that closed gates would protect.
-    is_fresh = settings.text_weights == "random"
+    is_fresh = settings.text.weights == "random"
     return CrossAttentionFusion(
-        settings.fusion_blocks,
-        settings.fusion_heads,
-        intermediate_dim=text_encoder.intermediate_dim,
-        dropout=settings.fusion_dropout,
-        image_blocks=settings.image_blocks,
-        image_dropout=settings.image_dropout,
+        settings.fusion.num_layers,
+        settings.fusion.num_heads,
+        intermediate_dim=text_tower.intermediate_dim,
+        dropout=settings.fusion.dropout,
+        image_dropout=settings.fusion.image_dropout,
         final_norm=is_fresh,
         gate_initializer=None if is_fresh else "zeros",
         name="fusion",

@@ -18,7 +18,7 @@ class LoraFactors(keras.layers.Layer):
     them apart from the kernels again, so that a run goes on.
 
     Args:
-        text_encoder: A `keras_nlp.models.AlbertBackbone` without LoRA.
+        text_tower: A `keras_nlp.models.AlbertBackbone` without LoRA.
         rank: int. Rank of the changes.
         **kwargs: The arguments of `keras.layers.Layer`.
 
@@ -27,8 +27,8 @@ class LoraFactors(keras.layers.Layer):
 
     Example:
         ```python
-        factors = LoraFactors(text_encoder, 8, name="lora")
-        len(text_encoder.trainable_weights)  # 6: two biases, four factors
+        factors = LoraFactors(text_tower, 8, name="lora")
+        len(text_tower.trainable_weights)  # 6: two biases, four factors
         ```
 
     Reference:
@@ -36,15 +36,15 @@ class LoraFactors(keras.layers.Layer):
     """
 
     def __init__(
-        self, text_encoder: keras.Model, rank: int, **kwargs: Any
+        self, text_tower: keras.Model, rank: int, **kwargs: Any
     ) -> None:
         """Enables LoRA on the encoder."""
         super().__init__(**kwargs)
         if rank < 1:
             raise ValueError(f"`rank` must be positive. Received: rank={rank}.")
         self.rank = rank
-        text_encoder.enable_lora(rank)
-        targets = find_lora_layers(text_encoder)
+        text_tower.enable_lora(rank)
+        targets = find_lora_layers(text_tower)
         # Behind a function: the layers and their weights are the encoder's.
         self._targets = lambda: targets
         self.built = True

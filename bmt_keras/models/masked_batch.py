@@ -129,7 +129,7 @@ def sum_length_losses(
     """How unlikely the captions' lengths are, in all.
 
     Args:
-        length_logits: float, (photos, max_caption_length + 1).
+        length_logits: float, (photos, max_caption_tokens + 1).
         padding_mask: int32, (batch, length), the captions of a photo in
             neighbouring rows; a row of padding alone is no caption.
         caption_weight: float32, (batch,), or None for 1.

@@ -20,7 +20,6 @@ from bmt_keras.models.masked_batch import (
     sum_concept_losses,
     sum_length_losses,
 )
-from bmt_keras.models.rdrop import rdrop_divergence
 from bmt_keras.models.replicas import (
     make_replicated_function,
     sum_over_replicas,
@@ -48,8 +47,6 @@ class MaskedTokenTrainer(keras.Model):
         length_head: Predicts the captions' lengths; None for no such loss.
         concept_head: Predicts the captions' tokens; None for no such loss.
         length_loss_weight: Weight of that loss beside the tokens'.
-        rdrop_weight: Weight of `rdrop_divergence`; 0 for a step that reads its
-            batch once.
         objective: What else than people's captions to learn from; None for
             these.
     """
@@ -59,7 +56,6 @@ class MaskedTokenTrainer(keras.Model):
     length_head: LengthHead | None
     concept_head: ConceptHead | None
     length_loss_weight: float
-    rdrop_weight: float
     jit_compile: Any  # Keras'
     train_function: Any
     test_function: Any
@@ -84,7 +80,7 @@ class MaskedTokenTrainer(keras.Model):
         Returns:
             Dictionary of `logits`, float, (masked tokens, vocabulary_size),
             and with a length head `length_logits`, float, (photos,
-            max_caption_length + 1); in training with a concept head also
+            max_caption_tokens + 1); in training with a concept head also
             `concept_logits`, float, (photos, vocabulary_size).
         """
         raise NotImplementedError(
@@ -290,16 +286,7 @@ class MaskedTokenTrainer(keras.Model):
             return outputs, self.total_loss(inputs, outputs, targets)
         outputs = self.predict_masked(inputs, training=True)
         loss = self.total_loss(inputs, outputs, targets)
-        if not self.rdrop_weight:
-            return outputs, loss
-        again = self.predict_masked(inputs, training=True)
-        divergence = rdrop_divergence(outputs["logits"], again["logits"])
-        divergence = _share_of_mean(
-            ops.sum(divergence * targets["sample_weight"]),
-            ops.sum(targets["is_masked"]),
-        )
-        loss = loss + self.total_loss(inputs, again, targets)
-        return outputs, (loss + self.rdrop_weight * divergence) / 2
+        return outputs, loss
 
     def _update(self, gradients: list[Any], *, compiled: bool = False) -> None:
         """Changes the weights; XLA makes Adam's many small operations one."""

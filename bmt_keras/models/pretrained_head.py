@@ -51,7 +51,7 @@ def load_pretrained_head(
         ValueError: The sizes differ from the model's, or a `BimodalFusion` has
             an activation of its own.
     """
-    _check_shapes(model.text_encoder, head)
+    _check_shapes(model.text_tower, head)
     kernel, dense = head.kernel, model.fusion
     if isinstance(model.fusion, BimodalFusion):
         if model.fusion.activation is not keras.activations.linear:

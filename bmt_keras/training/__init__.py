@@ -7,7 +7,6 @@ from bmt_keras.training.data import (
     make_tokenizer,
     prepare_data,
 )
-from bmt_keras.training.phases import train_in_phases
 from bmt_keras.training.pretraining import read_caption_texts, text_data
 from bmt_keras.training.replicas import check_replicas
 from bmt_keras.training.run import check_run_folder, train_captioner
@@ -34,6 +33,5 @@ __all__ = [
     "read_caption_texts",
     "text_data",
     "train_captioner",
-    "train_in_phases",
     "wait_for_workers",
 ]

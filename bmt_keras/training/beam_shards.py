@@ -3,7 +3,6 @@
 Nothing else of the library imports Beam, an extra (`bmt-keras[beam]`).
 """
 
-import dataclasses
 import json
 import logging
 import shlex
@@ -17,13 +16,13 @@ import keras
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners import create_runner
 
-from bmt_keras.data.coco import Photo
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.feature_source import FeatureSource, compute_features
 from bmt_keras.data.photo_reader import report_unreadable
 from bmt_keras.data.shard_folder import Shard
 from bmt_keras.data.shard_writing import fill_shard
 from bmt_keras.errors import InputError
-from bmt_keras.models import build_image_encoder
+from bmt_keras.models import build_image_tower
 from bmt_keras.settings import Settings
 from bmt_keras.training.data import feature_source
 
@@ -62,9 +61,9 @@ class BeamWriter:
                 "`runner` must name a runner of Apache Beam that is installed. "
                 f"Received: runner={runner} ({err})"
             ) from err
-        if settings.image_weights not in ("imagenet", "random"):
-            path = Path(settings.image_weights).absolute()
-            settings = dataclasses.replace(settings, image_weights=str(path))
+        if settings.image.weights not in ("imagenet", "random"):
+            path = Path(settings.image.weights).absolute()
+            settings = settings.replace(image_weights=str(path))
         self._settings = settings
         self._flags = [f"--runner={runner}", *shlex.split(options)]
 
@@ -147,8 +146,8 @@ class FillShard(beam.DoFn):
         Raises:
             InputError: It is not that of the process that started the work.
         """
-        keras.utils.set_random_seed(self._settings.seed)
-        encoder = build_image_encoder(self._settings)
+        keras.utils.set_random_seed(self._settings.optimization.seed)
+        encoder = build_image_tower(self._settings)
         self._source = feature_source(self._settings, encoder)
         if self._source.settings != self._expected:
             raise InputError(
@@ -189,5 +188,7 @@ def _write_task(folder: Path, shard: Shard) -> Path:
 
 def _read_task(path: str) -> Shard:
     content = json.loads(Path(path).read_text(encoding="utf-8"))
-    photos = [Photo(id_, Path(name), ()) for id_, name in content["photos"]]
+    photos = [
+        CaptionedImage(id_, Path(name), ()) for id_, name in content["photos"]
+    ]
     return Shard(Path(content["shard"]), photos)

@@ -11,19 +11,19 @@ import keras
 import numpy as np
 
 from bmt_keras.data.batches import CaptionBatches
+from bmt_keras.data.captions import CaptionedImage, drop_final_period
 from bmt_keras.data.checkpoint_files import find_checkpoint
-from bmt_keras.data.coco import Photo, drop_final_period
 from bmt_keras.data.feature_source import FeatureSource
-from bmt_keras.data.photo_features import (
+from bmt_keras.data.features import (
     SHARD_SIZE,
-    PhotoFeatures,
+    ImageFeatures,
     prepare_features,
 )
 from bmt_keras.data.shard_writing import ShardWriter, write_shards
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.data.vocabulary_pruning import prune_vocabulary
 from bmt_keras.models import fold_batch_norm
-from bmt_keras.models.image_encoders import fingerprint_weights
+from bmt_keras.models.image_towers import fingerprint_weights
 from bmt_keras.models.matmul_precision import matmul_precision
 from bmt_keras.settings import Settings
 
@@ -37,56 +37,56 @@ _FEWEST, _MOST = 16, 96
 class TrainingData:
     """Photos with captions on both sides, and their features."""
 
-    train: Sequence[Photo]
-    val: Sequence[Photo]
-    train_features: PhotoFeatures
-    val_features: PhotoFeatures
+    train: Sequence[CaptionedImage]
+    val: Sequence[CaptionedImage]
+    train_features: ImageFeatures
+    val_features: ImageFeatures
 
 
 def feature_source(
-    settings: Settings, image_encoder: keras.Model
+    settings: Settings, image_tower: keras.Model
 ) -> FeatureSource:
     """How the photos' features are made: pixels, or a frozen model's output.
 
     Args:
         settings: The image side is read.
-        image_encoder: Encodes the pixels if it is frozen.
+        image_tower: Encodes the pixels if it is frozen.
 
     Returns:
         The recipe, which also names all that a cache depends on.
     """
-    size = (settings.image_height, settings.image_width)
-    if settings.train_image_model:
+    size = (settings.image.height, settings.image.width)
+    if settings.image.trainable:
         return FeatureSource(*size)
-    folded = fold_batch_norm(image_encoder)
+    folded = fold_batch_norm(image_tower)
     batch_size = round(_BATCH_PIXELS / math.prod(size))
 
     def encode(pixels: np.ndarray) -> np.ndarray:
-        with matmul_precision(settings.image_precision):
+        with matmul_precision(settings.image.precision):
             return np.asarray(
                 folded.predict_on_batch(pixels.astype(np.float32))
             )
 
     encoder_settings = {
-        "image_model": settings.image_model,
-        "image_layer": settings.image_layer,
-        "image_pooling": settings.image_pooling,
-        "weights": fingerprint_weights(image_encoder),
+        "image_model": settings.image.model,
+        "image_layer": settings.image.layer,
+        "image_pooling": settings.image.pooling,
+        "weights": fingerprint_weights(image_tower),
     }
-    if settings.image_precision != "float32":
-        encoder_settings["precision"] = settings.image_precision
+    if settings.image.precision != "float32":
+        encoder_settings["precision"] = settings.image.precision
     return FeatureSource(
         *size,
         encode=encode,
-        embedding_shape=tuple(image_encoder.output.shape[1:]),
+        embedding_shape=tuple(image_tower.output.shape[1:]),
         encoder_settings=encoder_settings,
         batch_size=min(max(batch_size, _FEWEST), _MOST),
     )
 
 
 def prepare_data(
-    train: Sequence[Photo],
-    val: Sequence[Photo],
+    train: Sequence[CaptionedImage],
+    val: Sequence[CaptionedImage],
     source: FeatureSource,
     *,
     cache: Path,
@@ -128,7 +128,7 @@ def prepare_data(
 
 
 def make_tokenizer(
-    settings: Settings, photos: Sequence[Photo]
+    settings: Settings, photos: Sequence[CaptionedImage]
 ) -> CaptionTokenizer:
     """Reads the vocabulary, or makes one of the captions' words.
 
@@ -144,22 +144,22 @@ def make_tokenizer(
         InputError: The file or the checkpoint cannot be read.
     """
     captions = [caption for photo in photos for caption in photo.captions]
-    if settings.vocabulary:
-        tokenizer = CaptionTokenizer.from_file(settings.vocabulary)
-        if settings.prune_vocabulary:
+    if settings.text.vocabulary:
+        tokenizer = CaptionTokenizer.from_file(settings.text.vocabulary)
+        if settings.text.prune_vocabulary:
             tokenizer = prune_vocabulary(
-                tokenizer, captions, settings.min_token_count
+                tokenizer, captions, settings.text.min_token_count
             )
         return tokenizer
-    if settings.text_weights != "random":
-        folder = find_checkpoint(settings.text_weights)
+    if settings.text.weights != "random":
+        folder = find_checkpoint(settings.text.weights)
         return CaptionTokenizer.from_checkpoint(folder)
     return CaptionTokenizer.from_captions(captions)
 
 
 def make_batches(
-    photos: Sequence[Photo],
-    features: PhotoFeatures,
+    photos: Sequence[CaptionedImage],
+    features: ImageFeatures,
     settings: Settings,
     tokenizer: CaptionTokenizer,
     **options: Any,
@@ -176,8 +176,8 @@ def make_batches(
     Returns:
         The batches.
     """
-    inside = settings.train_image_model
-    if settings.drop_final_period:
+    inside = settings.image.trainable
+    if settings.batches.drop_final_period:
         photos = [
             dataclasses.replace(
                 photo, captions=tuple(map(drop_final_period, photo.captions))
@@ -189,20 +189,14 @@ def make_batches(
         features,
         tokenizer=tokenizer,
         image_input="images" if inside else "image_embedding",
-        batch_size=settings.batch_size,
-        max_length=settings.max_length,
-        bucket_width=settings.bucket_width,
-        group_size=_group_size(settings),
-        shuffle_buffer=settings.shuffle_buffer,
-        seed=settings.seed,
+        batch_size=settings.batches.batch_size,
+        sequence_length=settings.text.sequence_length,
+        bucket_width=settings.batches.bucket_width,
+        group_size=settings.batches.group_size,
+        shuffle_buffer=settings.batches.shuffle_buffer,
+        seed=settings.optimization.seed,
         **options,
     )
-
-
-def _group_size(settings: Settings) -> int:
-    # Each photo of a batch brings as many drawn captions.
-    drawn = 1 if settings.objective == "tokens" else settings.draws
-    return max(settings.group_size, drawn)
 
 
 def _for_side(

@@ -18,13 +18,13 @@ class MaskedTextEncoder:
 
     Args:
         model: Its text encoder and masking are read.
-        pad_id: Token id of padding.
+        pad_token_id: Token id of padding.
     """
 
-    def __init__(self, model: BimodalMaskedLM, *, pad_id: int) -> None:
+    def __init__(self, model: BimodalMaskedLM, *, pad_token_id: int) -> None:
         """Prepares the encoder's graph, traced at the first call."""
         self._model = model
-        self._pad_id = pad_id
+        self._pad_id = pad_token_id
         self._encode = tf.function(
             self._encode_at,
             input_signature=[tf.TensorSpec((None, None), tf.int32)] * 3,

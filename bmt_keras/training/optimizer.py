@@ -20,30 +20,34 @@ def build_optimizer(
         The optimizer. Biases, normalisations and gates are not decayed.
     """
     rate: float | keras.optimizers.schedules.LearningRateSchedule
-    rate = settings.learning_rate
-    if settings.schedule == "cosine":
-        warmup = int(total_steps * settings.warmup_share)
+    rate = settings.optimization.learning_rate
+    if settings.optimization.schedule == "cosine":
+        warmup = int(total_steps * settings.optimization.warmup_share)
         rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else settings.learning_rate,
+            0.0 if warmup else settings.optimization.learning_rate,
             max(total_steps - warmup, 1),
-            warmup_target=settings.learning_rate if warmup else None,
+            warmup_target=settings.optimization.learning_rate
+            if warmup
+            else None,
             warmup_steps=warmup,
         )
-    batches = settings.gradient_accumulation_steps
+    batches = settings.optimization.gradient_accumulation_steps
     options = {
-        "epsilon": settings.adam_epsilon,
-        "clipnorm": settings.clipnorm,
+        "epsilon": settings.optimization.adam_epsilon,
+        "clipnorm": settings.optimization.clipnorm,
         # Keras takes None for every batch.
         "gradient_accumulation_steps": batches if batches > 1 else None,
     }
-    if not (settings.weight_decay or settings.ema_momentum):
+    if not (
+        settings.optimization.weight_decay or settings.optimization.ema_momentum
+    ):
         return keras.optimizers.Adam(rate, **options)
     return AveragingAdamW(
         rate,
-        weight_decay=settings.weight_decay,
-        use_ema=settings.ema_momentum > 0,
+        weight_decay=settings.optimization.weight_decay,
+        use_ema=settings.optimization.ema_momentum > 0,
         # Keras averages after every batch, also between two updates.
-        ema_momentum=settings.ema_momentum ** (1 / batches),
+        ema_momentum=settings.optimization.ema_momentum ** (1 / batches),
         **options,
     )
 
@@ -60,7 +64,7 @@ def compile_model(
     """
     model.compile(
         optimizer=build_optimizer(settings, total_steps),
-        jit_compile=settings.jit_compile,
+        jit_compile=settings.optimization.jit_compile,
     )
     # Variables made within the first step would have it traced twice.
     model.optimizer.build(model.trainable_variables)

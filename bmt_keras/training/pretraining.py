@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bmt_keras.data.coco import Photo
-from bmt_keras.data.photo_features import PhotoFeatures
+from bmt_keras.data.captions import CaptionedImage
+from bmt_keras.data.features import ImageFeatures
 from bmt_keras.errors import InputError
 from bmt_keras.training.data import TrainingData
 
@@ -64,7 +64,8 @@ def text_data(
     held_out = min(max(len(texts) // 20, 1), _MOST_HELD_OUT)
     sides = order[held_out:], order[:held_out]
     train, val = (
-        [Photo(0, Path(), tuple(texts[i] for i in side))] for side in sides
+        [CaptionedImage(0, Path(), tuple(texts[i] for i in side))]
+        for side in sides
     )
-    blank = PhotoFeatures(np.zeros((1, *photo_shape), np.float16), {0: 0})
+    blank = ImageFeatures(np.zeros((1, *photo_shape), np.float16), {0: 0})
     return TrainingData(train, val, blank, blank)

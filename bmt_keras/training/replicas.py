@@ -34,17 +34,18 @@ def check_replicas(settings: Settings, num_replicas: int) -> None:
         ),
         (
             "cached_maskings",
-            settings.cached_maskings == 0,
+            settings.batches.cached_maskings == 0,
             "0 with a strategy: the step that is left is too short to share",
         ),
         (
             "jit_compile",
-            not settings.jit_compile,
+            not settings.optimization.jit_compile,
             "False with a strategy, whose steps Keras does not compile",
         ),
         (
             "batch_size",
-            settings.batch_size >= num_replicas * settings.group_size,
+            settings.batches.batch_size
+            >= num_replicas * settings.batches.group_size,
             "at least a group of captions for each of the "
             f"{num_replicas} replicas that share a batch",
         ),
@@ -53,7 +54,7 @@ def check_replicas(settings: Settings, num_replicas: int) -> None:
         if not holds:
             raise InputError(
                 f"`{name}` must be {rule}. Received: "
-                f"{name}={getattr(settings, name)}."
+                f"{name}={settings.get(name)}."
             )
 
 

@@ -1,6 +1,5 @@
 """A training run: a folder that the same call goes on with after a stop."""
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,7 +13,6 @@ import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.data.batches import CaptionBatches
-from bmt_keras.data.coco import Photo
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 from bmt_keras.models import BimodalMaskedLM, build_masked_lm
@@ -28,7 +26,6 @@ from bmt_keras.training.callbacks import (
     drop_epochs,
 )
 from bmt_keras.training.checkpoints import Checkpoints, load_last
-from bmt_keras.training.consensus import consensus_weights
 from bmt_keras.training.data import TrainingData, make_batches
 from bmt_keras.training.optimizer import compile_model, count_batches
 from bmt_keras.training.replicas import (
@@ -36,7 +33,6 @@ from bmt_keras.training.replicas import (
     distribute_batches,
     fit_model_to_replicas,
 )
-from bmt_keras.training.self_critical import SelfCritical
 from bmt_keras.training.start import copy_weights, start_from_frequencies
 from bmt_keras.training.strategies import (
     check_same_step,
@@ -55,7 +51,7 @@ def train_captioner(
     settings: Settings,
     *,
     tokenizer: CaptionTokenizer,
-    image_encoder: keras.Model,
+    image_tower: keras.Model,
     out: Path,
     start: BimodalMaskedLM | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -71,13 +67,13 @@ def train_captioner(
         data: Photos and features.
         settings: The settings.
         tokenizer: The tokenizer.
-        image_encoder: The model behind the features.
+        image_tower: The model behind the features.
         out: Folder of the run: `checkpoints/`, `tensorboard/`, `history.csv`
             and at the end `captioner/`; with cached maskings `text_states/`.
         start: Begin with the weights of this model instead of fresh ones.
         callbacks: More callbacks for `fit`, called after the run's own.
         verbose: As for `fit`: 1 a progress bar, 2 a line an epoch, 0 silent.
-        show_caching: As `TextCache` takes it, for `settings.cached_maskings`.
+        show_caching: As `TextCache` takes it, for `settings.batches.cached_maskings`.
         strategy: Shares each batch among its replicas. An image encoder that
             is trained along must have been built in its scope.
 
@@ -101,28 +97,24 @@ def train_captioner(
         data.train_features,
         settings,
         tokenizer,
-        captions_per_photo=settings.captions_per_photo,
-        caption_weights=(
-            consensus_weights(data.train, settings.consensus)
-            if settings.consensus
-            else None
-        ),
-        with_image_ids=settings.objective != "tokens",
-        mirror=settings.mirror,
+        captions_per_image=settings.batches.captions_per_image,
+        mirror=settings.batches.mirror,
     )
     val = make_batches(
         data.val, data.val_features, settings, tokenizer, shuffle=False
     )
-    steps_per_epoch = settings.steps_per_epoch or train.steps_per_epoch
+    steps_per_epoch = (
+        settings.optimization.steps_per_epoch or train.steps_per_epoch
+    )
     with nullcontext() if strategy is None else strategy.scope():
         model = load_last(out / "checkpoints")
         is_fresh = model is None
         if model is None:
-            total_steps = settings.epochs * steps_per_epoch
+            total_steps = settings.optimization.epochs * steps_per_epoch
             model = _build_compiled(
-                settings, tokenizer, image_encoder, total_steps, start
+                settings, tokenizer, image_tower, total_steps, start
             )
-    if is_fresh and start is None and settings.text_weights == "random":
+    if is_fresh and start is None and settings.text.weights == "random":
         start_from_frequencies(
             model, train.count_tokens(tokenizer.vocabulary_size)
         )
@@ -131,8 +123,8 @@ def train_captioner(
             train.share_of_captions(tokenizer.vocabulary_size)
         )
     # A checkpoint holds those of the run before.
-    model.concept_weight = settings.concept_weight
-    model.jit_compile = settings.jit_compile
+    model.concept_weight = settings.fusion.concept_weight
+    model.jit_compile = settings.optimization.jit_compile
     check_same_step(strategy, count_batches(model.optimizer))
     if strategy is not None:
         fit_model_to_replicas(model, strategy)
@@ -140,16 +132,14 @@ def train_captioner(
         Captioner,
         tokenizer=tokenizer,
         settings=settings,
-        image_encoder=image_encoder,
+        image_tower=image_tower,
         length_counts=np.bincount(
-            train.lengths, minlength=settings.max_length - 1
+            train.lengths, minlength=settings.text.sequence_length - 1
         ).tolist(),
     )
     captioner = assemble(model)
-    if settings.objective != "tokens":
-        model.objective = _build_objective(captioner, data.train)
     source: CaptionBatches | TextCache = train
-    if settings.cached_maskings:
+    if settings.batches.cached_maskings:
         source = TextCache(
             train,
             model,
@@ -163,8 +153,9 @@ def train_captioner(
         model,
         source,
         val,
-        epochs=settings.epochs,
-        epochs_of_dataset=settings.redraw_epochs or settings.epochs,
+        epochs=settings.optimization.epochs,
+        epochs_of_dataset=settings.batches.redraw_epochs
+        or settings.optimization.epochs,
         steps_per_epoch=steps_per_epoch,
         history=out / _HISTORY if chief else None,
         callbacks=[
@@ -175,11 +166,10 @@ def train_captioner(
         verbose=verbose if chief else 0,
         strategy=strategy,
     )
-    if settings.ema_momentum:
+    if settings.optimization.ema_momentum:
         model.optimizer.take_average(model.trainable_variables)
-    model.objective = None
-    trained = merge_lora(model) if settings.lora_rank else model
-    if settings.dtype_policy != "float32":
+    trained = merge_lora(model) if settings.text.lora_rank else model
+    if settings.optimization.dtype_policy != "float32":
         trained = copy_in_float32(trained)
     if trained is not model:
         captioner = assemble(trained)
@@ -204,12 +194,12 @@ def check_run_folder(out: Path, settings: Settings) -> None:
     if not path.exists():
         return
     found = Settings.load(path)
-    for field in dataclasses.fields(Settings):
-        ours, theirs = getattr(settings, field.name), getattr(found, field.name)
+    for name, _, field in Settings.options():
+        ours, theirs = settings.get(name), found.get(name)
         if ours != theirs and not field.metadata["may_change"]:
             raise InputError(
                 f"{out}: the folder holds a run with other settings: "
-                f"`{field.name}` is {theirs!r} there, expected {ours!r}; "
+                f"`{name}` is {theirs!r} there, expected {ours!r}; "
                 "give another --out, or delete the folder."
             )
 
@@ -217,35 +207,18 @@ def check_run_folder(out: Path, settings: Settings) -> None:
 def _build_compiled(
     settings: Settings,
     tokenizer: CaptionTokenizer,
-    image_encoder: keras.Model,
+    image_tower: keras.Model,
     total_steps: int,
     start: BimodalMaskedLM | None,
 ) -> BimodalMaskedLM:
-    keras.utils.set_random_seed(settings.seed)
-    model = build_masked_lm(settings, tokenizer, image_encoder=image_encoder)
+    keras.utils.set_random_seed(settings.optimization.seed)
+    model = build_masked_lm(settings, tokenizer, image_tower=image_tower)
     if start is not None:
         copy_weights(start, model)
-    if settings.lora_rank:
-        model = add_lora(model, settings.lora_rank)
+    if settings.text.lora_rank:
+        model = add_lora(model, settings.text.lora_rank)
     compile_model(model, settings, total_steps)
     return model
-
-
-def _build_objective(
-    captioner: Captioner, photos: Sequence[Photo]
-) -> SelfCritical:
-    settings = captioner.settings
-    return SelfCritical(
-        captioner.graph,
-        {photo.image_id: photo.captions for photo in photos},
-        num_captions=settings.draws,
-        keep_best=settings.objective == "distill",
-        passes=settings.draw_passes,
-        top_p=settings.draw_top_p,
-        maskings=settings.draw_maskings,
-        reference_weight=settings.reference_weight,
-        seed=settings.seed,
-    )
 
 
 def _fit(
@@ -302,7 +275,11 @@ def _all_workers_callbacks(
     settings: Settings,
 ) -> list[keras.callbacks.Callback]:
     # Swaps the average in while the model is validated.
-    return [keras.callbacks.SwapEMAWeights()] if settings.ema_momentum else []
+    return (
+        [keras.callbacks.SwapEMAWeights()]
+        if settings.optimization.ema_momentum
+        else []
+    )
 
 
 def _own_callbacks(
@@ -315,9 +292,9 @@ def _own_callbacks(
     return [
         Checkpoints(
             out / "checkpoints",
-            every_steps=settings.checkpoint_steps,
-            every_epochs=settings.checkpoint_epochs,
-            keep=settings.keep_checkpoints,
+            every_steps=settings.optimization.checkpoint_steps,
+            every_epochs=settings.optimization.checkpoint_epochs,
+            keep=settings.optimization.keep_checkpoints,
         ),
         LearningRateLog(),
         keras.callbacks.CSVLogger(out / _HISTORY, append=True),

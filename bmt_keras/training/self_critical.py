@@ -87,7 +87,7 @@ class SelfCritical:
         image_ids = batch["image_ids"]
         name = graph.model.image_input
         photos = batch[name]
-        if graph.model.image_encoder is not None:
+        if graph.model.image_tower is not None:
             photos = graph.embed_pixels(photos)
         seed = tf.stack([self._seed, tf.cast(step, tf.int32)])
         options = dataclasses.replace(self._options, seed=seed)
@@ -119,7 +119,7 @@ class SelfCritical:
         self, batch: Mapping[str, Any], drawn: Any, weights: Any, seed: Any
     ) -> dict[str, Any]:
         name = self._graph.model.image_input
-        pad_id = self._graph.tokenizer.pad_id
+        pad_token_id = self._graph.tokenizer.pad_token_id
         if self._reference_weight:
             given = tf.reshape(
                 batch["token_ids"],
@@ -132,7 +132,10 @@ class SelfCritical:
             given = tf.gather(given, index[:, None], axis=1, batch_dims=1)
             width = tf.maximum(tf.shape(given)[2], tf.shape(drawn)[2])
             drawn = tf.concat(
-                [_widen(drawn, width, pad_id), _widen(given, width, pad_id)],
+                [
+                    _widen(drawn, width, pad_token_id),
+                    _widen(given, width, pad_token_id),
+                ],
                 axis=1,
             )
             shape = tf.shape(given)[:2]
@@ -144,7 +147,7 @@ class SelfCritical:
         token_ids = tf.reshape(drawn, (-1, tf.shape(drawn)[2]))
         return {
             "token_ids": token_ids,
-            "padding_mask": tf.cast(token_ids != pad_id, tf.int32),
+            "padding_mask": tf.cast(token_ids != pad_token_id, tf.int32),
             name: batch[name],
             "caption_weight": tf.reshape(weights, (-1,)),
         }
@@ -157,8 +160,8 @@ class SelfCritical:
         return np.array(scores, np.float32)
 
 
-def _widen(token_ids: Any, width: Any, pad_id: int) -> Any:
+def _widen(token_ids: Any, width: Any, pad_token_id: int) -> Any:
     missing = width - tf.shape(token_ids)[2]
     return tf.pad(
-        token_ids, [[0, 0], [0, 0], [0, missing]], constant_values=pad_id
+        token_ids, [[0, 0], [0, 0], [0, missing]], constant_values=pad_token_id
     )

@@ -31,7 +31,7 @@ from bmt_keras.data.masked_states import (
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 from bmt_keras.models import BimodalMaskedLM
-from bmt_keras.models.image_encoders import fingerprint_weights
+from bmt_keras.models.image_towers import fingerprint_weights
 from bmt_keras.settings import Settings
 from bmt_keras.training.masked_text import MaskedTextEncoder
 
@@ -74,12 +74,16 @@ class TextCache:
     ) -> None:
         """Writes the manifest, or checks the one that is there."""
         self._batches = batches
-        self._hidden_dim = model.text_encoder.hidden_dim
-        self._encoder = MaskedTextEncoder(model, pad_id=tokenizer.pad_id)
-        self._maskings = settings.cached_maskings
-        self._seed = settings.seed
-        self._total_steps = settings.epochs * steps_per_epoch
-        epochs_of_round = settings.redraw_epochs or settings.epochs
+        self._hidden_dim = model.text_tower.hidden_dim
+        self._encoder = MaskedTextEncoder(
+            model, pad_token_id=tokenizer.pad_token_id
+        )
+        self._maskings = settings.batches.cached_maskings
+        self._seed = settings.optimization.seed
+        self._total_steps = settings.optimization.epochs * steps_per_epoch
+        epochs_of_round = (
+            settings.batches.redraw_epochs or settings.optimization.epochs
+        )
         self._steps_of_round = epochs_of_round * steps_per_epoch
         self._folder = folder
         self._show_progress: Callable[[], AbstractContextManager[Any]]
@@ -89,16 +93,16 @@ class TextCache:
             folder,
             {
                 "version": _VERSION,
-                "text_weights": fingerprint_weights(model.text_encoder),
+                "text_weights": fingerprint_weights(model.text_tower),
                 "vocabulary": hashlib.sha256(tokenizer.proto).hexdigest()[:16],
                 "captions": _fingerprint_captions(batches),
                 "masking": {
                     name: masking[name]
                     for name in ("rate", "mask_share", "random_share")
                 },
-                "cached_maskings": settings.cached_maskings,
-                "redraw_epochs": settings.redraw_epochs,
-                "seed": settings.seed,
+                "cached_maskings": settings.batches.cached_maskings,
+                "redraw_epochs": settings.batches.redraw_epochs,
+                "seed": settings.optimization.seed,
             },
         )
 

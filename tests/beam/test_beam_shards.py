@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from bmt_keras.commands import main
-from bmt_keras.data.coco import Photo
-from bmt_keras.data.photo_features import prepare_features
+from bmt_keras.data.captions import CaptionedImage
+from bmt_keras.data.features import prepare_features
 from bmt_keras.errors import InputError
-from bmt_keras.models import build_image_encoder
+from bmt_keras.models import build_image_tower
 from bmt_keras.settings import Settings
 from bmt_keras.training import feature_source
 from bmt_keras.training.beam_shards import BeamWriter, FillShard
@@ -26,10 +26,10 @@ pytestmark = [
     pytest.mark.filterwarnings("default::UserWarning"),
 ]
 
-SETTINGS = Settings(
+SETTINGS = Settings().replace(
     image_model="VGG16",
     image_layer="block2_pool",
-    train_image_model=False,
+    image_trainable=False,
     image_height=32,
     image_width=40,
 )
@@ -45,14 +45,16 @@ def photos(tmp_path_factory):
         pixels = rng.integers(0, 256, (9, 8, 3), np.uint8)
         pixels = cv2.resize(pixels, (60, 50))
         cv2.imwrite(str(folder / f"{image_id}.jpg"), pixels)
-        photos.append(Photo(image_id, folder / f"{image_id}.jpg", ("a",)))
+        photos.append(
+            CaptionedImage(image_id, folder / f"{image_id}.jpg", ("a",))
+        )
     return photos
 
 
 @pytest.fixture(scope="module")
 def source():
-    keras.utils.set_random_seed(SETTINGS.seed)
-    return feature_source(SETTINGS, build_image_encoder(SETTINGS))
+    keras.utils.set_random_seed(SETTINGS.optimization.seed)
+    return feature_source(SETTINGS, build_image_tower(SETTINGS))
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +138,7 @@ def test_bad_photos_are_named_and_the_others_shards_kept(
 
 
 def test_worker_with_other_weights_is_refused(source):
-    fill = FillShard(
-        dataclasses.replace(SETTINGS, seed=1), source.settings, skip_bad=False
-    )
+    fill = FillShard(SETTINGS.replace(seed=1), source.settings, skip_bad=False)
     with pytest.raises(InputError, match="A worker makes features by"):
         fill.setup()
 

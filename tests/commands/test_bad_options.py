@@ -48,7 +48,7 @@ def test_bad_strategy_is_told(
         (["--epochs", 0], "`epochs` must be at least 1."),
         (["--seed", -1], "`seed` must be in [0, 2**32)."),
         (["--fusion", "sum"], "`fusion` must be one of cross_attention, "),
-        (["--fusion-heads", 5], "`fusion_heads` must divide `hidden_dim`."),
+        (["--fusion-num-heads", 5], "`fusion_heads` must divide `hidden_dim`."),
     ],
 )
 def test_bad_setting_is_told(refuse, reading, write_captions, options, message):
@@ -63,7 +63,7 @@ def test_bad_setting_is_told(refuse, reading, write_captions, options, message):
             "`image_model` must be SmallCNN or a model",
         ),
         (
-            ["--no-train-image-model"],
+            ["--no-image-trainable"],
             "SmallCNN has no pretrained weights",
         ),
         (
@@ -123,7 +123,7 @@ def test_folder_of_a_run_with_other_settings_is_refused(
 ):
     run = tmp_path / "run"
     run.mkdir()
-    Settings(epochs=77).save(run / "settings.json")
+    Settings().replace(epochs=77).save(run / "settings.json")
     line = refuse("train", "--out", run, *write_captions())
     assert f"{run}: the folder holds a run with other settings: " in line
     assert f"`epochs` is 77 there, expected {Settings().epochs}" in line

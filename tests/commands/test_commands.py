@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -39,7 +37,7 @@ def test_every_command_has_help(bmt, command):
 def test_every_setting_is_an_option(bmt, command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     shown = bmt(command, "--help").out
-    for field in dataclasses.fields(Settings):
+    for field in Settings.options():
         assert f"--{field.name.replace('_', '-')}" in shown
 
 
@@ -120,7 +118,7 @@ def test_command_receives_what_was_given_and_none_for_the_rest():
         """Does nothing."""
         received.update(overrides, name=name)
 
-    given = dict.fromkeys(f.name for f in dataclasses.fields(Settings))
+    given = dict.fromkeys(f.name for f in Settings.options())
     with_settings(command)(name="x", **{**given, "epochs": 3})
     assert received == {**given, "epochs": 3, "name": "x"}
 
@@ -183,6 +181,6 @@ def test_options_are_written_as_they_are_typed():
     assert to_arguments(values) == [
         "--image-layer=mixed 8",
         "--limit=3",
-        "--no-train-text-model",
+        "--no-text-trainable",
         "--pretrained-head",
     ]

@@ -22,10 +22,17 @@ print("goes on", flush=True)
 """
 
 FROZEN = (
-    *("--image-model", "MobileNetV2", "--no-train-image-model"),
+    *("--image-model", "MobileNetV2", "--no-image-trainable"),
     *("--image-height", 32, "--image-width", 32),
-    *("--hidden-dim", 16, "--embedding-dim", 8, "--intermediate-dim", 16),
-    *("--epochs", 1, "--batch-size", 4, "--fusion-blocks", 1),
+    *(
+        "--text-hidden-dim",
+        16,
+        "--text-embedding-dim",
+        8,
+        "--text-intermediate-dim",
+        16,
+    ),
+    *("--epochs", 1, "--batch-size", 4, "--fusion-num-layers", 1),
 )
 
 
@@ -51,7 +58,7 @@ def test_frozen_model_embeds_photos_in_a_process_of_its_own(
     command = ["train", *captions, *FROZEN, "--out", out]
     result = bmt(*command)
     assert result.code == 0, result
-    assert (out / "captioner" / "image_encoder.keras").is_file()
+    assert (out / "captioner" / "image_tower.keras").is_file()
     ((python, *arguments),) = commands
     assert python == sys.executable
     assert arguments[:3] == ["-m", "bmt_keras.commands", "prepare"]

@@ -6,10 +6,24 @@ import pytest
 
 SMALL = (
     *("--preset", "notebook", "--image-model", "SmallCNN"),
-    *("--train-image-model", "--image-height", 16, "--image-width", 16),
-    *("--text-weights", "random", "--num-layers", 1, "--num-heads", 2),
-    *("--embedding-dim", 8, "--hidden-dim", 16, "--intermediate-dim", 16),
-    *("--max-length", 8, "--max-positions", 8, "--batch-size", 4),
+    *("--image-trainable", "--image-height", 16, "--image-width", 16),
+    *(
+        "--text-weights",
+        "random",
+        "--text-num-layers",
+        1,
+        "--text-num-heads",
+        2,
+    ),
+    *(
+        "--text-embedding-dim",
+        8,
+        "--text-hidden-dim",
+        16,
+        "--text-intermediate-dim",
+        16,
+    ),
+    *("--sequence-length", 8, "--max-positions", 8, "--batch-size", 4),
     *("--steps-per-epoch", 2, "--epochs", 3, "--val-share", 0.25),
 )
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bmt_keras.data.coco import Photo
+from bmt_keras.data.captions import CaptionedImage
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def make_photos(tmp_path):
             pixels = np.full((5, 7, 3), (0, 0, 10 * image_id), np.uint8)
             encoded = cv2.imencode(".png", pixels)[1].tobytes()
             path.write_bytes(b"no photo" if image_id in broken else encoded)
-            photos.append(Photo(image_id, path, tuple(captions)))
+            photos.append(CaptionedImage(image_id, path, tuple(captions)))
         return photos
 
     return make

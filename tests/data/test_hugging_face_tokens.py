@@ -79,7 +79,7 @@ def train_model(symbols):
         character_coverage=1.0,
         hard_vocab_limit=False,
         normalization_rule_name="nmt_nfkc",
-        pad_id=0,
+        pad_token_id=0,
         unk_id=1,
         bos_id=-1,
         eos_id=-1,
@@ -173,12 +173,12 @@ def test_characters_of_the_first_blocks_are_those_of_transformers(tokenizers):
     assert ours.encode(texts) == theirs(texts)["input_ids"]
 
 
-@pytest.mark.parametrize("max_length", [2, 7])
-def test_cut_ids_are_those_of_transformers(tokenizers, max_length):
+@pytest.mark.parametrize("sequence_length", [2, 7])
+def test_cut_ids_are_those_of_transformers(tokenizers, sequence_length):
     ours, theirs = tokenizers["spiece"]
     texts = list(TEXTS.values())
-    expected = theirs(texts, truncation=True, max_length=max_length)
-    found = ours.encode(texts, max_length=max_length)
+    expected = theirs(texts, truncation=True, sequence_length=sequence_length)
+    found = ours.encode(texts, sequence_length=sequence_length)
     assert found == expected["input_ids"]
 
 
@@ -205,10 +205,10 @@ def test_ids_in_a_dataset_are_those_of_encode(tokenizer):
     texts = list(TEXTS.values())
     dataset = tf.data.Dataset.from_tensor_slices(texts).batch(16)
     dataset = dataset.map(
-        lambda batch: tokenizer.encode_tensor(batch, max_length=9)
+        lambda batch: tokenizer.encode_tensor(batch, sequence_length=9)
     )
     rows = [row for batch in dataset for row in batch.to_list()]
-    assert rows == tokenizer.encode(texts, max_length=9)
+    assert rows == tokenizer.encode(texts, sequence_length=9)
 
 
 @pytest.fixture(scope="module")
@@ -219,8 +219,8 @@ def saved_model(tokenizer, tmp_path_factory):
         input_signature=[tf.TensorSpec((None,), tf.string, name="text")]
     )
     def encode(text):
-        token_ids = tokenizer.encode_tensor(text, max_length=12)
-        return {"token_ids": token_ids.to_tensor(tokenizer.pad_id)}
+        token_ids = tokenizer.encode_tensor(text, sequence_length=12)
+        return {"token_ids": token_ids.to_tensor(tokenizer.pad_token_id)}
 
     folder = str(tmp_path_factory.mktemp("saved_model"))
     tf.saved_model.save(module, folder, signatures={"encode": encode})
@@ -237,13 +237,13 @@ def test_exported_graph_gives_the_ids_of_encode(tokenizer, saved_model, texts):
     encode = tf.saved_model.load(saved_model).signatures["encode"]
     found = encode(text=tf.constant(texts, tf.string))["token_ids"]
     assert found.numpy().tolist() == padded(
-        tokenizer.encode(texts, max_length=12)
+        tokenizer.encode(texts, sequence_length=12)
     )
 
 
 @pytest.mark.parametrize("texts", [[], [""], list(TEXTS.values())])
 def test_session_gives_the_ids_of_encode(tokenizer, saved_model, texts):
-    expected = padded(tokenizer.encode(texts, max_length=12))
+    expected = padded(tokenizer.encode(texts, sequence_length=12))
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
         meta = tf.compat.v1.saved_model.loader.load(
             session, ["serve"], saved_model

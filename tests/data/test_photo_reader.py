@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bmt_keras.data.coco import Photo
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.photo_reader import decode_photos, report_unreadable
 from bmt_keras.errors import InputError
 
@@ -25,10 +25,10 @@ def test_bad_photos_are_told_apart(make_photos, tmp_path):
     photos = make_photos([1, 2], broken=[2])
     (tmp_path / "folder.png").mkdir()
     photos += [
-        Photo(3, tmp_path / "gone.png", ("a",)),
-        Photo(4, tmp_path / "folder.png", ("a",)),
-        Photo(5, tmp_path / "no\0name.png", ("a",)),
-        Photo(6, tmp_path / "no\ud800name.png", ("a",)),
+        CaptionedImage(3, tmp_path / "gone.png", ("a",)),
+        CaptionedImage(4, tmp_path / "folder.png", ("a",)),
+        CaptionedImage(5, tmp_path / "no\0name.png", ("a",)),
+        CaptionedImage(6, tmp_path / "no\ud800name.png", ("a",)),
         *make_photos([7]),
     ]
     ((_, pixels, errors),) = decode_photos(photos, height=4, width=6)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bmt_keras.data.feature_source import FeatureSource
-from bmt_keras.data.photo_features import prepare_features
+from bmt_keras.data.features import prepare_features
 from bmt_keras.errors import InputError
 
 NUM_PHOTOS, SHARD_SIZE = 200, 20
@@ -20,9 +20,9 @@ NUM_PHOTOS, SHARD_SIZE = 200, 20
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from bmt_keras.data.coco import Photo
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.feature_source import FeatureSource
-from bmt_keras.data.photo_features import prepare_features
+from bmt_keras.data.features import prepare_features
 
 calls = []
 
@@ -33,7 +33,7 @@ def encode(pixels):
     return pixels[..., 0].mean(axis=(1, 2))[:, None]
 
 photos = [
-    Photo(i, Path(sys.argv[1], f"{i % 25}.png"), ("a",)) for i in range(200)
+    CaptionedImage(i, Path(sys.argv[1], f"{i % 25}.png"), ("a",)) for i in range(200)
 ]
 source = FeatureSource(4, 6, encode=encode, embedding_shape=(1,))
 prepare_features(photos, source, folder=sys.argv[2], shard_size=20)

@@ -34,7 +34,7 @@ def pieces_tokenizer():
         model_type="unigram",
         vocab_size=30,
         hard_vocab_limit=False,
-        pad_id=0,
+        pad_token_id=0,
         unk_id=1,
         bos_id=-1,
         eos_id=-1,
@@ -62,13 +62,16 @@ def test_vocabulary_is_the_special_tokens_and_every_word(tokenizer):
 
 def test_special_ids_are_alberts(tokenizer):
     assert tokenizer.special_token_ids == [0, 1, 2, 3, 4]
-    assert (tokenizer.pad_id, tokenizer.unknown_id) == (PAD, UNKNOWN)
-    assert (tokenizer.cls_id, tokenizer.sep_id) == (CLS, SEP)
-    assert tokenizer.mask_id == MASK
+    assert (tokenizer.pad_token_id, tokenizer.unknown_token_id) == (
+        PAD,
+        UNKNOWN,
+    )
+    assert (tokenizer.cls_token_id, tokenizer.sep_token_id) == (CLS, SEP)
+    assert tokenizer.mask_token_id == MASK
 
 
 def test_whole_words_go_on_with_no_word(tokenizer):
-    assert tokenizer.continuing_ids == []
+    assert tokenizer.continuing_token_ids == []
 
 
 def test_same_captions_give_the_same_model(tokenizer):
@@ -178,25 +181,27 @@ def test_text_without_words_has_the_two_ends_alone(tokenizer, text):
 
 
 def test_cut_caption_keeps_its_ends_and_first_words(tokenizer):
-    (ids,) = tokenizer.encode(["a red square above a"], max_length=4)
+    (ids,) = tokenizer.encode(["a red square above a"], sequence_length=4)
     assert (ids[0], ids[-1]) == (CLS, SEP)
     assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "▁red"]
 
 
 def test_caption_of_just_the_length_is_not_cut(tokenizer):
     whole = tokenizer.encode(["a red square"])
-    assert tokenizer.encode(["a red square"], max_length=5) == whole
+    assert tokenizer.encode(["a red square"], sequence_length=5) == whole
 
 
-@pytest.mark.parametrize("max_length", [-1, 0, 1])
-def test_length_without_room_for_the_ends_is_refused(tokenizer, max_length):
-    with pytest.raises(ValueError, match=rf"at least 2.*={max_length}\."):
-        tokenizer.encode(["a"], max_length=max_length)
+@pytest.mark.parametrize("sequence_length", [-1, 0, 1])
+def test_length_without_room_for_the_ends_is_refused(
+    tokenizer, sequence_length
+):
+    with pytest.raises(ValueError, match=rf"at least 2.*={sequence_length}\."):
+        tokenizer.encode(["a"], sequence_length=sequence_length)
 
 
-@pytest.mark.parametrize("max_length", [None, 4])
-def test_no_captions_give_no_ids(tokenizer, max_length):
-    assert tokenizer.encode([], max_length=max_length) == []
+@pytest.mark.parametrize("sequence_length", [None, 4])
+def test_no_captions_give_no_ids(tokenizer, sequence_length):
+    assert tokenizer.encode([], sequence_length=sequence_length) == []
 
 
 # === Decoding ===

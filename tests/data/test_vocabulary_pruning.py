@@ -62,7 +62,7 @@ def test_special_tokens_and_added_ones_stay(whole, pruned):
 
 def test_other_words_are_spelt(whole, pruned):
     text = "blue circle"
-    assert pruned.unknown_id not in pruned.encode([text])[0]
+    assert pruned.unknown_token_id not in pruned.encode([text])[0]
     assert pruned.decode(pruned.encode([text])[0]) == text
     assert len(pieces(pruned, text)) > len(pieces(whole, text))
 

@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -43,7 +41,7 @@ def test_captions_of_a_photo_differ_and_come_best_first(tiny_captioner, paths):
         tiny_captioner.model,
         tiny_captioner.tokenizer,
         # Best by their scores alone.
-        settings=dataclasses.replace(tiny_captioner.settings, overlap_weight=0),
+        settings=tiny_captioner.settings.replace(overlap_weight=0),
     )
     greedy = captioner.caption(paths[:2], num_captions=3)
     drawn = captioner.caption(
@@ -70,10 +68,10 @@ def test_a_consensus_does_not_depend_on_the_batch(
 ):
     tiny_captioner.save(tmp_path / "captioner")
     captioner = Captioner.load(
-        tmp_path / "captioner", consensus_draws=6, finalists=3
+        tmp_path / "captioner", mbr_samples=6, rerank_top=3
     )
-    assert captioner.settings.consensus_draws == 6
-    assert captioner.settings.finalists == 3
+    assert captioner.settings.decoding.mbr_samples == 6
+    assert captioner.settings.decoding.rerank_top == 3
     together = captioner.caption(paths[:4])
     alone = [captioner.caption([path])[0] for path in paths[:4]]
     assert [each.text for each in together] == [each.text for each in alone]
@@ -99,7 +97,7 @@ def test_more_passes_are_taken_when_asked(tiny_captioner, paths):
     one = tiny_captioner.caption(paths[:1], passes=1, length=12)
     settings = tiny_captioner.caption(paths[:1], length=12)
     same = tiny_captioner.caption(
-        paths[:1], passes=tiny_captioner.settings.passes, length=12
+        paths[:1], passes=tiny_captioner.settings.decoding.passes, length=12
     )
     assert settings == same
     assert one != same
@@ -159,9 +157,11 @@ def test_bad_options_are_refused(tiny_captioner, paths, options, message):
 
 def test_hyphenated_words_stay_whole():
     tokenizer = CaptionTokenizer.from_captions(["a man in a t-shirt"])
-    (keyword,) = encode_keywords(["t-shirt"], tokenizer, max_words=9)
+    (keyword,) = encode_keywords(["t-shirt"], tokenizer, max_caption_tokens=9)
     assert tokenizer.decode(keyword) == "t-shirt"
-    (template,) = encode_templates(["… in a t-shirt"], tokenizer, max_words=9)
+    (template,) = encode_templates(
+        ["… in a t-shirt"], tokenizer, max_caption_tokens=9
+    )
     assert template[0] == GAP
     assert tokenizer.decode(template[1:]) == "in a t-shirt"
 

@@ -17,7 +17,7 @@ def _small_lm(vocabulary_size, *, fusion=None, compiled=True, **options):
             embedding_dim=8,
             hidden_dim=16,
             intermediate_dim=16,
-            max_length=12,
+            sequence_length=12,
         ),
         fusion
         or CrossAttentionFusion(
@@ -25,7 +25,7 @@ def _small_lm(vocabulary_size, *, fusion=None, compiled=True, **options):
         ),
         masking=TokenMasking(4, [0, 1, 2, 3], seed=3),
         image_embedding_shape=(2, 2, 6),
-        max_caption_length=10,
+        max_caption_tokens=10,
         **options,
     )
     if compiled:

@@ -13,7 +13,7 @@ from transformers import AlbertConfig
 
 from bmt_keras.errors import InputError
 from bmt_keras.models import build_albert
-from bmt_keras.models.text_encoders import load_albert
+from bmt_keras.models.text_towers import load_albert
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "albert"
 CASES = ("encoder", "masked_lm", "hub", "sharded", "no_architectures")
@@ -74,7 +74,7 @@ def edited(tmp_path):
 @pytest.mark.parametrize("case", CASES)
 def test_states_are_pytorchs(case):
     checkpoint = load_albert(str(GOLDEN / case))
-    assert checkpoint.encoder.name == "text_encoder"
+    assert checkpoint.encoder.name == "text_tower"
     assert_golden(checkpoint.encoder, case)
 
 
@@ -294,13 +294,13 @@ def test_folder_of_kerashub_is_read_by_kerashub(tmp_path, dropout, expected):
         embedding_dim=8,
         hidden_dim=16,
         intermediate_dim=16,
-        max_length=12,
+        sequence_length=12,
         dropout=0.2,
     )
     saved.save_to_preset(str(tmp_path / "preset"))
     checkpoint = load_albert(str(tmp_path / "preset"), dropout=dropout)
     assert checkpoint.head is None
-    assert checkpoint.encoder.name == "text_encoder"
+    assert checkpoint.encoder.name == "text_tower"
     assert checkpoint.encoder.dropout == expected
     pairs = zip(checkpoint.encoder.weights, saved.weights, strict=True)
     for found, weight in pairs:

@@ -5,7 +5,7 @@ from keras import ops
 
 from bmt_keras.layers import CrossAttentionFusion, TokenMasking
 from bmt_keras.models import BimodalMaskedLM, build_albert
-from bmt_keras.models.image_encoders import small_cnn
+from bmt_keras.models.image_towers import small_cnn
 
 VOCABULARY, LENGTH, WIDTH = 20, 7, 16
 SPECIAL = [0, 1, 2, 3, 4]
@@ -21,13 +21,13 @@ def make_model(*, encoder=False, length_head=True):
             embedding_dim=8,
             hidden_dim=WIDTH,
             intermediate_dim=16,
-            max_length=12,
+            sequence_length=12,
         ),
         CrossAttentionFusion(1, 2, intermediate_dim=16),
         masking=TokenMasking(4, SPECIAL, seed=3),
-        image_encoder=small_cnn(16, 16, channels=8) if encoder else None,
+        image_tower=small_cnn(16, 16, channels=8) if encoder else None,
         image_embedding_shape=None if encoder else (2, 2, 6),
-        max_caption_length=10 if length_head else None,
+        max_caption_tokens=10 if length_head else None,
     )
 
 
@@ -182,7 +182,7 @@ def test_head_is_tied_to_the_token_embedding():
     model, batch = make_model(), make_batch()
     inputs = {**batch, "mask_positions": np.ones((4, 1), "int32")}
     before = ops.convert_to_numpy(model(inputs)["logits"])
-    table = model.text_encoder.token_embedding.embeddings
+    table = model.text_tower.token_embedding.embeddings
     changed = ops.convert_to_numpy(table).copy()
     changed[11] += 1.0  # token 11 is not among the inputs' positions below
     batch["token_ids"][batch["token_ids"] == 11] = 12
@@ -195,9 +195,9 @@ def test_head_is_tied_to_the_token_embedding():
 
 
 def test_image_must_come_from_one_side():
-    with pytest.raises(ValueError, match="either `image_encoder` or"):
+    with pytest.raises(ValueError, match="either `image_tower` or"):
         BimodalMaskedLM(
-            make_model().text_encoder,
+            make_model().text_tower,
             CrossAttentionFusion(1, 2, intermediate_dim=16),
             masking=TokenMasking(4, SPECIAL),
         )

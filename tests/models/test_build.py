@@ -1,6 +1,5 @@
 """Models from settings that name a checkpoint."""
 
-import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,19 +25,18 @@ def build():
     def build_from(folder, *, preset="notebook", more_tokens=0, **changes):
         tokenizer = SimpleNamespace(
             vocabulary_size=vocabulary_size(folder) + more_tokens,
-            mask_id=4,
+            mask_token_id=4,
             special_token_ids=[0, 1, 2, 3, 4],
         )
         images = keras.Input((2, 2, 3))
-        settings = dataclasses.replace(
-            PRESETS[preset],
+        settings = PRESETS[preset].replace(
             text_weights=str(folder),
-            **{"max_length": 12, "fusion_heads": 2, **changes},
+            **{"sequence_length": 12, "fusion_heads": 2, **changes},
         )
         return build_masked_lm(
             settings,
             tokenizer,
-            image_encoder=keras.Model(images, keras.layers.ReLU()(images)),
+            image_tower=keras.Model(images, keras.layers.ReLU()(images)),
         )
 
     return build_from
@@ -82,5 +80,7 @@ def test_vocabulary_of_another_size_is_told(build):
 
 
 def test_more_positions_than_the_checkpoint_has_are_told(build):
-    with pytest.raises(InputError, match=r"positions, fewer than `max_length`"):
-        build(WITH_HEAD, max_length=300)
+    with pytest.raises(
+        InputError, match=r"positions, fewer than `sequence_length`"
+    ):
+        build(WITH_HEAD, sequence_length=300)

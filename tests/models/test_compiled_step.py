@@ -47,7 +47,7 @@ def cross_attention():
 @pytest.mark.parametrize(
     ("make_fusion", "options", "lengths"),
     [
-        (cross_attention, {"concept_units": 4}, (8, 8)),
+        (cross_attention, {"concept_dim": 4}, (8, 8)),
         (
             cross_attention,
             {"rdrop_weight": 1.0, "label_smoothing": 0.1},

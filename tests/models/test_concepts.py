@@ -33,8 +33,8 @@ SHARES = np.full(VOCABULARY, 0.25, "float32")
 
 @pytest.fixture
 def make_model(small_lm):
-    def make(*, concept_units=8, **options):
-        model = small_lm(VOCABULARY, concept_units=concept_units, **options)
+    def make(*, concept_dim=8, **options):
+        model = small_lm(VOCABULARY, concept_dim=concept_dim, **options)
         if model.concept_head is not None:
             model.concept_head.set_shares(SHARES)
         return model
@@ -182,7 +182,7 @@ def test_dropout_goes_on_where_a_saved_model_stopped(make_model, tmp_path):
 
 
 def test_start_without_a_head_leaves_it_fresh(make_model):
-    source = make_model(concept_units=None, compiled=False)
+    source = make_model(concept_dim=None, compiled=False)
     target = make_model(compiled=False)
     for weight in source.weights:
         if weight.trainable:
@@ -197,5 +197,5 @@ def test_start_without_a_head_leaves_it_fresh(make_model):
 
 
 def test_concepts_do_not_go_with_a_fusion_of_each_token(make_model):
-    with pytest.raises(ValueError, match="`concept_units` must be None"):
+    with pytest.raises(ValueError, match="`concept_dim` must be None"):
         make_model(fusion=BimodalFusion(8), compiled=False)

@@ -20,7 +20,7 @@ def plain():
             embedding_dim=8,
             hidden_dim=16,
             intermediate_dim=16,
-            max_length=12,
+            sequence_length=12,
         ),
         BimodalFusion(8),
         masking=TokenMasking(4, [0, 1, 2, 3, 4], rate=0.5, seed=3),
@@ -56,7 +56,7 @@ def compiled(model):
 
 
 def albert_weights(model):
-    return {w.path: np.array(w) for w in model.text_encoder.weights}
+    return {w.path: np.array(w) for w in model.text_tower.weights}
 
 
 def test_lora_changes_no_output_and_trains_few_weights(plain, batch):
@@ -64,7 +64,7 @@ def test_lora_changes_no_output_and_trains_few_weights(plain, batch):
     np.testing.assert_allclose(
         logits(model, batch), logits(plain, batch), atol=1e-6
     )
-    trained = [w.path for w in model.text_encoder.trainable_weights]
+    trained = [w.path for w in model.text_tower.trainable_weights]
     assert sorted(path.split("/", 2)[-1] for path in trained) == [
         "query/bias",
         "query/lora_kernel_a",
@@ -74,7 +74,7 @@ def test_lora_changes_no_output_and_trains_few_weights(plain, batch):
         "value/lora_kernel_b",
     ]
     # All that is not ALBERT's own goes on to learn.
-    others = len(plain.weights) - len(plain.text_encoder.weights)
+    others = len(plain.weights) - len(plain.text_tower.weights)
     assert len(model.trainable_weights) == len(trained) + others
 
 
@@ -82,7 +82,7 @@ def test_training_leaves_the_rest_of_albert(plain, batch):
     model = compiled(add_lora(plain, RANK))
     before = albert_weights(model)
     model.fit(batch, epochs=3, verbose=0)
-    trained = {w.path for w in model.text_encoder.trainable_weights}
+    trained = {w.path for w in model.text_tower.trainable_weights}
     for path, after in albert_weights(model).items():
         assert np.array_equal(after, before[path]) == (path not in trained)
 

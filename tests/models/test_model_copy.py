@@ -9,7 +9,7 @@ from bmt_keras.models.model_copy import copy_in_float32, dtype_policy
 @pytest.fixture
 def model(small_lm):
     with dtype_policy("mixed_bfloat16"):
-        return small_lm(12, compiled=False, concept_units=4)
+        return small_lm(12, compiled=False, concept_dim=4)
 
 
 def test_policy_holds_within_and_is_set_back_after_an_error():

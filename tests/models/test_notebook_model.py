@@ -4,7 +4,6 @@
 classes of transformers that the notebook used.
 """
 
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -26,7 +25,7 @@ TINY = {
     "embedding_dim": 8,
     "hidden_dim": 16,
     "intermediate_dim": 32,
-    "max_length": 12,
+    "sequence_length": 12,
     "max_positions": 12,
 }
 KERNEL = "predictions/dense/kernel"
@@ -39,20 +38,18 @@ CLOSE = {"rtol": 1e-6, "atol": 5e-6}
 def build_notebook(*, vocabulary_size, image_shape, **sizes):
     image = keras.Input(image_shape)
     return build_masked_lm(
-        dataclasses.replace(
-            PRESETS["notebook"], text_weights="random", **sizes
-        ),
+        PRESETS["notebook"].replace(text_weights="random", **sizes),
         SimpleNamespace(
             vocabulary_size=vocabulary_size,
-            mask_id=4,
+            mask_token_id=4,
             special_token_ids=[0, 1, 2, 3, 4],
         ),
-        image_encoder=keras.Model(image, keras.layers.Identity()(image)),
+        image_tower=keras.Model(image, keras.layers.Identity()(image)),
     )
 
 
 def variables_by_notebook_name(model):
-    albert, head = model.text_encoder, model.head
+    albert, head = model.text_tower, model.head
     block = albert.transformer_layers[0][0]
     attention = block._self_attention_layer
     dense = {
@@ -182,8 +179,8 @@ def test_loss_and_gradients_equal_the_notebooks(model, golden):
 
 
 def test_clipped_adam_steps_end_at_the_notebooks_weights(model, golden):
-    settings = dataclasses.replace(
-        PRESETS["notebook"], learning_rate=float(golden["learning_rate"])
+    settings = PRESETS["notebook"].replace(
+        learning_rate=float(golden["learning_rate"])
     )
     optimizer = build_optimizer(settings, total_steps=3)
     model.compile(optimizer=optimizer, run_eagerly=True)
@@ -218,7 +215,7 @@ def test_golden_gradients_are_0_or_more_than_rounding(golden):
 
 def test_frozen_albert_is_neither_trained_nor_changed(model, golden):
     trainable = {id(weight) for weight in model.trainable_weights}
-    assert not trainable & {id(w) for w in model.text_encoder.weights}
+    assert not trainable & {id(w) for w in model.text_tower.weights}
     before = snapshot(model)
     for step in range(3):
         train_on(model, *read_batch(golden, step))

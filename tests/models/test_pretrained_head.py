@@ -13,7 +13,7 @@ from bmt_keras.layers import (
 )
 from bmt_keras.models import BimodalMaskedLM
 from bmt_keras.models.pretrained_head import load_pretrained_head
-from bmt_keras.models.text_encoders import load_albert
+from bmt_keras.models.text_towers import load_albert
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "albert"
 GRID = (2, 3, 5)

@@ -21,7 +21,7 @@ def make_albert(**options):
         embedding_dim=8,
         hidden_dim=WIDTH,
         intermediate_dim=24,
-        max_length=6,
+        sequence_length=6,
         **options,
     )
     # Fresh biases are zero, and what is small would hide differences.

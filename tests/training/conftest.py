@@ -2,7 +2,7 @@ import keras
 import pytest
 
 from bmt_keras import training
-from bmt_keras.models import build_image_encoder
+from bmt_keras.models import build_image_tower
 from bmt_keras.training.optimizer import count_batches
 
 
@@ -29,7 +29,7 @@ def prepare_sample(sample_photos, tmp_path):
     """Gives the image encoder of settings, and the sample's features by it."""
 
     def prepare(settings):
-        encoder = build_image_encoder(settings)
+        encoder = build_image_tower(settings)
         data = training.prepare_data(
             *sample_photos,
             training.feature_source(settings, encoder),

@@ -1,5 +1,3 @@
-import dataclasses
-
 import keras
 import pytest
 
@@ -35,8 +33,7 @@ def policies(model):
 def test_run_in_bfloat16_goes_on_and_leaves_a_captioner_in_float32(
     sample_photos, prepare_sample, tokenizer, tiny_settings, stop_at, tmp_path
 ):
-    settings = dataclasses.replace(
-        tiny_settings,
+    settings = tiny_settings.replace(
         image_height=16,
         image_width=16,
         dtype_policy="mixed_bfloat16",
@@ -53,7 +50,7 @@ def test_run_in_bfloat16_goes_on_and_leaves_a_captioner_in_float32(
             data,
             settings,
             tokenizer=tokenizer,
-            image_encoder=encoder,
+            image_tower=encoder,
             out=tmp_path / "run",
             verbose=0,
             callbacks=[watch, *callbacks],
@@ -65,7 +62,7 @@ def test_run_in_bfloat16_goes_on_and_leaves_a_captioner_in_float32(
     assert "mixed_bfloat16" in policies(last)
     # A run may go on with XLA and without it.
     with pytest.raises(KeyboardInterrupt):
-        run(dataclasses.replace(settings, jit_compile=True), Halt())
+        run(settings.replace(jit_compile=True), Halt())
     captioner = run(settings)
     assert watch.compiled == [False, True, False]
     again = Captioner.load(tmp_path / "run" / "captioner")

@@ -1,5 +1,4 @@
 import copy
-import dataclasses
 import operator
 import shutil
 
@@ -8,8 +7,8 @@ import numpy as np
 import pytest
 
 from bmt_keras.data.batches import CaptionBatches
-from bmt_keras.data.photo_features import PhotoFeatures
-from bmt_keras.models import build_image_encoder, build_masked_lm
+from bmt_keras.data.features import ImageFeatures
+from bmt_keras.models import build_image_tower, build_masked_lm
 from bmt_keras.training.checkpoints import Checkpoints, load_last
 from bmt_keras.training.optimizer import build_optimizer, count_batches
 from bmt_keras.training.run import _fit
@@ -27,7 +26,7 @@ def learn(settings, gradients):
     for gradient in gradients:
         optimizer.apply_gradients([(keras.ops.array(gradient), variable)])
     final = np.array(variable)
-    if settings.ema_momentum:
+    if settings.optimization.ema_momentum:
         optimizer.take_average([variable])
     return optimizer, final, np.array(variable)
 
@@ -44,19 +43,17 @@ def learn(settings, gradients):
 def test_batches_together_are_one_update_with_their_mean(
     tiny_settings, changes
 ):
-    settings = dataclasses.replace(
-        tiny_settings, schedule="constant", **changes
-    )
+    settings = tiny_settings.replace(schedule="constant", **changes)
     gradients = np.random.default_rng(0).normal(size=(13, SIZE))
     gradients = gradients.astype(np.float32)
-    accumulating = dataclasses.replace(settings, gradient_accumulation_steps=3)
+    accumulating = settings.replace(gradient_accumulation_steps=3)
     optimizer, *found = learn(accumulating, gradients[:12])
     assert (count_batches(optimizer), int(optimizer.iterations)) == (12, 4)
     means = gradients[:12].reshape(4, 3, SIZE).mean(axis=1)
     _, *expected = learn(settings, means)
     np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
     # The average takes the last update in with the batches that follow it.
-    if not settings.ema_momentum:
+    if not settings.optimization.ema_momentum:
         return
     *_, average = learn(accumulating, [*gradients[:12], *gradients[:2]])
     np.testing.assert_allclose(average, expected[1], atol=1e-6)
@@ -65,10 +62,9 @@ def test_batches_together_are_one_update_with_their_mean(
 @pytest.fixture
 def fit(sample_photos, tiny_settings, tokenizer, tmp_path):
     """Fits a model from its step to the tenth, with the run's own loop."""
-    settings = dataclasses.replace(
-        tiny_settings,
+    settings = tiny_settings.replace(
         fusion="concat",
-        concept_units=0,
+        concept_dim=0,
         predict_length=False,
         gradient_accumulation_steps=3,
         ema_momentum=0.5,
@@ -77,7 +73,7 @@ def fit(sample_photos, tiny_settings, tokenizer, tmp_path):
     pixels = np.random.default_rng(0).integers(
         0, 256, (len(photos), 16, 16, 3), np.uint8
     )
-    features = PhotoFeatures(
+    features = ImageFeatures(
         pixels, {photo.image_id: i for i, photo in enumerate(photos)}
     )
     batches = CaptionBatches(
@@ -86,13 +82,13 @@ def fit(sample_photos, tiny_settings, tokenizer, tmp_path):
         tokenizer=tokenizer,
         image_input="images",
         batch_size=4,
-        max_length=18,
+        sequence_length=18,
     )
 
     def make_model():
         keras.utils.set_random_seed(0)
-        encoder = build_image_encoder(settings)
-        model = build_masked_lm(settings, tokenizer, image_encoder=encoder)
+        encoder = build_image_tower(settings)
+        model = build_masked_lm(settings, tokenizer, image_tower=encoder)
         model.compile(optimizer=build_optimizer(settings, 10))
         model.optimizer.build(model.trainable_variables)
         return model

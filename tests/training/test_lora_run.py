@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -20,8 +18,7 @@ def test_run_by_lora_goes_on_and_leaves_an_ordinary_captioner(
     tmp_path,
 ):
     """It begins with a captioner that was trained without LoRA."""
-    settings = dataclasses.replace(
-        tiny_settings,
+    settings = tiny_settings.replace(
         lora_rank=2,
         epochs=1,
         steps_per_epoch=5,
@@ -34,7 +31,7 @@ def test_run_by_lora_goes_on_and_leaves_an_ordinary_captioner(
             data,
             settings,
             tokenizer=tiny_captioner.tokenizer,
-            image_encoder=encoder,
+            image_tower=encoder,
             out=tmp_path / "run",
             start=tiny_captioner.model,
             verbose=0,
@@ -52,9 +49,9 @@ def test_run_by_lora_goes_on_and_leaves_an_ordinary_captioner(
     assert not find_lora_layers(again.model)
     photos = [photo.path for photo in sample_photos[1]]
     assert again.caption(photos) == captioner.caption(photos)
-    start = tiny_captioner.model.text_encoder
+    start = tiny_captioner.model.text_tower
     for old, new in zip(
-        start.weights, again.model.text_encoder.weights, strict=True
+        start.weights, again.model.text_tower.weights, strict=True
     ):
         is_changed = "/query/" in old.path or "/value/" in old.path
         assert np.array_equal(old, new) != is_changed, old.path

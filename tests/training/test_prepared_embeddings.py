@@ -1,24 +1,22 @@
 """Embeddings in shards against those of the image model itself."""
 
-import dataclasses
-
 import cv2
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from bmt_keras.data.coco import Photo
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.images import read_pixels
 from bmt_keras.errors import InputError
-from bmt_keras.models import build_image_encoder
+from bmt_keras.models import build_image_tower
 from bmt_keras.settings import Settings
 from bmt_keras.training import feature_source, prepare_data
 
-SETTINGS = Settings(
+SETTINGS = Settings().replace(
     image_model="VGG16",
     image_layer="block2_pool",
-    train_image_model=False,
+    image_trainable=False,
     image_height=32,
     image_width=40,
 )
@@ -32,13 +30,13 @@ def photos(tmp_path):
         pixels = rng.integers(0, 256, (9, 8, 3), np.uint8)
         path = tmp_path / f"{image_id}.jpg"
         cv2.imwrite(str(path), cv2.resize(pixels, (60, 50)))
-        photos.append(Photo(image_id, path, ("a",)))
+        photos.append(CaptionedImage(image_id, path, ("a",)))
     return photos
 
 
 def test_prepared_embeddings_are_those_of_the_image_model(photos, tmp_path):
     keras.utils.set_random_seed(0)
-    encoder = build_image_encoder(SETTINGS)
+    encoder = build_image_tower(SETTINGS)
     data = prepare_data(
         photos[:8],
         photos[8:],
@@ -65,9 +63,9 @@ def test_prepared_embeddings_are_those_of_the_image_model(photos, tmp_path):
 
 def test_photos_are_embedded_in_the_asked_precision(photos, tmp_path):
     keras.utils.set_random_seed(0)
-    encoder = build_image_encoder(SETTINGS)
+    encoder = build_image_tower(SETTINGS)
     plain = feature_source(SETTINGS, encoder)
-    settings = dataclasses.replace(SETTINGS, image_precision="bfloat16")
+    settings = SETTINGS.replace(image_precision="bfloat16")
     source = feature_source(settings, encoder)
     pixels = [read_pixels(p.path.read_bytes(), 32, 40) for p in photos]
     expected = plain.encode(np.array(pixels))
@@ -80,10 +78,10 @@ def test_photos_are_embedded_in_the_asked_precision(photos, tmp_path):
 
 def test_cache_of_another_precision_is_told(photos, tmp_path):
     keras.utils.set_random_seed(0)
-    encoder = build_image_encoder(SETTINGS)
+    encoder = build_image_tower(SETTINGS)
     sides = (photos[:8], photos[8:])
     cache = tmp_path / "cache"
-    settings = dataclasses.replace(SETTINGS, image_precision="bfloat16")
+    settings = SETTINGS.replace(image_precision="bfloat16")
     for _ in range(2):  # the second time it is opened
         prepare_data(*sides, feature_source(settings, encoder), cache=cache)
     with pytest.raises(InputError, match="precision"):

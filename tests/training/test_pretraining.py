@@ -5,7 +5,7 @@ import pytest
 
 from bmt_keras import training
 from bmt_keras.errors import InputError
-from bmt_keras.models import build_image_encoder
+from bmt_keras.models import build_image_tower
 
 TEXTS = [
     f"a {word} dog runs" for word in ["red", "blue", "big", "small", "old"]
@@ -45,7 +45,7 @@ def test_every_text_is_on_one_side():
 
 
 def test_blank_photo_has_the_shape_that_the_model_takes(tiny_settings):
-    encoder = build_image_encoder(tiny_settings)
+    encoder = build_image_tower(tiny_settings)
     shape = tuple(encoder.input.shape[1:])
     data = training.text_data(TEXTS, shape, seed=0)
     assert data.val_features.array.shape == (1, *shape)

@@ -14,15 +14,15 @@ import pytest
 from bmt_keras import training
 from bmt_keras.captioner import Captioner
 from bmt_keras.errors import InputError
-from bmt_keras.models import BimodalMaskedLM, build_image_encoder
+from bmt_keras.models import BimodalMaskedLM, build_image_tower
 from bmt_keras.training.callbacks import drop_epochs
 from bmt_keras.training.checkpoints import load_last
 
 
 def run(photos, settings, folder, **options):
     train, val = photos
-    keras.utils.set_random_seed(settings.seed)
-    encoder = build_image_encoder(settings)
+    keras.utils.set_random_seed(settings.optimization.seed)
+    encoder = build_image_tower(settings)
     data = training.prepare_data(
         train,
         val,
@@ -33,7 +33,7 @@ def run(photos, settings, folder, **options):
         data,
         settings,
         tokenizer=training.make_tokenizer(settings, train),
-        image_encoder=encoder,
+        image_tower=encoder,
         out=folder,
         verbose=0,
         **options,
@@ -44,7 +44,7 @@ def run(photos, settings, folder, **options):
 def finished(sample_photos, tiny_settings, tmp_path_factory):
     """The folder of a whole run, and its captioner."""
     folder = tmp_path_factory.mktemp("finished")
-    settings = dataclasses.replace(tiny_settings, checkpoint_steps=5)
+    settings = tiny_settings.replace(checkpoint_steps=5)
     captioner = run(sample_photos, settings, folder)
     return folder, captioner
 
@@ -81,7 +81,7 @@ def test_run_leaves_captioner_logs_and_checkpoints(finished, sample_photos):
 def test_stopped_run_goes_on_as_if_it_had_not_stopped(
     finished, sample_photos, tiny_settings, tmp_path, stop_at
 ):
-    settings = dataclasses.replace(tiny_settings, checkpoint_steps=3)
+    settings = tiny_settings.replace(checkpoint_steps=3)
     with pytest.raises(KeyboardInterrupt):
         run(sample_photos, settings, tmp_path, callbacks=[stop_at(7)])
     assert int(load_last(tmp_path / "checkpoints").optimizer.iterations) == 6
@@ -116,7 +116,7 @@ def test_folder_of_another_run_is_refused(tiny_settings, tmp_path):
     training.check_run_folder(tmp_path, tiny_settings)
     tiny_settings.save(tmp_path / "settings.json")
     training.check_run_folder(tmp_path, tiny_settings)
-    other = dataclasses.replace(tiny_settings, learning_rate=0.5)
+    other = tiny_settings.replace(learning_rate=0.5)
     with pytest.raises(InputError, match=r"`learning_rate` is 0\.001 there"):
         training.check_run_folder(tmp_path, other)
 
@@ -134,7 +134,7 @@ def test_run_goes_on_with_other_checkpoints_and_decoding(
     tiny_settings, tmp_path, change
 ):
     tiny_settings.save(tmp_path / "settings.json")
-    other = dataclasses.replace(tiny_settings, **change)
+    other = tiny_settings.replace(**change)
     training.check_run_folder(tmp_path, other)
 
 
@@ -142,7 +142,7 @@ def test_finished_run_takes_another_weight_of_concepts(
     finished, sample_photos, tiny_settings, tmp_path
 ):
     shutil.copytree(finished[0], tmp_path / "run")
-    settings = dataclasses.replace(tiny_settings, concept_weight=0.9)
+    settings = tiny_settings.replace(concept_weight=0.9)
     captioner = run(sample_photos, settings, tmp_path / "run")
     assert captioner.model.concept_weight == 0.9
     again = Captioner.load(tmp_path / "run" / "captioner")
@@ -153,8 +153,7 @@ def test_epochs_have_as_many_steps_as_asked_whatever_the_captions(
     sample_photos, tiny_settings, tmp_path
 ):
     """Three epochs of two steps; a checkpoint after the second and the end."""
-    settings = dataclasses.replace(
-        tiny_settings,
+    settings = tiny_settings.replace(
         epochs=3,
         steps_per_epoch=2,
         bucket_width=0,
@@ -180,7 +179,7 @@ def test_captions_of_all_lengths_share_one_trace(
         "train_step",
         lambda model, data: traced.append(data) or step(model, data),
     )
-    settings = dataclasses.replace(tiny_settings, bucket_width=0, batch_size=2)
+    settings = tiny_settings.replace(bucket_width=0, batch_size=2)
     run(sample_photos, settings, tmp_path)
     assert [data["token_ids"].shape for data in traced] == [(None, None)]
 

@@ -1,4 +1,3 @@
-import dataclasses
 import subprocess
 import sys
 
@@ -9,7 +8,7 @@ import pytest
 from bmt_keras import training
 from bmt_keras.captioner import Captioner
 from bmt_keras.errors import InputError
-from bmt_keras.models import build_image_encoder, build_masked_lm
+from bmt_keras.models import build_image_tower, build_masked_lm
 from bmt_keras.training.self_critical import SelfCritical
 from bmt_keras.training.start import copy_weights
 
@@ -134,8 +133,8 @@ def test_steps_draw_different_captions_and_the_same_again(
 
 
 def train(photos, settings, folder, **options):
-    keras.utils.set_random_seed(settings.seed)
-    encoder = build_image_encoder(settings)
+    keras.utils.set_random_seed(settings.optimization.seed)
+    encoder = build_image_tower(settings)
     data = training.prepare_data(
         *photos,
         training.feature_source(settings, encoder),
@@ -145,7 +144,7 @@ def train(photos, settings, folder, **options):
         data,
         settings,
         tokenizer=training.make_tokenizer(settings, photos[0]),
-        image_encoder=encoder,
+        image_tower=encoder,
         out=folder / "run",
         verbose=0,
         **options,
@@ -156,8 +155,8 @@ def train(photos, settings, folder, **options):
 def test_run_by_drawn_captions_changes_the_weights(
     sample_photos, tiny_settings, tiny_captioner, tmp_path, objective
 ):
-    settings = dataclasses.replace(
-        tiny_settings, objective=objective, epochs=1, draws=2, draw_passes=2
+    settings = tiny_settings.replace(
+        objective=objective, epochs=1, self_critical_samples=2, draw_passes=2
     )
     captioner = train(
         sample_photos, settings, tmp_path, start=tiny_captioner.model
@@ -177,11 +176,10 @@ def test_run_by_drawn_captions_changes_the_weights(
 def test_second_phase_follows_and_becomes_the_run_s_captioner(
     sample_photos, tiny_settings, tmp_path
 ):
-    settings = dataclasses.replace(
-        tiny_settings,
+    settings = tiny_settings.replace(
         epochs=1,
         cider_epochs=1,
-        draws=2,
+        self_critical_samples=2,
         group_size=2,
         consensus=1.0,
         ema_momentum=0.9,
@@ -202,7 +200,7 @@ def test_second_phase_follows_and_becomes_the_run_s_captioner(
 def test_average_of_the_weights_is_what_is_saved(
     sample_photos, tiny_settings, tmp_path
 ):
-    settings = dataclasses.replace(tiny_settings, ema_momentum=0.5, epochs=1)
+    settings = tiny_settings.replace(ema_momentum=0.5, epochs=1)
     captioner = train(sample_photos, settings, tmp_path)
     optimizer = captioner.model.optimizer
     for weight, average in zip(
@@ -228,9 +226,9 @@ def test_average_of_the_weights_is_what_is_saved(
 def test_model_of_another_shape_is_no_start(
     tiny_captioner, tokenizer, tiny_settings, change, message
 ):
-    settings = dataclasses.replace(tiny_settings, **change)
+    settings = tiny_settings.replace(**change)
     other = build_masked_lm(
-        settings, tokenizer, image_encoder=build_image_encoder(settings)
+        settings, tokenizer, image_tower=build_image_tower(settings)
     )
     with pytest.raises(InputError, match=message):
         copy_weights(tiny_captioner.model, other)

@@ -1,6 +1,5 @@
 """What a strategy must be told, and what does not go with one."""
 
-import dataclasses
 import json
 
 import pytest
@@ -108,7 +107,7 @@ def test_one_process_waits_for_nobody():
             {
                 "cached_maskings": 2,
                 "fusion": "concat",
-                "concept_units": 0,
+                "concept_dim": 0,
                 "train_text_model": False,
             },
             "`cached_maskings` must be 0 with a strategy",
@@ -120,4 +119,4 @@ def test_settings_that_cannot_be_shared_out_are_refused(
 ):
     check_replicas(tiny_settings, 4)
     with pytest.raises(InputError, match=message):
-        check_replicas(dataclasses.replace(tiny_settings, **changes), 4)
+        check_replicas(tiny_settings.replace(**changes), 4)

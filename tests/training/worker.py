@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from bmt_keras import training
 from bmt_keras.commands.workers import train_together
-from bmt_keras.data.coco import Photo
-from bmt_keras.data.photo_features import PhotoFeatures
+from bmt_keras.data.captions import CaptionedImage
+from bmt_keras.data.features import ImageFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.models import small_cnn
 from bmt_keras.settings import Settings
@@ -37,19 +37,19 @@ WORDS = [
 ]
 
 # Seven captions a batch: two replicas get three or four, and some a blank.
-SETTINGS = Settings(
+SETTINGS = Settings().replace(
     image_height=16,
     image_width=16,
-    train_image_model=False,
-    num_layers=1,
-    num_heads=2,
-    embedding_dim=8,
-    hidden_dim=16,
-    intermediate_dim=16,
-    max_length=12,
+    image_trainable=False,
+    text_num_layers=1,
+    text_num_heads=2,
+    text_embedding_dim=8,
+    text_hidden_dim=16,
+    text_intermediate_dim=16,
+    sequence_length=12,
     max_positions=12,
-    fusion_blocks=1,
-    fusion_heads=2,
+    fusion_num_layers=1,
+    fusion_num_heads=2,
     batch_size=7,
     epochs=20,
     steps_per_epoch=1,
@@ -82,7 +82,7 @@ def make_photos(first, count):
     """Captions of many lengths: replicas differ in masked tokens."""
     rng = np.random.default_rng(first)
     return [
-        Photo(
+        CaptionedImage(
             first + n,
             Path(f"{first + n}.jpg"),
             tuple(
@@ -101,13 +101,13 @@ def make_data():
         rng = np.random.default_rng(photos[0].image_id)
         embeddings = rng.normal(size=(len(photos), 1, 1, 8))
         rows = {photo.image_id: n for n, photo in enumerate(photos)}
-        features.append(PhotoFeatures(embeddings.astype(np.float16), rows))
+        features.append(ImageFeatures(embeddings.astype(np.float16), rows))
     return training.TrainingData(*sides, *features)
 
 
 def train(out, strategy, settings=SETTINGS, **options):
     data = make_data()
-    keras.utils.set_random_seed(settings.seed)
+    keras.utils.set_random_seed(settings.optimization.seed)
     encoder = small_cnn(16, 16, channels=8)
     encoder.trainable = False
     return training.train_captioner(
@@ -116,7 +116,7 @@ def train(out, strategy, settings=SETTINGS, **options):
         tokenizer=CaptionTokenizer.from_captions(
             caption for photo in data.train for caption in photo.captions
         ),
-        image_encoder=encoder,
+        image_tower=encoder,
         out=Path(out),
         strategy=strategy,
         **options,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bmt_keras.data.batches import CaptionBatches
-from bmt_keras.data.coco import Photo
-from bmt_keras.data.photo_features import PhotoFeatures
+from bmt_keras.data.captions import CaptionedImage
+from bmt_keras.data.features import ImageFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
 
 MAX_LENGTH = 14
@@ -24,7 +24,7 @@ def words(photo, number):
 def photos(tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()
     return [
-        Photo(
+        CaptionedImage(
             100 + photo,
             folder / f"{photo}.jpg",
             tuple(words(photo, number) for number in range(CAPTIONS_EACH)),
@@ -45,7 +45,7 @@ def features(photos):
     """Photo 100 + n has the embedding [n, -n], its rows in reverse order."""
     numbers = np.arange(NUM_PHOTOS)[::-1]
     array = np.stack([numbers, -numbers], axis=1).astype(np.float16)
-    return PhotoFeatures(array, {100 + n: r for r, n in enumerate(numbers)})
+    return ImageFeatures(array, {100 + n: r for r, n in enumerate(numbers)})
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def make(photos, features, tokenizer):
             "tokenizer": tokenizer,
             "image_input": "image_embedding",
             "batch_size": 4,
-            "max_length": MAX_LENGTH,
+            "sequence_length": MAX_LENGTH,
             **changes,
         }
         some = options.pop("photos", photos)

@@ -87,7 +87,7 @@ def test_buffer_of_one_keeps_the_order(make):
 
 
 def test_first_captions_alone_are_kept(make, photos, tokenizer, take, pairs_of):
-    batches = make(captions_per_photo=1, bucket_width=0)
+    batches = make(captions_per_image=1, bucket_width=0)
     assert len(batches) == NUM_PHOTOS
     found = {
         pair
@@ -95,6 +95,6 @@ def test_first_captions_alone_are_kept(make, photos, tokenizer, take, pairs_of):
         for pair in pairs_of(batch)
     }
     first = tokenizer.encode(
-        [photo.captions[0] for photo in photos], max_length=MAX_LENGTH
+        [photo.captions[0] for photo in photos], sequence_length=MAX_LENGTH
     )
     assert found == {(n, tuple(ids)) for n, ids in enumerate(first)}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bmt_keras.data.photo_features import PhotoFeatures
+from bmt_keras.data.features import ImageFeatures
 
 MAX_LENGTH = 14
 NUM_PHOTOS, CAPTIONS_EACH = 12, 3
@@ -18,10 +18,10 @@ def test_rows_are_padded_behind_their_tokens(make, tokenizer, take):
         np.testing.assert_array_equal(
             mask, np.arange(ids.shape[1]) < lengths[:, None]
         )
-        assert (ids[mask == 0] == tokenizer.pad_id).all()
-        assert (ids[:, 0] == tokenizer.cls_id).all()
+        assert (ids[mask == 0] == tokenizer.pad_token_id).all()
+        assert (ids[:, 0] == tokenizer.cls_token_id).all()
         last = ids[np.arange(len(ids)), lengths - 1]
-        assert (last == tokenizer.sep_id).all()
+        assert (last == tokenizer.sep_token_id).all()
 
 
 def test_bucket_ends_at_the_next_multiple_or_at_the_longest(make, take):
@@ -42,7 +42,7 @@ def test_every_caption_stands_beside_its_own_photo(
     for batch in take(batches, batches.steps_per_epoch):
         for photo, ids in pairs_of(batch):
             known = tokenizer.encode(
-                photos[photo].captions, max_length=MAX_LENGTH
+                photos[photo].captions, sequence_length=MAX_LENGTH
             )
             assert list(ids) in known
         assert batch["image_embedding"].dtype == np.float32
@@ -53,7 +53,7 @@ def test_every_caption_stands_beside_its_own_photo(
 
 def test_pixels_come_as_whole_levels_in_float(make, take):
     pixels = np.full((NUM_PHOTOS, 2, 3, 3), 255, np.uint8)
-    features = PhotoFeatures(pixels, {100 + n: n for n in range(NUM_PHOTOS)})
+    features = ImageFeatures(pixels, {100 + n: n for n in range(NUM_PHOTOS)})
     (batch,) = take(make(features=features, image_input="images"), 1)
     assert set(batch) == {"token_ids", "padding_mask", "images"}
     assert batch["images"].dtype == np.float32
@@ -78,7 +78,7 @@ def test_every_pair_occurs_once_an_epoch(
     expected = sorted(
         (photo, tuple(ids))
         for photo, each in enumerate(photos)
-        for ids in tokenizer.encode(each.captions, max_length=MAX_LENGTH)
+        for ids in tokenizer.encode(each.captions, sequence_length=MAX_LENGTH)
     )
     found = take(batches, 2 * batches.steps_per_epoch)
     for epoch in (0, 1):
@@ -118,7 +118,7 @@ def test_photos_without_features_are_left_out(
     make, features, photos, take, pairs_of
 ):
     rows = {k: v for k, v in features.rows.items() if k != 103}
-    batches = make(features=PhotoFeatures(features.array, rows))
+    batches = make(features=ImageFeatures(features.array, rows))
     assert len(batches) == (NUM_PHOTOS - 1) * CAPTIONS_EACH
     found = take(batches, batches.steps_per_epoch)
     shown = {photo for batch in found for photo, _ in pairs_of(batch)}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bmt_keras.data.photo_features import PhotoFeatures
+from bmt_keras.data.features import ImageFeatures
 from bmt_keras.errors import InputError
 
 NUM_PHOTOS = 12
@@ -13,10 +13,10 @@ def test_half_of_the_photos_are_turned_and_others_in_each_epoch(
     rng = np.random.default_rng(0)
     grids = rng.random((NUM_PHOTOS, 2, 3, 4)).astype(np.float16)
     batches = make(
-        features=PhotoFeatures(grids, features.rows),
+        features=ImageFeatures(grids, features.rows),
         mirror=True,
         with_image_ids=True,
-        captions_per_photo=1,
+        captions_per_image=1,
         bucket_width=0,
     )
     turned = []
@@ -46,7 +46,7 @@ def test_photos_are_turned_alike_where_a_run_resumes(
 ):
     grids = np.arange(NUM_PHOTOS * 8).reshape(NUM_PHOTOS, 2, 2, 2)
     batches = make(
-        features=PhotoFeatures(grids.astype(np.float16), features.rows),
+        features=ImageFeatures(grids.astype(np.float16), features.rows),
         mirror=True,
     )
     assert_same(take(batches, 3, start_step=4), take(batches, 7)[4:])

@@ -55,7 +55,7 @@ def test_weights_and_image_ids_go_with_their_captions(make, photos, take):
 
 def test_tokens_are_counted_without_the_frame(make, tokenizer):
     counts = make().count_tokens(tokenizer.vocabulary_size)
-    assert counts[tokenizer.cls_id] == counts[tokenizer.sep_id] == 0
+    assert counts[tokenizer.cls_token_id] == counts[tokenizer.sep_token_id] == 0
     assert counts.sum() == make().lengths.sum()
     first = tokenizer.encode(["a"])[0][1]
     assert counts[first] == NUM_PHOTOS * CAPTIONS_EACH
@@ -64,7 +64,7 @@ def test_tokens_are_counted_without_the_frame(make, tokenizer):
 def test_share_of_captions_counts_a_caption_once(make, tokenizer):
     shares = make().share_of_captions(tokenizer.vocabulary_size)
     assert shares.dtype == np.float32
-    assert shares[tokenizer.cls_id] == shares[tokenizer.sep_id] == 0
+    assert shares[tokenizer.cls_token_id] == shares[tokenizer.sep_token_id] == 0
     held = [
         np.isin(np.arange(tokenizer.vocabulary_size), ids[1:-1])
         for ids in make().token_ids

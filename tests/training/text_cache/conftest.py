@@ -1,14 +1,12 @@
 """A model behind a frozen ALBERT, and its cached states."""
 
-import dataclasses
-
 import keras
 import pytest
 
 from bmt_keras import training
 from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.models import (
-    build_image_encoder,
+    build_image_tower,
     build_masked_lm,
 )
 from bmt_keras.training.text_cache import TextCache
@@ -17,12 +15,11 @@ from bmt_keras.training.text_cache import TextCache
 @pytest.fixture(scope="module")
 def settings(tiny_settings):
     """As the notebook: ALBERT and the image model are frozen."""
-    return dataclasses.replace(
-        tiny_settings,
-        train_image_model=False,
-        train_text_model=False,
+    return tiny_settings.replace(
+        image_trainable=False,
+        text_trainable=False,
         fusion="concat",
-        concept_units=0,
+        concept_dim=0,
         predict_length=False,
         mask_rate=0.15,
         bucket_width=0,
@@ -33,31 +30,31 @@ def settings(tiny_settings):
 
 
 @pytest.fixture(scope="module")
-def image_encoder(settings):
+def image_tower(settings):
     keras.utils.set_random_seed(0)
-    trained = dataclasses.replace(settings, train_image_model=True)
-    encoder = build_image_encoder(trained)
+    trained = settings.replace(image_trainable=True)
+    encoder = build_image_tower(trained)
     encoder.trainable = False
     return encoder
 
 
 @pytest.fixture(scope="module")
-def data(sample_photos, settings, image_encoder, tmp_path_factory):
+def data(sample_photos, settings, image_tower, tmp_path_factory):
     return training.prepare_data(
         *sample_photos,
-        training.feature_source(settings, image_encoder),
+        training.feature_source(settings, image_tower),
         cache=tmp_path_factory.mktemp("features"),
     )
 
 
 @pytest.fixture
-def make_model(settings, tokenizer, image_encoder):
+def make_model(settings, tokenizer, image_tower):
     def make(**changes):
         keras.utils.set_random_seed(0)
         return build_masked_lm(
-            dataclasses.replace(settings, **changes),
+            settings.replace(**changes),
             tokenizer,
-            image_encoder=image_encoder,
+            image_tower=image_tower,
         )
 
     return make
@@ -72,7 +69,7 @@ def make_batches(data, tokenizer):
             tokenizer=tokenizer,
             image_input="image_embedding",
             batch_size=8,
-            max_length=18,
+            sequence_length=18,
             bucket_width=0,
             **options,
         )
@@ -91,7 +88,7 @@ def make_cache(batches, settings, tokenizer, make_model, tmp_path):
         return TextCache(
             source,
             model or make_model(),
-            settings=dataclasses.replace(settings, **changes),
+            settings=settings.replace(**changes),
             tokenizer=tokenizer,
             steps_per_epoch=source.steps_per_epoch,
             folder=tmp_path / "states",

@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -8,13 +6,13 @@ from bmt_keras.captioner import Captioner
 
 
 @pytest.fixture
-def run(data, settings, tokenizer, image_encoder):
+def run(data, settings, tokenizer, image_tower):
     def run(folder, **options):
         return training.train_captioner(
             data,
-            dataclasses.replace(settings, checkpoint_steps=5),
+            settings.replace(checkpoint_steps=5),
             tokenizer=tokenizer,
-            image_encoder=image_encoder,
+            image_tower=image_tower,
             out=folder,
             verbose=0,
             **options,

@@ -8,7 +8,7 @@ from bmt_keras.training import text_cache
 
 def change_weights(cache, make):
     model = make()
-    table = model.text_encoder.token_embedding.embeddings
+    table = model.text_tower.token_embedding.embeddings
     table.assign(table + 1e-3)
     return cache(model)
 
@@ -31,7 +31,7 @@ def test_stale_cache_is_refused(make_cache, make_model, field):
 
 def test_cache_of_other_captions_is_refused(make_cache, make_batches):
     make_cache()
-    fewer = make_batches(captions_per_photo=1)
+    fewer = make_batches(captions_per_image=1)
     with pytest.raises(InputError, match="`captions` is"):
         make_cache(source=fewer)
 

@@ -29,7 +29,7 @@ def masked_live(batches, tokenizer, columns, planned):
         for i in np.flatnonzero(columns["captions"] == caption):
             place, label = columns["positions"][i], columns["labels"][i]
             assert token_ids[row, place] == label
-            token_ids[row, place] = tokenizer.mask_id
+            token_ids[row, place] = tokenizer.mask_token_id
             positions.append(row * token_ids.shape[1] + place)
             labels.append(label)
     image = batch["image_embedding"].astype(np.float32)

@@ -5,7 +5,7 @@ import pytest
 
 from bmt_keras.errors import InputError
 from bmt_keras.layers.application_preprocessing import PREPROCESSING
-from bmt_keras.models.image_encoders import (
+from bmt_keras.models.image_towers import (
     cut_application,
     fingerprint_weights,
     pool_cells,
@@ -228,7 +228,7 @@ def test_saved_encoder_keeps_preprocessing_and_weights(name, layer, tmp_path):
 
 def test_encoder_is_frozen_and_named():
     encoder = cut()
-    assert encoder.name == "image_encoder"
+    assert encoder.name == "image_tower"
     assert encoder.trainable_variables == []
 
 

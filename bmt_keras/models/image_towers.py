@@ -97,7 +97,7 @@ def cut_application(
     images = keras.Input((height, width, 3), name="images")
     preprocessing = ApplicationPreprocessing(name, name="preprocessing")
     encoder = keras.Model(
-        images, tower(preprocessing(images)), name="image_encoder"
+        images, tower(preprocessing(images)), name="image_tower"
     )
     if path is not None:
         _load_weights(name, path, cut=(tower, encoder), trunk=trunk)
@@ -127,7 +127,7 @@ def pool_cells(encoder: keras.Model, size: int) -> keras.Model:
         )
     pool = keras.layers.AveragePooling2D(size, padding="same", name="pooling")
     pooled = keras.Model(
-        encoder.input, pool(encoder.output), name="image_encoder"
+        encoder.input, pool(encoder.output), name="image_tower"
     )
     pooled.trainable = False
     return pooled

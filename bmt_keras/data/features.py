@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bmt_keras.data.coco import Photo
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.feature_shards import (
     ShardLayout,
     check_shards,
@@ -39,7 +39,7 @@ SHARD_SIZE = 1024
 
 
 @dataclass(frozen=True)
-class PhotoFeatures:
+class ImageFeatures:
     """Features of photos.
 
     Attributes:
@@ -53,7 +53,7 @@ class PhotoFeatures:
 
 
 def prepare_features(
-    photos: Sequence[Photo],
+    photos: Sequence[CaptionedImage],
     source: FeatureSource,
     *,
     folder: str | Path,
@@ -61,7 +61,7 @@ def prepare_features(
     shard_size: int = SHARD_SIZE,
     writer: ShardWriter = write_shards,
     on_progress: Callable[[int, int], None] | None = None,
-) -> PhotoFeatures:
+) -> ImageFeatures:
     """Computes the features of photos, or opens them where they were kept.
 
     A run that was killed is gone on with at its first unfinished shard; a
@@ -118,7 +118,7 @@ def prepare_features(
     return _open(folder, manifest, source.layout)
 
 
-def _fingerprint(photos: Sequence[Photo]) -> str:
+def _fingerprint(photos: Sequence[CaptionedImage]) -> str:
     digest = hashlib.sha256()
     for photo in photos:
         size = photo.path.stat().st_size if photo.path.is_file() else -1
@@ -152,7 +152,7 @@ def _check_sound(folder: Path, manifest: Manifest, layout: ShardLayout) -> None:
 
 def _open(
     folder: Path, manifest: Manifest, layout: ShardLayout
-) -> PhotoFeatures:
+) -> ImageFeatures:
     array = ShardedRows(
         [
             map_shard(folder / name, layout)["features"]
@@ -160,4 +160,4 @@ def _open(
         ]
     )
     image_ids = [i for each in manifest.image_ids.values() for i in each]
-    return PhotoFeatures(array, {id_: row for row, id_ in enumerate(image_ids)})
+    return ImageFeatures(array, {id_: row for row, id_ in enumerate(image_ids)})

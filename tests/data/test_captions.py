@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from bmt_keras.data.coco import (
-    Photo,
+from bmt_keras.data.captions import (
+    CaptionedImage,
     read_coco_captions,
     read_texts,
     split_photos,
@@ -58,8 +58,8 @@ def test_every_photo_has_all_its_captions_in_the_files_order(read, tmp_path):
         ],
     )
     assert photos == [
-        Photo(7, tmp_path / "7.jpg", ("two",)),
-        Photo(3, tmp_path / "val" / "three.png", ("one", "größer")),
+        CaptionedImage(7, tmp_path / "7.jpg", ("two",)),
+        CaptionedImage(3, tmp_path / "val" / "three.png", ("one", "größer")),
     ]
 
 
@@ -186,7 +186,9 @@ def test_file_without_captions_is_refused(read):
 
 @pytest.fixture
 def photos(tmp_path):
-    return [Photo(n, tmp_path / f"{n}.jpg", (f"c{n}",)) for n in range(20)]
+    return [
+        CaptionedImage(n, tmp_path / f"{n}.jpg", (f"c{n}",)) for n in range(20)
+    ]
 
 
 def test_split_puts_every_photo_on_one_side_in_the_given_order(photos):

@@ -16,7 +16,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Photo:
+class CaptionedImage:
     """A photo on disk with all its captions."""
 
     image_id: int
@@ -29,7 +29,7 @@ def read_coco_captions(
     images_dir: str | Path,
     *,
     limit: int | None = None,
-) -> list[Photo]:
+) -> list[CaptionedImage]:
     """Reads a captions file and finds its photos.
 
     Args:
@@ -54,7 +54,7 @@ def read_coco_captions(
     file_names = _read_images(path, content["images"])
     captions = _read_annotations(path, content["annotations"], file_names)
     photos = [
-        Photo(image_id, folder / name, tuple(captions[image_id]))
+        CaptionedImage(image_id, folder / name, tuple(captions[image_id]))
         for image_id, name in file_names.items()
         if captions[image_id]
     ]
@@ -91,8 +91,8 @@ def read_texts(captions_file: str | Path) -> list[str]:
 
 
 def split_photos(
-    photos: Sequence[Photo], val_share: float, *, seed: int
-) -> tuple[list[Photo], list[Photo]]:
+    photos: Sequence[CaptionedImage], val_share: float, *, seed: int
+) -> tuple[list[CaptionedImage], list[CaptionedImage]]:
     """Splits by photo, so that all captions of a photo stay on one side.
 
     Args:

@@ -22,7 +22,7 @@ def build_albert(
     embedding_dim: int,
     hidden_dim: int,
     intermediate_dim: int,
-    max_length: int,
+    sequence_length: int,
     dropout: float = 0.0,
 ) -> keras.Model:
     """Builds an ALBERT with fresh weights (Lan et al. 2019, arXiv 1909.11942).
@@ -34,7 +34,7 @@ def build_albert(
         embedding_dim: Width of the token embedding.
         hidden_dim: Width of the states.
         intermediate_dim: Width of the feed-forward.
-        max_length: Longest sequence in tokens.
+        sequence_length: Longest sequence in tokens.
         dropout: Dropout rate.
 
     Returns:
@@ -55,9 +55,9 @@ def build_albert(
         embedding_dim=embedding_dim,
         hidden_dim=hidden_dim,
         intermediate_dim=intermediate_dim,
-        max_sequence_length=max_length,
+        max_sequence_length=sequence_length,
         dropout=dropout,
-        name="text_encoder",
+        name="text_tower",
     )
 
 
@@ -87,7 +87,7 @@ def load_albert(
     options = {} if dropout is None else {"dropout": dropout}
     try:
         encoder = keras_nlp.models.AlbertBackbone.from_preset(
-            address, name="text_encoder", **options
+            address, name="text_tower", **options
         )
     except Exception as err:
         # Hubs' clients raise errors of many kinds for what is one case here.

@@ -3,9 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bmt_keras.data.coco import Photo
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.feature_source import FeatureSource
-from bmt_keras.data.photo_features import prepare_features
+from bmt_keras.data.features import prepare_features
 from bmt_keras.errors import InputError
 
 PIXELS = FeatureSource(4, 6)
@@ -221,7 +221,7 @@ def test_file_in_place_of_the_folder_is_refused(make_photos, tmp_path):
 
 def test_bad_photos_are_all_counted_and_named(make_photos, cache, tmp_path):
     photos = make_photos(range(1, 20), broken=[2, 18])
-    photos.append(Photo(20, tmp_path / "gone.jpg", ("a",)))
+    photos.append(CaptionedImage(20, tmp_path / "gone.jpg", ("a",)))
     with pytest.raises(InputError) as error:
         prepare_features(photos, PIXELS, folder=cache)
     message = str(error.value)
