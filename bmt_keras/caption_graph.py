@@ -281,7 +281,7 @@ class CaptionGraph:
             self._predictor(image_embedding),
             token_ids,
             count=count,
-            max_caption_tokens=self.max_caption_tokens,
+            max_words=self.max_caption_tokens,
         )
 
     def _with_text(self, written: dict[str, Any]) -> dict[str, Any]:

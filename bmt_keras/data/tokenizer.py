@@ -144,7 +144,7 @@ class CaptionTokenizer:
             model_type="word",
             use_all_vocab=True,
             normalization_rule_name="identity",
-            pad_token_id=0,
+            pad_id=0,
             unk_id=1,
             bos_id=-1,
             eos_id=-1,

@@ -107,7 +107,7 @@ def _read_unigram(content: Any) -> Message:
         unknown_token_id,
         model.pieces[unknown_token_id].piece,
     )
-    spec.bos_id = spec.eos_id = spec.pad_token_id = -1
+    spec.bos_id = spec.eos_id = spec.pad_id = -1
     return model
 
 

@@ -21,16 +21,9 @@ def check_replicas(settings: Settings, num_replicas: int) -> None:
     """
     rules = (
         (
-            "objective",
-            settings.objective == "tokens",
-            "'tokens' with a strategy; what it learns goes on in one process "
-            "by --start and --objective",
-        ),
-        (
-            "cider_epochs",
-            settings.cider_epochs == 0,
-            "0 with a strategy; what it learns goes on in one process by "
-            "--start and --objective cider",
+            "self_critical_samples",
+            settings.optimization.self_critical_samples == 0,
+            "0 with a strategy; what it learns goes on in one process",
         ),
         (
             "cached_maskings",
