@@ -20,10 +20,9 @@ from bmt_keras.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-    from bmt_keras.captioner import Caption, Captioner
-    from bmt_keras.report import CaptionedPhoto
+    from bmt_keras.captioner import Captioner
 
-_PICTURES = 12  # in the grid
+_GRID_IMAGES = 12
 
 
 def evaluate(
@@ -70,145 +69,44 @@ def evaluate(
     skip_bad: inputs.SkipBad = False,
 ) -> None:
     """Caption photos and score the captions."""
-    photos = read_coco_captions(captions, images, limit=limit)
-    is_true = None if facts is None else _truth_rule(facts, photos)
+    pairs = read_coco_captions(captions, images, limit=limit)
+    is_true = None if facts is None else _truth_rule(facts, pairs)
     known = None if train_captions is None else read_texts(train_captions)
     load_tensorflow()
     from bmt_keras.captioner import Captioner
+    from bmt_keras.evaluation.model_metrics import evaluate_captioner
 
     model = Captioner.load(
         captioner, mbr_samples=mbr_samples, rerank_top=rerank_top
     )
-    photos, features = _read_features(model, photos, skip_bad)
-    write_evaluation(
-        out,
+    good, features = _read_features(model, pairs, skip_bad)
+    metrics = evaluate_captioner(
         model,
-        photos,
+        good,
         features,
-        passes_curve=passes_curve and report is not None,
+        out=out,
         retrieval=retrieval,
         is_true=is_true,
         training_captions=known,
         java_scores=java_scores,
         report=report,
-    )
-
-
-def write_evaluation(
-    out: Path,
-    captioner: "Captioner",
-    photos: Sequence[CaptionedImage],
-    features: "np.ndarray",
-    *,
-    passes_curve: bool = False,
-    retrieval: int = 0,
-    is_true: Callable[[int, str], bool] | None = None,
-    training_captions: Sequence[str] | None = None,
-    java_scores: bool = False,
-    report: Path | None = None,
-) -> None:
-    """Writes predictions, scores and a grid of pictures; prints the scores.
-
-    Args:
-        out: Folder of `predictions.json`, `metrics.json` and `grid.png`.
-        captioner: Writes the captions.
-        photos: Photos with captions by people.
-        features: (photos, ...), as `Captioner.features` gives them.
-        passes_curve: Whether score and time are measured by passes.
-        retrieval: Among how many photos recall is measured; 0 for none.
-        is_true: Rule of a caption's truth, where there is one.
-        training_captions: What the captioner was trained on, if known.
-        java_scores: Whether METEOR and SPICE are computed, where Java is.
-        report: Folder of `report.html`; None for no page.
-    """
-    from bmt_keras import captioner_figures, evaluation
-
-    ids = [photo.image_id for photo in photos]
-    written = captioner.caption_features(features)
-    captions = dict(zip(ids, written, strict=True))
-    texts = {id_: caption.text for id_, caption in captions.items()}
-    references = {photo.image_id: photo.captions for photo in photos}
-    masked, bins = captioner_figures.measure_masked_tokens(
-        captioner_figures.guess_masked_tokens(
-            captioner, features, captioner_figures.one_caption_each(photos)
-        ),
-        captioner.calibration,
-    )
-    metrics = {
-        **evaluation.evaluate_captions(texts, references, is_true=is_true),
-        **evaluation.measure_wording(list(texts.values()), training_captions),
-        **masked,
-        "num_photos": len(photos),
-    }
-    if chosen := photos[:retrieval]:
-        metrics |= captioner_figures.measure_retrieval(
-            captioner,
-            features[: len(chosen)],
-            captioner_figures.one_caption_each(chosen),
-        )
-    if java_scores:
-        metrics |= evaluation.score_with_java(texts, references)
-    evaluation.write_coco_results(out / "predictions.json", texts)
-    evaluation.write_metrics(out / "metrics.json", metrics)
-    shown = photos[:_PICTURES]
-    draw_photos(
-        out / "grid.png",
-        [photo.path for photo in shown],
-        [texts[photo.image_id] for photo in shown],
+        passes_curve=passes_curve,
     )
     if report is not None:
-        from bmt_keras.report import ReportData, write_report
-
-        each = evaluation.score_each_caption(texts, references)
-        page = write_report(
-            report,
-            ReportData(
-                "Captions of photos",
-                _to_rows(photos, captions, each),
-                scores={"captioner": metrics},
-                calibration={"masked tokens": bins},
-                passes=(
-                    captioner_figures.measure_passes(
-                        captioner, features, references
-                    )
-                    if passes_curve
-                    else ()
-                ),
-            ),
-        )
-        typer.echo(f"{page}: the report")
-    _print_metrics(metrics)
-
-
-def _to_rows(
-    photos: Sequence[CaptionedImage],
-    captions: "Mapping[int, Caption]",
-    each: Mapping[int, float],
-) -> "list[CaptionedPhoto]":
-    from bmt_keras.report import CaptionedPhoto
-
-    rows = []
-    for photo in photos:
-        caption = captions[photo.image_id]
-        rows.append(
-            CaptionedPhoto(
-                image_id=photo.image_id,
-                path=photo.path,
-                caption=caption.text,
-                tokens=caption.tokens,
-                token_scores=caption.token_scores,
-                score=caption.score,
-                references=photo.captions,
-                cider_d=each[photo.image_id],
-            )
-        )
-    return rows
+        typer.echo(f"{report / 'report.html'}: the report")
+    shown = good[:_GRID_IMAGES]
+    draw_images(
+        out / "grid.png",
+        [image.path for image in shown],
+        [texts[image.image_id] for image in shown],
+    )
+    print_metrics(metrics)
 
 
 def _read_features(
-    captioner: "Captioner", photos: Sequence[CaptionedImage], skip_bad: bool
+    captioner: "Captioner", images: Sequence[CaptionedImage], skip_bad: bool
 ) -> "tuple[list[CaptionedImage], np.ndarray]":
-    """Reads photos ahead of the image model; the good ones come back."""
+    """Reads images ahead of the image model; the good ones come back."""
     import numpy as np
 
     from bmt_keras.data.photo_reader import decode_photos, report_unreadable
@@ -217,44 +115,45 @@ def _read_features(
     features: list[np.ndarray] = []
     bad: list[str] = []
     settings = captioner.settings
-    with show_progress("Reading photos") as on_progress:
+    with show_progress("Reading images") as on_progress:
         for batch, pixels, errors in decode_photos(
-            photos, height=settings.image.height, width=settings.image.width
+            images, height=settings.image.height, width=settings.image.width
         ):
             kept = [i for i, error in enumerate(errors) if not error]
             if kept:
                 good += [batch[i] for i in kept]
                 features.append(captioner.features(pixels[i] for i in kept))
             bad += [
-                f"{photo.path} ({error})"
-                for photo, error in zip(batch, errors, strict=True)
+                f"{image.path} ({error})"
+                for image, error in zip(batch, errors, strict=True)
                 if error
             ]
-            on_progress("all", len(good) + len(bad), len(photos))
-    report_unreadable(bad, len(photos), skip_bad=skip_bad)
+            on_progress("all", len(good) + len(bad), len(images))
+    report_unreadable(bad, len(images), skip_bad=skip_bad)
     if not good:
         raise InputError(
-            f"Expected photos that can be read, found none among {len(photos)}."
+            f"Expected images that can be read, found none among {len(images)}."
         )
     return good, np.concatenate(features)
 
 
 def _truth_rule(
-    facts: Path, photos: Sequence[CaptionedImage]
+    facts: Path, images: Sequence[CaptionedImage]
 ) -> Callable[[int, str], bool]:
     from bmt_keras.sample import caption_is_true, read_facts
 
     scenes = read_facts(facts)
-    missing = [p.image_id for p in photos if p.image_id not in scenes]
+    missing = [p.image_id for p in images if p.image_id not in scenes]
     if missing:
         raise InputError(
-            f"{facts}: expected facts of every photo, found none of image "
+            f"{facts}: expected facts of every image, found none of image "
             f"{missing[0]} ({len(missing)} are missing)."
         )
     return lambda image_id, text: caption_is_true(text, scenes[image_id])
 
 
-def _print_metrics(metrics: Mapping[str, float]) -> None:
+def print_metrics(metrics: Mapping[str, float]) -> None:
+    """Prints scores as a table."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,46 +1,40 @@
-"""Figures of captions and of the confidence that they come with.
+"""Captions against captions by people: scores, confidence and a report.
 
-Every function takes plain data: nothing here needs Keras, TensorFlow or a
-model.
+Nothing here imports Keras, TensorFlow or a model; `model_metrics` takes a
+captioner that the caller has loaded.
 """
 
-from bmt_keras.evaluation.calibration import (
+from bmt_keras.evaluation.cider_d import CiderD
+from bmt_keras.evaluation.files import write_coco_results, write_metrics
+from bmt_keras.evaluation.java_scores import score_with_java
+from bmt_keras.evaluation.reliability import (
     ReliabilityBin,
     calibration_error,
-    expected_calibration_error,
     reliability_bins,
 )
-from bmt_keras.evaluation.caption_scores import (
+from bmt_keras.evaluation.retrieval import retrieval_recall
+from bmt_keras.evaluation.scores import (
     evaluate_captions,
     score_captions,
     score_each_caption,
-    share_true,
     shuffle_predictions,
 )
-from bmt_keras.evaluation.confidence import Calibration, fit_calibration
-from bmt_keras.evaluation.java_scores import score_with_java
-from bmt_keras.evaluation.masked_tokens import masked_accuracy
-from bmt_keras.evaluation.result_files import write_coco_results, write_metrics
-from bmt_keras.evaluation.retrieval import retrieval_recall
-from bmt_keras.evaluation.wording import measure_wording, share_novel
+from bmt_keras.evaluation.wording import measure_wording
+from bmt_keras.evaluation.words import split_caption
 
 __all__ = [
-    "Calibration",
+    "CiderD",
     "ReliabilityBin",
     "calibration_error",
     "evaluate_captions",
-    "expected_calibration_error",
-    "fit_calibration",
-    "masked_accuracy",
     "measure_wording",
     "reliability_bins",
     "retrieval_recall",
     "score_captions",
     "score_each_caption",
     "score_with_java",
-    "share_novel",
-    "share_true",
     "shuffle_predictions",
+    "split_caption",
     "write_coco_results",
     "write_metrics",
 ]

@@ -6,7 +6,7 @@ and without `matplotlib.pyplot`. They take the width of a phone.
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,24 +14,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bmt_keras.evaluation.calibration import ReliabilityBin, calibration_error
+from bmt_keras.evaluation.reliability import ReliabilityBin, calibration_error
+
+if TYPE_CHECKING:
+    from bmt_keras.evaluation.model_metrics import PassesPoint
 
 _DPI = 160
 _COLORS = ("#1f5fa8", "#d9661f", "#3b8a4d", "#7a4fa3")
-
-
-class PassesPoint(NamedTuple):
-    """The score with one number of decoding passes.
-
-    Attributes:
-        passes: Number of passes.
-        cider_d: CIDEr-D of the captions, in [0, 10].
-        seconds: Time that all captions took.
-    """
-
-    passes: int
-    cider_d: float
-    seconds: float
 
 
 def draw_lengths(lengths: Mapping[str, Sequence[int]]) -> bytes:
@@ -98,7 +87,7 @@ def draw_reliability(
     return _to_png(figure)
 
 
-def draw_passes(points: Sequence[PassesPoint]) -> bytes:
+def draw_passes(points: "Sequence[PassesPoint]") -> bytes:
     """Draws CIDEr-D and time against the number of decoding passes.
 
     Args:

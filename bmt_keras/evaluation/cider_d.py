@@ -1,8 +1,8 @@
 """CIDEr-D of many captions against the same references, as a reward.
 
-`caption_scores` scores one caption a photo and counts the references anew at
-every call. Here they are counted once, so that thousands of captions of a photo
-can be scored while a captioner trains.
+`scores` takes one caption per image and counts the references anew at every
+call. Here they are counted once, so that thousands of captions of an image can
+be scored while a captioner trains.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bmt_keras.caption_text import split_caption
+from bmt_keras.evaluation.words import split_caption
 
 _ORDERS = 4
 _SIGMA = 6.0
@@ -30,7 +30,7 @@ class CiderD:
     """Scores captions as `score_each_caption` does, which has the formula.
 
     Args:
-        references: Captions by people by photo id. Document frequencies come
+        references: Captions by people by image id. Document frequencies come
             from all of them.
 
     Example:
@@ -47,20 +47,20 @@ class CiderD:
             key: [_count(text) for text in texts]
             for key, texts in references.items()
         }
-        self._photos_with: Counter[NGram] = Counter()
+        self._images_with: Counter[NGram] = Counter()
         for sentences in counted.values():
-            self._photos_with.update({n for each in sentences for n in each})
-        self._log_photos = math.log(max(len(references), 1))
+            self._images_with.update({n for each in sentences for n in each})
+        self._log_images = math.log(max(len(references), 1))
         self._references = {
             key: [self._weigh(each) for each in sentences]
             for key, sentences in counted.items()
         }
 
     def score(self, image_id: int, caption: str) -> float:
-        """Scores a caption of a photo.
+        """Scores a caption of an image.
 
         Args:
-            image_id: A photo of the references.
+            image_id: A image of the references.
             caption: Any text.
 
         Returns:
@@ -69,27 +69,12 @@ class CiderD:
         sentence = self._weigh(_count(caption))
         return _mean_similarity(sentence, self._references[image_id])
 
-    def score_references(self, image_id: int) -> list[float]:
-        """Scores each reference of a photo against its other ones.
-
-        Args:
-            image_id: A photo of the references.
-
-        Returns:
-            CIDEr-D in [0, 10] of each; 0 where it is the only one.
-        """
-        sentences = self._references[image_id]
-        return [
-            _mean_similarity(each, sentences[:i] + sentences[i + 1 :])
-            for i, each in enumerate(sentences)
-        ]
-
     def _weigh(self, counts: Counter[NGram]) -> _Sentence:
         weights: list[dict[NGram, float]] = [{} for _ in range(_ORDERS)]
         length = 0
         for ngram, count in counts.items():
-            rarity = self._log_photos - math.log(
-                max(self._photos_with.get(ngram, 0), 1)
+            rarity = self._log_images - math.log(
+                max(self._images_with.get(ngram, 0), 1)
             )
             weights[len(ngram) - 1][ngram] = count * rarity
             length += count * (len(ngram) == 2)

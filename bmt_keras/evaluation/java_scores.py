@@ -1,16 +1,14 @@
 """METEOR and SPICE, where Java is there to compute them.
 
 Both are Java programs that `pycocoevalcap` starts. They run in a process of
-their own, for they may wait for ever: METEOR's for a line that never comes,
-SPICE's for its models, which it downloads at its first use (400 MB from
-Stanford, over HTTP and into the folder of the package). A score that cannot be
-computed, or not in time, is left out and the log says why.
+their own, because they may wait for ever: METEOR's for a line that never comes,
+SPICE's for its models, which it downloads at its first use. A score that cannot
+be computed in time is left out, and the log says why.
 """
 
 import contextlib
 import json
 import logging
-import math
 import os
 import shutil
 import signal
@@ -18,12 +16,28 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from bmt_keras.evaluation.caption_scores import split_sentences
+from bmt_keras.evaluation.scores import split_sentences
 
-SCORERS = ("meteor", "spice")
-_WORKER = "bmt_keras.evaluation.java_worker"
-
+SCORERS = ("Meteor", "Spice")
 _LOGGER = logging.getLogger(__name__)
+
+# The scorers print without a new line. A METEOR that failed holds its lock,
+# for which its `__del__` would wait for ever: hence os._exit.
+_WORKER = """
+import importlib, json, os, socket, sys, traceback
+socket.setdefaulttimeout(30)
+name, expected, received = json.load(sys.stdin)
+try:
+    path = f"pycocoevalcap.{name.lower()}.{name.lower()}"
+    module = importlib.import_module(path)
+    score, _ = getattr(module, name)().compute_score(
+        dict(enumerate(expected)), dict(enumerate(received)))
+    print(f"\\n{float(score)!r}", flush=True)
+except Exception:
+    traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(1)
+"""
 
 
 def score_with_java(
@@ -35,23 +49,22 @@ def score_with_java(
     """Scores captions by METEOR and SPICE if that is possible here.
 
     Args:
-        predictions: One caption a photo, by photo id.
-        references: At least one caption by people a photo, for the same ids.
+        predictions: One caption per image, by image id.
+        references: At least one caption by people per image, for the same ids.
         timeout: Seconds that each of the two may take.
 
     Returns:
-        `meteor` and `spice`, in [0, 1]; without the score that could not be
-        computed, and empty without Java.
+        `meteor` and `spice`, in [0, 1], without a score that could not be
+        computed; empty without Java.
 
     Raises:
         InputError: As `score_captions`.
-        TypeError: As `score_captions`.
 
     Reference:
         Denkowski and Lavie 2014 (METEOR 1.5); Anderson et al. 2016,
         https://arxiv.org/abs/1607.08822 (SPICE).
     """
-    expected, received = split_sentences(predictions, references)
+    sentences = split_sentences(predictions, references)
     if shutil.which("java") is None:
         _LOGGER.warning(
             "METEOR and SPICE are left out: they need Java, and no `java` is "
@@ -60,23 +73,17 @@ def score_with_java(
         return {}
     scores = {}
     for name in SCORERS:
-        request = json.dumps(
-            {
-                "scorer": name,
-                "references": list(expected.values()),
-                "predictions": list(received.values()),
-            }
-        )
+        request = json.dumps([name, *(list(s.values()) for s in sentences)])
         try:
-            scores[name] = _run_worker(request, timeout)
-        except (RuntimeError, OSError) as err:
-            _LOGGER.warning("%s is left out: %s", name.upper(), err)
+            scores[name.lower()] = _run(request, timeout)
+        except (RuntimeError, OSError, ValueError) as error:
+            _LOGGER.warning("%s is left out: %s", name.upper(), error)
     return scores
 
 
-def _run_worker(request: str, timeout: float) -> float:
+def _run(request: str, timeout: float) -> float:
     with subprocess.Popen(
-        [sys.executable, "-m", _WORKER],
+        [sys.executable, "-c", _WORKER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -89,31 +96,14 @@ def _run_worker(request: str, timeout: float) -> float:
     ) as process:
         try:
             answer, log = process.communicate(request, timeout)
-        except subprocess.TimeoutExpired as err:
-            raise RuntimeError(f"it took over {timeout:g} seconds.") from err
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(f"it took over {timeout:g} seconds.") from error
         finally:
-            _kill_group(process.pid)
+            # The worker's own children, Java above all, may outlive it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    said = (answer if process.returncode == 0 else log).strip().splitlines()
+    last = said[-1] if said else "it said nothing."
     if process.returncode != 0:
-        raise RuntimeError(f"it failed: {_last_line(log)}")
-    return _read_score(_last_line(answer))
-
-
-def _kill_group(group: int) -> None:
-    # The worker's own children, Java above all, may outlive it.
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
-
-
-def _read_score(text: str) -> float:
-    try:
-        score = float(text)
-    except ValueError as err:
-        raise RuntimeError(f"it gave no number but {text!r}.") from err
-    if not math.isfinite(score):
-        raise RuntimeError(f"it gave no finite number but {text}.")
-    return score
-
-
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else "it said nothing."
+        raise RuntimeError(f"it failed: {last}")
+    return float(last)

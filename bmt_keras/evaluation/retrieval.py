@@ -1,4 +1,4 @@
-"""Recall of texts found by photos, and of photos found by texts."""
+"""Recall of texts found by images, and of images found by texts."""
 
 from collections.abc import Sequence
 
@@ -8,44 +8,44 @@ from numpy.typing import ArrayLike, NDArray
 
 def retrieval_recall(
     scores: ArrayLike,
-    photo_of_text: ArrayLike,
+    image_of_text: ArrayLike,
     *,
     ks: Sequence[int] = (1, 5, 10),
 ) -> dict[str, float]:
     """Measures how often the k best scores hold what belongs together.
 
-    Recall@k of photos is the share of photos with a text of their own among
+    Recall@k of images is the share of images with a text of their own among
     the k texts of the highest score; that of texts the share of texts with
-    their photo among the k photos. Of equal scores the wrong ones come first,
+    their image among the k images. Of equal scores the wrong ones come first,
     so that a score which tells nothing earns nothing.
 
     Args:
-        scores: float, (photos, texts): how well each text fits each photo.
-        photo_of_text: int, (texts,): the row of each text's photo. Photos may
+        scores: float, (images, texts): how well each text fits each image.
+        image_of_text: int, (texts,): the row of each text's image. Images may
             have several texts, and must have one.
         ks: Numbers of candidates looked at.
 
     Returns:
-        `text_recall_at_{k}` (texts found by photos) and `photo_recall_at_{k}`
-        (photos found by texts) of every k, in [0, 1].
+        `text_recall_at_{k}` (texts found by images) and `image_recall_at_{k}`
+        (images found by texts) of every k, in [0, 1].
 
     Raises:
-        ValueError: If the shapes do not fit, a score is not a number, a photo
+        ValueError: If the shapes do not fit, a score is not a number, an image
             has no text or a k is below 1.
 
     Reference:
         Hodosh et al. 2013, "Framing Image Description as a Ranking Task".
     """
     matrix = np.asarray(scores, np.float64)
-    rows = np.asarray(photo_of_text)
+    rows = np.asarray(image_of_text)
     _check_matrix(matrix, rows, ks)
     own = rows[np.newaxis, :] == np.arange(len(matrix))[:, np.newaxis]
     text_ranks = _best_ranks(matrix, own)
-    photo_ranks = _best_ranks(matrix.T, own.T)
+    image_ranks = _best_ranks(matrix.T, own.T)
     return {
         **{f"text_recall_at_{k}": float(np.mean(text_ranks <= k)) for k in ks},
         **{
-            f"photo_recall_at_{k}": float(np.mean(photo_ranks <= k)) for k in ks
+            f"image_recall_at_{k}": float(np.mean(image_ranks <= k)) for k in ks
         },
     }
 
@@ -64,14 +64,14 @@ def _check_matrix(
 ) -> None:
     if scores.ndim != 2 or rows.shape != scores.shape[1:]:
         raise ValueError(
-            "`scores` must have the shape (photos, texts) and `photo_of_text` "
+            "`scores` must have the shape (images, texts) and `image_of_text` "
             f"(texts,). Received: {scores.shape} and {rows.shape}"
         )
     if np.isnan(scores).any():
         raise ValueError("`scores` must be numbers. Received: NaN")
     if not scores.size or set(rows.tolist()) != set(range(len(scores))):
         raise ValueError(
-            "`photo_of_text` must name every row of `scores` and no other. "
+            "`image_of_text` must name every row of `scores` and no other. "
             f"Received: {len(set(rows.tolist()))} rows named, "
             f"{len(scores)} rows"
         )

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 
-from bmt_keras.caption_text import normalize_caption, split_caption
 from bmt_keras.errors import InputError
+from bmt_keras.evaluation.words import normalize_caption, split_caption
 
 
 def measure_wording(
@@ -19,7 +19,7 @@ def measure_wording(
         training_captions: Captions that the model was trained on.
 
     Returns:
-        `mean_length`, words a caption;
+        `mean_length`, words per caption;
         `vocabulary_used`, number of distinct words in all captions;
         `repeating_captions`, the share of captions in which a word follows
         itself immediately ("a a dog"), in [0, 1];

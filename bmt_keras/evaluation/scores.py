@@ -1,27 +1,25 @@
 """Scores of captions against references, without Java, Keras or TensorFlow.
 
 BLEU, ROUGE-L and CIDEr-D come from `pycocoevalcap`, on words split by
-`bmt_keras.caption_text`. Its class `Cider` computes what the paper and the
+`bmt_keras.evaluation.words`. Its class `Cider` computes what the paper and the
 COCO server call CIDEr-D: n-gram counts clipped to the reference's, and a
 Gaussian penalty (sigma 6) on the difference in length. Document frequencies
 come from the references at hand, so that a score compares only with scores
-on the same photos. The modules used here read no file and unpickle nothing.
+on the same images. The modules used here read no file and unpickle nothing;
+they are imported where a score is asked for, since the package is an extra.
 
-A captioner that ignores its photo may still score well. Two numbers tell:
+A captioner that ignores its image may still score well. Two numbers tell:
 `distinct`, the share of different captions, and the scores with the suffix
-`_shuffled`, in which every photo has another photo's caption. A captioner
+`_shuffled`, in which every image has another image's caption. A captioner
 that looks has a shuffled score far below its own.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from pycocoevalcap.bleu.bleu import Bleu
-from pycocoevalcap.cider.cider import Cider
-from pycocoevalcap.rouge.rouge import Rouge
 
-from bmt_keras.caption_text import normalize_caption
 from bmt_keras.errors import InputError
+from bmt_keras.evaluation.words import normalize_caption
 
 Sentences = dict[int, list[str]]
 _IDS_SHOWN = 5
@@ -37,10 +35,10 @@ def evaluate_captions(
     """Scores captions, and shuffled captions for comparison.
 
     Args:
-        predictions: One caption a photo, by photo id.
-        references: At least one caption by people a photo, for the same ids.
+        predictions: One caption per image, by image id.
+        references: At least one caption by people per image, for the same ids.
         seed: Seed of the shuffle.
-        is_true: A rule that says whether a caption is true of a photo, where
+        is_true: A rule that says whether a caption is true of an image, where
             the truth is known, as it is for generated pictures.
 
     Returns:
@@ -68,19 +66,19 @@ def score_captions(
     are left out: ROUGE-L would give full marks to an empty caption for them.
 
     Args:
-        predictions: One caption a photo, by photo id.
-        references: At least one caption by people a photo, for the same ids.
+        predictions: One caption per image, by image id.
+        references: At least one caption by people per image, for the same ids.
 
     Returns:
-        `bleu_1` to `bleu_4` over all photos (brevity penalty from the closest
+        `bleu_1` to `bleu_4` over all images (brevity penalty from the closest
         reference), `rouge_l` (beta 1.2) and `distinct`, all in [0, 1], and
-        `cider_d` in [0, 10], which is 0 for a single photo, because no word
-        then tells one photo from another.
+        `cider_d` in [0, 10], which is 0 for a single image, because no word
+        then tells one image from another.
 
     Raises:
-        InputError: If there is no photo, an id has only a prediction or only
-            references, or a photo has no reference with a word.
-        TypeError: If a photo's references are one string.
+        InputError: If there is no image, an id has only a prediction or only
+            references, or an image has no reference with a word.
+        TypeError: If an image's references are one string.
 
     Reference:
         Papineni et al. 2002 (BLEU); Lin 2004 (ROUGE-L); Vedantam et al. 2015,
@@ -88,6 +86,9 @@ def score_captions(
         works on n-gram counts, as in its authors' code, where the paper's
         formula has frequencies.
     """
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.rouge.rouge import Rouge
+
     expected, received = split_sentences(predictions, references)
     # verbose=0: it prints to the standard output otherwise.
     bleu, _ = Bleu(4).compute_score(expected, received, verbose=0)
@@ -96,7 +97,7 @@ def score_captions(
     return {
         **{f"bleu_{n}": float(score) for n, score in enumerate(bleu, start=1)},
         "rouge_l": float(rouge_l),
-        "cider_d": _mean(_cider_d_of_photos(expected, received)),
+        "cider_d": _mean(_cider_d_of_images(expected, received)),
         "distinct": len(set(captions)) / len(captions),
     }
 
@@ -106,21 +107,21 @@ def score_each_caption(
 ) -> dict[int, float]:
     """Scores every caption by CIDEr-D.
 
-    For n-grams of n = 1..4 words, g_n counts them, each times log(photos /
-    photos with the n-gram in a reference). A caption c and its references r
+    For n-grams of n = 1..4 words, g_n counts them, each times log(images /
+    images with the n-gram in a reference). A caption c and its references r
     have, with lengths l (counted in word pairs),
 
         10 / 4 sum_n mean_r exp(-(l_c - l_r)^2 / (2 6^2))
             min(g_n(c), g_n(r)) . g_n(r) / (|g_n(c)| |g_n(r)|)
 
-    and the score of all photos is the mean over the photos.
+    and the score of all images is the mean over the images.
 
     Args:
-        predictions: One caption a photo, by photo id.
-        references: At least one caption by people a photo, for the same ids.
+        predictions: One caption per image, by image id.
+        references: At least one caption by people per image, for the same ids.
 
     Returns:
-        CIDEr-D in [0, 10] by photo id, sorted by id.
+        CIDEr-D in [0, 10] by image id, sorted by id.
 
     Raises:
         InputError: As `score_captions`.
@@ -129,23 +130,23 @@ def score_each_caption(
     Reference:
         Vedantam et al. 2015, https://arxiv.org/abs/1411.5726, section 5.
     """
-    return _cider_d_of_photos(*split_sentences(predictions, references))
+    return _cider_d_of_images(*split_sentences(predictions, references))
 
 
 def shuffle_predictions(
     predictions: Mapping[int, str], seed: int
 ) -> dict[int, str]:
-    """Gives every photo the caption of another photo.
+    """Gives every image the caption of another image.
 
-    The photos are put on a ring in random order, and each takes the caption
-    of the next; a single photo keeps its own.
+    The images are put on a ring in random order, and each takes the caption
+    of the next; a single image keeps its own.
 
     Args:
-        predictions: One caption a photo, by photo id.
+        predictions: One caption per image, by image id.
         seed: Seed of the order, which does not depend on that of the mapping.
 
     Returns:
-        Every caption once, by photo id.
+        Every caption once, by image id.
     """
     ids = sorted(predictions)
     order = np.random.default_rng(seed).permutation(len(ids))
@@ -162,8 +163,8 @@ def share_true(
     """Returns the share of captions, in [0, 1], that a rule finds true.
 
     Args:
-        predictions: One caption a photo, by photo id.
-        is_true: Called with a photo id and its caption.
+        predictions: One caption per image, by image id.
+        is_true: Called with an image id and its caption.
 
     Raises:
         InputError: If there is no prediction.
@@ -180,12 +181,12 @@ def split_sentences(
     """Checks and splits captions as pycocoevalcap's scorers take them.
 
     Args:
-        predictions: One caption a photo, by photo id.
-        references: At least one caption by people a photo, for the same ids.
+        predictions: One caption per image, by image id.
+        references: At least one caption by people per image, for the same ids.
 
     Returns:
-        The references and the predictions (one a photo), words joined by
-        blanks, both by photo id in the same order.
+        The references and the predictions (one an image), words joined by
+        blanks, both by image id in the same order.
 
     Raises:
         InputError: As `score_captions`.
@@ -195,9 +196,11 @@ def split_sentences(
     return _join_references(references), _join_predictions(predictions)
 
 
-def _cider_d_of_photos(
+def _cider_d_of_images(
     references: Sentences, predictions: Sentences
 ) -> dict[int, float]:
+    from pycocoevalcap.cider.cider import Cider
+
     _, scores = Cider().compute_score(references, predictions)
     return {
         image_id: float(score)
@@ -222,13 +225,13 @@ def _join_references(references: Mapping[int, Sequence[str]]) -> Sentences:
         texts = references[image_id]
         if isinstance(texts, str):
             raise TypeError(
-                "The references of a photo must be a sequence of captions. "
-                f"Received {texts!r} for photo {image_id}."
+                "The references of an image must be a sequence of captions. "
+                f"Received {texts!r} for image {image_id}."
             )
         sentences[image_id] = list(filter(None, map(normalize_caption, texts)))
     if empty := [key for key, texts in sentences.items() if not texts]:
         raise InputError(
-            "Every photo needs a reference with at least one word. Received "
+            "Every image needs a reference with at least one word. Received "
             f"none for {_name_ids(empty)}."
         )
     return sentences
@@ -246,7 +249,7 @@ def _check_ids(
         found.append(f"no reference for {_name_ids(extra)}")
     if found:
         raise InputError(
-            "Predictions and references must be of the same photos. "
+            "Predictions and references must be of the same images. "
             f"Received {' and '.join(found)}."
         )
 
@@ -255,4 +258,4 @@ def _name_ids(ids: Iterable[int]) -> str:
     ids = sorted(ids)
     shown = ", ".join(str(image_id) for image_id in ids[:_IDS_SHOWN])
     rest = len(ids) - _IDS_SHOWN
-    return f"photo {shown}" + (f" and {rest} more" if rest > 0 else "")
+    return f"image {shown}" + (f" and {rest} more" if rest > 0 else "")

@@ -1,7 +1,7 @@
 """Whether a captioner's confidence is as high as its share of hits.
 
 A confidence is a probability in [0, 1]. A token's is the exponential of its
-log-probability; a caption's is that of its score, the mean log-probability a
+log-probability; a caption's is that of its score, the mean log-probability per
 token, which is the geometric mean of its tokens' confidences. What counts as
 correct is the caller's: the masked token guessed, the caption true.
 """
@@ -102,27 +102,6 @@ def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
         raise ValueError("`bins` must hold a guess. Received: none")
     gaps = (each.count * abs(each.accuracy - each.confidence) for each in bins)
     return sum(gaps) / total
-
-
-def expected_calibration_error(
-    confidences: ArrayLike, correct: ArrayLike, *, num_bins: int = 10
-) -> float:
-    """Returns the expected calibration error of guesses, in [0, 1].
-
-    Args:
-        confidences: float, (guesses,), in [0, 1].
-        correct: bool, (guesses,).
-        num_bins: Number of bins of equal width.
-
-    Raises:
-        ValueError: As `reliability_bins`, or if there is no guess.
-
-    Reference:
-        Guo et al. 2017, equation 3.
-    """
-    return calibration_error(
-        reliability_bins(confidences, correct, num_bins=num_bins)
-    )
 
 
 def check_pairs(

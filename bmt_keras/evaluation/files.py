@@ -18,7 +18,7 @@ def write_coco_results(
     Args:
         path: The JSON file: a list of `{"image_id": ..., "caption": ...}`,
             sorted by id.
-        predictions: One caption a photo, by photo id.
+        predictions: One caption per image, by image id.
     """
     results = [
         {"image_id": int(image_id), "caption": predictions[image_id]}
