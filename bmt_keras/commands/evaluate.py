@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bmt_keras.commands import inputs
-from bmt_keras.commands.pictures import draw_photos
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.data.captions import (
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bmt_keras.captioner import Captioner
-
-_GRID_IMAGES = 12
-
 
 def evaluate(
     captions: inputs.Captions,
@@ -94,12 +90,6 @@ def evaluate(
     )
     if report is not None:
         typer.echo(f"{report / 'report.html'}: the report")
-    shown = good[:_GRID_IMAGES]
-    draw_images(
-        out / "grid.png",
-        [image.path for image in shown],
-        [texts[image.image_id] for image in shown],
-    )
     print_metrics(metrics)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bmt_keras.data.captions import CaptionedImage
 
 PASSES = (1, 2, 4, 8, 12)
+_GRID_IMAGES = 12
 
 
 class PassesPoint(NamedTuple):
@@ -66,7 +67,8 @@ def evaluate_captioner(
         captioner: The captioner.
         images: Images with captions by people.
         features: (images, ...), as `Captioner.read_features` gives them.
-        out: Folder of `predictions.json` (COCO's results) and `metrics.json`.
+        out: Folder of `predictions.json` (COCO's results), `metrics.json` and
+            `grid.png`.
         retrieval: Number of images among which recall is measured; 0 for none.
         is_true: Rule of a caption's truth, where there is one.
         training_captions: What the captioner was trained on, if known.
@@ -77,6 +79,8 @@ def evaluate_captioner(
     Returns:
         The scores by name.
     """
+    from bmt_keras.commands.pictures import draw_photos as draw_images
+
     written = captioner.caption_features(features)
     captions = {
         image.image_id: caption
@@ -102,6 +106,11 @@ def evaluate_captioner(
         metrics |= score_with_java(texts, references)
     write_coco_results(out / "predictions.json", texts)
     write_metrics(out / "metrics.json", metrics)
+    draw_images(
+        out / "grid.png",
+        [image.path for image in images[:_GRID_IMAGES]],
+        list(texts.values())[:_GRID_IMAGES],
+    )
     if report is not None:
         points = (
             measure_passes(captioner, features, references)

@@ -26,22 +26,6 @@ def test_scores_are_those_of_the_evaluation():
         assert score == pytest.approx(expected[image_id], abs=1e-9)
 
 
-def test_reference_is_scored_against_the_other_ones():
-    cider = CiderD(REFERENCES)
-    scores = cider.score_references(1)
-    without = CiderD({**REFERENCES, 1: REFERENCES[1][1:]})
-    assert len(scores) == 3
-    # Rarities differ a little: they count all references.
-    assert scores[0] == pytest.approx(
-        without.score(1, REFERENCES[1][0]), rel=0.3
-    )
-    assert scores[0] < cider.score(1, REFERENCES[1][0])
-
-
-def test_only_reference_has_no_consensus():
-    assert CiderD(REFERENCES).score_references(4) == [0.0]
-
-
 def test_unknown_photo_is_an_error():
     with pytest.raises(KeyError):
         CiderD(REFERENCES).score(9, "a dog")

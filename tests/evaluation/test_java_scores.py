@@ -78,5 +78,5 @@ def test_program_that_fails_is_told(fake_java, caplog):
 
 def test_photos_that_do_not_fit_are_refused_first(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match="no reference for photo 3"):
+    with pytest.raises(InputError, match="no reference for image 3"):
         score_with_java({1: "a", 3: "b"}, {1: ["a"]})

@@ -78,7 +78,7 @@ def test_retrieval_is_measured_by_the_captioner_s_score(tiny_captioner, val):
         ]
     )
     hits = (matrix.argmax(axis=0) == np.arange(4)).mean()
-    assert measured["photo_recall_at_1"] == pytest.approx(hits)
+    assert measured["image_recall_at_1"] == pytest.approx(hits)
     assert measured["text_recall_at_5"] == 1
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from bmt_keras.evaluation import reliability_bins
-from bmt_keras.report import (
-    CaptionedPhoto,
-    PassesPoint,
+from bmt_keras.evaluation.model_metrics import PassesPoint
+from bmt_keras.evaluation.report import (
     ReportData,
+    ReportImage,
     write_report,
 )
 
@@ -56,7 +56,7 @@ def photos(tmp_path):
         path = tmp_path / f"{place}.png"
         cv2.imwrite(str(path), np.full((20, 800, 3), 30 * place, "uint8"))
         made.append(
-            CaptionedPhoto(
+            ReportImage(
                 image_id=place,
                 path=path,
                 caption=f"caption number {place}",
@@ -127,14 +127,14 @@ def test_scores_stand_in_a_table_with_gaps(tmp_path, photos):
         photos,
         scores={
             "model": {"cider_d": 1.25, "novel": 1.0, "vocabulary_used": 57.0},
-            "baseline": {"cider_d": 0.5, "num_photos": 8},
+            "baseline": {"cider_d": 0.5, "num_images": 8},
         },
     )
     text = " ".join(page.text)
     assert "cider_d 1.250 0.500 telling" in text
     assert "novel 1.000 \u2013 share" in text
     assert "vocabulary_used 57 \u2013 different" in text
-    assert "num_photos \u2013 8 photos" in text
+    assert "num_images \u2013 8 images" in text
 
 
 def test_pictures_are_embedded_small_and_described(tmp_path, photos):
@@ -224,7 +224,7 @@ def test_photo_that_cannot_be_read_is_told(tmp_path, photos, content):
 
 
 def test_what_a_report_cannot_tell_is_refused(tmp_path, photos):
-    with pytest.raises(ValueError, match="must hold a photo"):
+    with pytest.raises(ValueError, match="must hold an image"):
         write(tmp_path / "out", [])
     with pytest.raises(ValueError, match="`shown` must be at least 1"):
         write_report(tmp_path / "out", ReportData("T", photos), shown=0)
@@ -235,7 +235,7 @@ def test_what_a_report_cannot_tell_is_refused(tmp_path, photos):
 
 def test_report_loads_neither_pyplot_nor_tensorflow():
     code = (
-        "import sys, bmt_keras.report\n"
+        "import sys, bmt_keras.evaluation.report\n"
         "print({'matplotlib.pyplot', 'tensorflow'} & set(sys.modules))"
     )
     result = subprocess.run(

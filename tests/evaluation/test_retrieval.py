@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bmt_keras.evaluation import masked_accuracy, retrieval_recall
+from bmt_keras.evaluation import retrieval_recall
 
 
 def test_recall_matches_a_count_by_hand():
@@ -18,9 +18,9 @@ def test_recall_matches_a_count_by_hand():
             "text_recall_at_1": 1 / 3,
             "text_recall_at_2": 2 / 3,
             "text_recall_at_3": 2 / 3,
-            "photo_recall_at_1": 1 / 4,
-            "photo_recall_at_2": 3 / 4,
-            "photo_recall_at_3": 1,
+            "image_recall_at_1": 1 / 4,
+            "image_recall_at_2": 3 / 4,
+            "image_recall_at_3": 1,
         }
     )
 
@@ -52,19 +52,3 @@ def test_own_texts_do_not_stand_in_each_others_way():
 def test_matrices_that_do_not_fit_are_refused(scores, rows, ks, message):
     with pytest.raises(ValueError, match=message):
         retrieval_recall(scores, rows, ks=ks)
-
-
-def test_only_masked_tokens_count():
-    accuracy = masked_accuracy(
-        [[5, 6, 7], [8, 9, 0]],
-        [[5, 0, 7], [1, 9, 0]],
-        masked=[[1, 1, 0], [1, 1, 0]],
-    )
-    assert accuracy == 2 / 4
-
-
-def test_masked_accuracy_needs_equal_shapes_and_a_masked_token():
-    with pytest.raises(ValueError, match=r"one shape.*\(1,\)"):
-        masked_accuracy([1, 2], [1], masked=[True])
-    with pytest.raises(ValueError, match="must hold a masked token"):
-        masked_accuracy([1], [1], masked=[False])

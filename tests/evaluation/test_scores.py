@@ -11,9 +11,9 @@ from bmt_keras.evaluation import (
     evaluate_captions,
     score_captions,
     score_each_caption,
-    share_true,
     shuffle_predictions,
 )
+from bmt_keras.evaluation.scores import share_true
 
 REFERENCES = {
     1: ["A red dog runs on the grass.", "A dog is running outside"],
@@ -153,7 +153,7 @@ def test_mean_of_all_captions_is_the_score_of_the_photos():
     assert np.mean(list(scores.values())) == pytest.approx(
         score_captions(PREDICTIONS, REFERENCES)["cider_d"], rel=1e-12
     )
-    with pytest.raises(InputError, match="no prediction for photo 2"):
+    with pytest.raises(InputError, match="no prediction for image 2"):
         score_each_caption({1: "a"}, {1: ["a"], 2: ["b"]})
 
 
@@ -211,12 +211,12 @@ def test_scores_print_nothing(capfd):
     ("predictions", "references", "message"),
     [
         ({}, {}, "at least one prediction"),
-        ({1: "a"}, {1: ["a"], 2: ["b"]}, "no prediction for photo 2"),
-        ({1: "a", 2: "b"}, {1: ["a"]}, "no reference for photo 2"),
-        ({1: "a"}, {2: ["b"]}, "photo 2 and no reference for photo 1"),
-        ({}, {k: ["a"] for k in range(9)}, "photo 0, 1, 2, 3, 4 and 4 more"),
-        ({1: "a"}, {1: []}, "at least one word.*photo 1"),
-        ({1: "a"}, {1: ["..."]}, "at least one word.*photo 1"),
+        ({1: "a"}, {1: ["a"], 2: ["b"]}, "no prediction for image 2"),
+        ({1: "a", 2: "b"}, {1: ["a"]}, "no reference for image 2"),
+        ({1: "a"}, {2: ["b"]}, "image 2 and no reference for image 1"),
+        ({}, {k: ["a"] for k in range(9)}, "image 0, 1, 2, 3, 4 and 4 more"),
+        ({1: "a"}, {1: []}, "at least one word.*image 1"),
+        ({1: "a"}, {1: ["..."]}, "at least one word.*image 1"),
     ],
 )
 def test_photos_that_do_not_fit_are_named(predictions, references, message):
@@ -225,7 +225,7 @@ def test_photos_that_do_not_fit_are_named(predictions, references, message):
 
 
 def test_one_string_is_no_sequence_of_references():
-    with pytest.raises(TypeError, match=r"sequence of captions.*photo 1"):
+    with pytest.raises(TypeError, match=r"sequence of captions.*image 1"):
         score_captions({1: "a dog"}, {1: "a dog"})
 
 

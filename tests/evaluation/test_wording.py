@@ -1,8 +1,8 @@
 import pytest
 
-from bmt_keras.caption_text import normalize_caption
 from bmt_keras.errors import InputError
-from bmt_keras.evaluation import measure_wording, share_novel
+from bmt_keras.evaluation.wording import measure_wording, share_novel
+from bmt_keras.evaluation.words import normalize_caption
 
 
 def test_equal_words_make_captions_equal():

@@ -1,6 +1,6 @@
 import pytest
 
-from bmt_keras.caption_text import split_caption
+from bmt_keras.evaluation.words import split_caption
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import pytest
 from bmt_keras.evaluation import (
     ReliabilityBin,
     calibration_error,
-    expected_calibration_error,
     reliability_bins,
 )
 
@@ -14,9 +13,11 @@ def test_calibration_error_matches_a_count_by_hand():
     correct = [True, True, True, False, False, False]
     # Accuracies 3/4 and 0; mean confidences 0.935 and 0.54.
     expected = 4 / 6 * (0.935 - 0.75) + 2 / 6 * 0.54
-    error = expected_calibration_error(confidences, correct)
+    error = calibration_error(reliability_bins(confidences, correct))
     assert error == pytest.approx(expected)
-    one_bin = expected_calibration_error(confidences, correct, num_bins=1)
+    one_bin = calibration_error(
+        reliability_bins(confidences, correct, num_bins=1)
+    )
     assert one_bin == pytest.approx(np.mean(confidences) - 0.5)
 
 
@@ -49,4 +50,4 @@ def test_empty_bins_are_kept_and_cost_nothing():
 def test_pairs_that_do_not_fit_are_refused(arguments, message):
     *pairs, num_bins = arguments
     with pytest.raises(ValueError, match=message):
-        expected_calibration_error(*pairs, num_bins=num_bins)
+        calibration_error(reliability_bins(*pairs, num_bins=num_bins))
