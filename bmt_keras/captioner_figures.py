@@ -2,15 +2,12 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from bmt_keras.captioner import Captioner
-from bmt_keras.captioner.texts import pad_rows
-from bmt_keras.data.captions import CaptionedImage
+from bmt_keras.captioner import Calibration, Captioner
+from bmt_keras.captioner.calibration import MaskedGuesses
 from bmt_keras.evaluation import (
-    Calibration,
     ReliabilityBin,
     calibration_error,
     masked_accuracy,
@@ -20,92 +17,8 @@ from bmt_keras.evaluation import (
 )
 from bmt_keras.evaluation.charts import PassesPoint
 
-MASKED_SHARE = 0.15
 RETRIEVAL_PHOTOS = 100
 PASSES = (1, 2, 4, 8, 12)
-
-
-@dataclass(frozen=True)
-class MaskedGuesses:
-    """A captioner's guesses at masked tokens of captions by people.
-
-    Attributes:
-        predictions: int, (tokens,), the likeliest tokens.
-        labels: int, (tokens,), the tokens that stood there.
-        log_probs: float, (tokens,), of the predictions, in nats.
-    """
-
-    predictions: np.ndarray
-    labels: np.ndarray
-    log_probs: np.ndarray
-
-    @property
-    def correct(self) -> np.ndarray:
-        """bool, (tokens,)."""
-        return self.predictions == self.labels
-
-
-def guess_masked_tokens(
-    captioner: Captioner,
-    features: np.ndarray,
-    captions: Sequence[str],
-    *,
-    share: float = MASKED_SHARE,
-    seed: int = 0,
-    batch_size: int = 64,
-) -> MaskedGuesses:
-    """Masks a share of the tokens of captions and lets the model guess them.
-
-    Args:
-        captioner: The captioner.
-        features: (captions, ...), as `Captioner.caption_features` takes them.
-        captions: A caption by people for each row of the features.
-        share: Share of masked tokens; at least one a caption.
-        seed: Seed of the masks.
-        batch_size: Captions at once.
-
-    Returns:
-        The guesses, in the captions' order.
-    """
-    rng = np.random.default_rng(seed)
-    token_ids = _encode(captioner, captions)
-    words = ~np.isin(token_ids, captioner.tokenizer.special_token_ids)
-    counts = np.maximum(np.rint(share * words.sum(axis=1)), 1)
-    order = np.where(words, rng.random(words.shape), 2.0)
-    masked = words & (order.argsort(axis=1).argsort(axis=1) < counts[:, None])
-    predictions, log_probs = [], []
-    for start in range(0, len(token_ids), batch_size):
-        rows = slice(start, start + batch_size)
-        shown = np.where(
-            masked[rows], captioner.tokenizer.mask_token_id, token_ids[rows]
-        )
-        tokens, scores = captioner.guess_tokens(features[rows], shown)
-        scores = np.minimum(scores, 0.0)
-        predictions.append(tokens[masked[rows]])
-        log_probs.append(scores[masked[rows]])
-    return MaskedGuesses(
-        np.concatenate(predictions),
-        token_ids[masked],
-        np.concatenate(log_probs),
-    )
-
-
-def one_caption_each(
-    photos: Sequence[CaptionedImage], first: int = 0
-) -> list[str]:
-    """A caption of each photo, another one from photo to photo.
-
-    Some data sets sort a photo's captions, the longest first: all first ones,
-    or all last ones, would be captions of one kind.
-
-    Args:
-        photos: Photos with captions.
-        first: Number of the caption of the first photo.
-    """
-    return [
-        photo.captions[(first + number) % len(photo.captions)]
-        for number, photo in enumerate(photos)
-    ]
 
 
 def measure_masked_tokens(
@@ -114,7 +27,7 @@ def measure_masked_tokens(
     """Measures how often guesses are right, and whether confidence says so.
 
     Args:
-        guesses: Of `guess_masked_tokens`.
+        guesses: Of `captioner.calibration.guess_masked_tokens`.
         calibration: The captioner's.
 
     Returns:
@@ -202,12 +115,3 @@ def measure_passes(
         )
         points.append(PassesPoint(number, scores["cider_d"], seconds))
     return points
-
-
-def _encode(captioner: Captioner, captions: Sequence[str]) -> np.ndarray:
-    """Captions by people as training saw them: int32, (captions, length)."""
-    rows = captioner.tokenizer.encode(
-        captioner.plain_captions(captions),
-        sequence_length=captioner.settings.text.sequence_length,
-    )
-    return pad_rows(rows, captioner.tokenizer.pad_token_id)

@@ -1,4 +1,4 @@
-"""Pictures of a training run: its curves, and photos with their captions.
+"""Pictures of a training run: its curves, and images with their captions.
 
 Figures are drawn on their own canvas: nothing here needs a display,
 `matplotlib.pyplot` or the state that it keeps.
@@ -6,10 +6,8 @@ Figures are drawn on their own canvas: nothing here needs a display,
 
 import csv
 import math
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,24 +21,8 @@ from bmt_keras.errors import InputError
 _DPI = 120
 _TRAIN_COLOR = "#1f5fa8"
 _VALIDATION_COLOR = "#d9661f"
-
-
-class _TextStyle(NamedTuple):
-    size: float  # points
-    line_height: float  # inches
-    line_length: int  # characters that fit a cell, with room for wide ones
-    color: str
-
-
-_CAPTION = _TextStyle(11, 0.2, 34, "black")
-_NOTE = _TextStyle(9, 0.165, 42, "#666666")
-_Lines = list[tuple[str, _TextStyle]]
-
-# Inches: the width of a cell and its greatest height, the space between cells
-# and the space between a picture and its caption.
-_CELL = 3.0
-_GAP = 0.3
-_TEXT_GAP = 0.08
+# Inches of a cell of the grid: a square image and three lines of caption.
+_CELL = (3.3, 3.9)
 
 
 # === Training curves ===
@@ -51,8 +33,8 @@ def plot_history(csv_path: str | Path, png_path: str | Path) -> None:
 
     Args:
         csv_path: The file of `keras.callbacks.CSVLogger`, with the columns
-            `epoch` (from 0), `loss` (nats a masked token), `masked_accuracy`
-            and perhaps both with the prefix `val_`. Others are passed over.
+            `epoch` (from 0), `loss` (nats per masked token), `masked_accuracy`
+            and perhaps both with the prefix `val_`. Others are ignored.
         png_path: The PNG file to write. It counts epochs from 1.
 
     Raises:
@@ -64,7 +46,7 @@ def plot_history(csv_path: str | Path, png_path: str | Path) -> None:
     left, right = figure.subplots(1, 2)
     _draw_curves(left, history, "loss")
     left.set_title("Loss")
-    left.set_ylabel("loss (nats a masked token)")
+    left.set_ylabel("loss (nats per masked token)")
     _draw_curves(right, history, "masked_accuracy")
     right.set_title("Accuracy")
     right.set_ylabel("accuracy (share of masked tokens)")
@@ -133,116 +115,61 @@ def _draw_curves(
     axes.legend(frameon=False)
 
 
-# === Photos with captions ===
+# === Images with captions ===
 
 
 def draw_caption_grid(
-    pictures: Sequence[np.ndarray],
+    images: Sequence[Path | np.ndarray],
     captions: Sequence[str],
     png_path: str | Path,
-    *,
-    columns: int = 4,
-    notes: Sequence[str] | None = None,
 ) -> None:
-    """Draws pictures in a grid, each with its caption beneath.
+    """Draws images in a grid, three or four to a row, above their captions.
 
     Args:
-        pictures: uint8, (height, width, 3) each, RGB. Sizes may differ.
-        captions: One caption a picture. Long ones are wrapped.
+        images: Files, or RGB pixels, uint8, (height, width, 3). Sizes may
+            differ.
+        captions: A caption for each image. Long ones are wrapped.
         png_path: The PNG file to write, whole or not at all.
-        columns: Pictures in a row.
-        notes: One smaller, grey text a picture, beneath its caption, such as
-            a reference or a score.
 
     Raises:
-        ValueError: If there is no picture, a picture is of another shape or
-            dtype, there are more or fewer texts than pictures, or `columns`
-            is below 1.
+        ValueError: There is no image, pixels have another shape or dtype, or
+            there are more or fewer captions than images.
     """
-    _check_grid(pictures, captions, columns, notes)
-    texts = list(map(_wrap, captions, notes or [""] * len(captions)))
-    starts = range(0, len(pictures), columns)
-    heights = [
-        _measure_row(pictures[i : i + columns], texts[i : i + columns])
-        for i in starts
-    ]
-    columns = min(columns, len(pictures))
-    width = columns * (_CELL + _GAP) + _GAP
-    height = sum(map(sum, heights)) + _GAP * (len(heights) + 1)
-    figure = Figure(figsize=(width, height))
-    top = height - _GAP
-    for start, (picture_height, text_height) in zip(
-        starts, heights, strict=True
-    ):
-        for i in range(start, min(start + columns, len(pictures))):
-            left = _GAP + (i - start) * (_CELL + _GAP)
-            box = (left, top - picture_height, _CELL, picture_height)
-            _draw_cell(figure, box, pictures[i], texts[i])
-        top -= picture_height + text_height + _GAP
+    if not len(images) == len(captions) > 0:
+        raise ValueError(
+            "`images` and `captions` must be as many, and at least one. "
+            f"Received: {len(images)} images, {len(captions)} captions."
+        )
+    pixels = list(map(_read_rgb, images))
+    columns = min(len(images), 3 if len(images) <= 9 else 4)
+    rows = math.ceil(len(images) / columns)
+    size = (columns * _CELL[0], rows * _CELL[1])
+    figure = Figure(figsize=size, layout="constrained")
+    # Matplotlib wraps a text at the edge of its own subfigure.
+    cells = figure.subfigures(rows, columns, squeeze=False).flat
+    for cell, image, caption in zip(cells, pixels, captions, strict=False):
+        axes = cell.add_subplot(anchor="S")
+        axes.imshow(image)
+        axes.set_axis_off()
+        # A caption with two dollar signs is no formula.
+        cell.supxlabel(caption, size=11, wrap=True, parse_math=False)
     _write_png(figure, png_path)
 
 
-def _check_grid(
-    pictures: Sequence[np.ndarray],
-    captions: Sequence[str],
-    columns: int,
-    notes: Sequence[str] | None,
-) -> None:
-    if columns < 1:
-        raise ValueError(f"`columns` must be at least 1. Received: {columns}")
-    if not pictures:
-        raise ValueError("`pictures` must hold a picture. Received: none")
-    for name, texts in (("captions", captions), ("notes", notes)):
-        if texts is not None and len(texts) != len(pictures):
-            raise ValueError(
-                f"`{name}` must hold one text a picture. Received: "
-                f"{len(texts)} texts, {len(pictures)} pictures"
-            )
-    for picture in pictures:
-        rgb = picture.ndim == 3 and picture.shape[-1] == 3
-        if not rgb or picture.dtype != np.uint8:
-            raise ValueError(
-                "`pictures` must be uint8 of shape (height, width, 3). "
-                f"Received: {picture.dtype} of shape {picture.shape}"
-            )
+def _read_rgb(image: Path | np.ndarray) -> np.ndarray:
+    if not isinstance(image, np.ndarray):
+        import tensorflow as tf
 
+        from bmt_keras.data.images import decode_rgb
 
-def _wrap(caption: str, note: str) -> _Lines:
-    return [
-        (line, style)
-        for text, style in ((caption, _CAPTION), (note, _NOTE))
-        for line in textwrap.wrap(text, style.line_length)
-    ]
-
-
-def _measure_row(
-    pictures: Sequence[np.ndarray], texts: Sequence[_Lines]
-) -> tuple[float, float]:
-    aspect = max(picture.shape[0] / picture.shape[1] for picture in pictures)
-    text_height = max(
-        sum(style.line_height for _, style in lines) for lines in texts
-    )
-    return _CELL * min(1.0, aspect), _TEXT_GAP + text_height
-
-
-def _draw_cell(
-    figure: Figure,
-    box: tuple[float, float, float, float],
-    picture: np.ndarray,
-    lines: _Lines,
-) -> None:
-    # The box is left, bottom, width and height in inches; the text is below.
-    width, height = figure.get_size_inches()
-    scaled = np.divide(box, (width, height, width, height))
-    axes = figure.add_axes(tuple(scaled), anchor="SW")
-    axes.imshow(picture)
-    axes.set_axis_off()
-    y = box[1] - _TEXT_GAP
-    for line, style in lines:
-        # A caption with two dollar signs is no formula.
-        text = figure.text(scaled[0], y / height, line, parse_math=False)
-        text.set(size=style.size, color=style.color, va="top")
-        y -= style.line_height
+        return decode_rgb(tf.io.read_file(str(image))).numpy()
+    is_rgb = image.ndim == 3 and image.shape[-1] == 3
+    if not is_rgb or image.dtype != np.uint8:
+        raise ValueError(
+            "`images` must be uint8 of shape (height, width, 3). Received: "
+            f"{image.dtype} of shape {image.shape}."
+        )
+    return image
 
 
 def _write_png(figure: Figure, path: str | Path) -> None:

@@ -17,7 +17,6 @@ from bmt_keras.evaluation.caption_scores import (
     share_true,
     shuffle_predictions,
 )
-from bmt_keras.evaluation.confidence import Calibration, fit_calibration
 from bmt_keras.evaluation.java_scores import score_with_java
 from bmt_keras.evaluation.masked_tokens import masked_accuracy
 from bmt_keras.evaluation.result_files import write_coco_results, write_metrics
@@ -25,12 +24,10 @@ from bmt_keras.evaluation.retrieval import retrieval_recall
 from bmt_keras.evaluation.wording import measure_wording, share_novel
 
 __all__ = [
-    "Calibration",
     "ReliabilityBin",
     "calibration_error",
     "evaluate_captions",
     "expected_calibration_error",
-    "fit_calibration",
     "masked_accuracy",
     "measure_wording",
     "reliability_bins",
