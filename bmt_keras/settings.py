@@ -323,3 +323,36 @@ class Settings:
             raise InputError(
                 f"{path}: expected saved settings, found something else: {err}."
             ) from err
+
+
+@dataclass(frozen=True)
+class DecodingSettings:
+    """How captions are written where a call does not say otherwise."""
+
+    order: str = "confidence"
+    passes: int = 6
+    length_candidates: int = 3
+    overlap_weight: float = 4.0
+    mbr_samples: int = 0
+    rerank_top: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        if self.order not in ("confidence", "left_to_right"):
+            raise InputError(
+                "`order` must be one of confidence, left_to_right. Received: "
+                f"{self.order}."
+            )
+        for name, least in (
+            ("passes", 1),
+            ("length_candidates", 1),
+            ("overlap_weight", 0),
+            ("mbr_samples", 0),
+            ("rerank_top", 0),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, float | int) and value < least:
+                raise InputError(
+                    f"`{name}` must be at least {least}. Received: "
+                    f"{name}={value}."
+                )
