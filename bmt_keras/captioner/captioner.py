@@ -1,59 +1,146 @@
 """The captioner: what users call."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
-from bmt_keras.captioner.feature_captioner import FeatureCaptioner
+from bmt_keras.captioner.calibration import Calibration
+from bmt_keras.captioner.captions import (
+    Caption,
+    Score,
+    to_captions,
+    to_scores,
+)
 from bmt_keras.captioner.folder import load_parts, save_parts
-from bmt_keras.captioner.lengths import Length, check_lengths
-from bmt_keras.captioner.photos import Image, PhotoReader, photos_at_once
-from bmt_keras.captioner.results import Caption, Score, to_captions, to_scores
-from bmt_keras.captioner.texts import (
+from bmt_keras.captioner.graph import CaptionGraph, TracedGraph
+from bmt_keras.captioner.inputs import (
+    Image,
+    ImageReader,
+    Length,
+    check_lengths,
     encode_captions,
     encode_keywords,
     encode_templates,
+    pad_rows,
     pair_with_texts,
+    to_batch,
 )
-from bmt_keras.decoding import GAP
+from bmt_keras.data.captions import drop_final_period
+from bmt_keras.data.tokenizer import CaptionTokenizer
+from bmt_keras.decoding import GAP, DecodingOptions
 from bmt_keras.errors import InputError
+from bmt_keras.models import BimodalMaskedLM
+from bmt_keras.settings import DecodingSettings, Settings
 
 _GAP_CANDIDATES = 8  # widths of gaps tried for a template
+# Candidates written side by side: more take memory and no less time.
+_CANDIDATES_AT_ONCE = 256
 
 
-class Captioner(FeatureCaptioner):
-    """Writes, completes and judges captions of photos.
+class Captioner:
+    """Writes, completes and judges captions of images.
 
-    A photo is a path, encoded bytes, or RGB, uint8, (height, width, 3).
+    An image is a path, encoded bytes, RGB pixels, uint8, (height, width, 3), or
+    an image of Pillow. Many are a list or another iterable of them, or one
+    array, (images, height, width, 3). One image in gives one result out; many
+    give a list.
 
     Args:
         model: The masked language model.
         tokenizer: Its tokenizer.
-        settings: Its settings; image size and decoding are read.
+        settings: Its settings; image size, sequence length and decoding are
+            read.
         image_tower: The frozen model of the embeddings that `model` takes;
-            None if `model` encodes pixels by itself.
+            None if `model` embeds pixels by itself.
         length_counts: How many training captions had 0, 1, 2 … tokens; used
             where the model has no length head.
         calibration: Turns log-probabilities into confidences; None leaves
             them as they are.
 
     Example:
-        >>> captioner = Captioner.load("runs/sample/captioner")
-        >>> captioner.caption(["photo.jpg"])[0].text
-        >>> captioner.fill_mask("photo.jpg", "a [MASK] square …")[0].text
+        >>> captioner = Captioner.from_preset("runs/sample/captioner")
+        >>> captioner.caption("photo.jpg").text
+        'a red square above a blue circle'
+        >>> [each.text for each in captioner.caption(["a.jpg", "b.jpg"])]
+        ['a green star', 'a red square above a blue circle']
+        >>> captioner.fill_mask("photo.jpg", "a [MASK] square …").text
+        'a red square above a circle'
         >>> captioner.rank("photo.jpg", ["a red square", "a dog"])[0].text
+        'a red square'
     """
 
-    @cached_property
-    def _reader(self) -> PhotoReader:
-        return PhotoReader(self.graph)
+    def __init__(
+        self,
+        model: BimodalMaskedLM,
+        tokenizer: CaptionTokenizer,
+        *,
+        settings: Settings,
+        image_tower: keras.Model | None = None,
+        length_counts: Sequence[int] | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.graph = CaptionGraph(
+            model,
+            tokenizer,
+            settings=settings,
+            image_tower=image_tower,
+            length_counts=length_counts,
+        )
+        self.model = model
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.image_tower = self.graph.image_tower
+        self.calibration = calibration or Calibration()
+        self._reader = ImageReader(self.graph)
+        self._traced = TracedGraph(self.graph)
+
+    @classmethod
+    def from_preset(cls, folder: str | Path, **decoding: Any) -> "Captioner":
+        """Reads a captioner's folder; the model can be trained on.
+
+        Args:
+            folder: A folder of `save_to_preset`, or one on the Hugging Face
+                hub, `hf://organisation/name`, with or without `@revision`.
+            **decoding: Fields of `DecodingSettings` that take the place of the
+                saved ones; None keeps the saved one.
+
+        Raises:
+            InputError: The folder is missing or holds no captioner, or a field
+                is unknown or out of range.
+
+        Example:
+            >>> captioner = Captioner.from_preset("runs/small/captioner",
+            ...                                   passes=4, mbr_samples=16)
+        """
+        names = [each.name for each in dataclasses.fields(DecodingSettings)]
+        if unknown := decoding.keys() - set(names):
+            raise InputError(
+                f"Decoding options must be some of {', '.join(names)}. "
+                f"Received: {', '.join(sorted(unknown))}."
+            )
+        parts = load_parts(folder)
+        given = {k: v for k, v in decoding.items() if v is not None}
+        parts["settings"] = parts["settings"].replace(**given)
+        return cls(**parts)
+
+    def save_to_preset(self, folder: str | Path) -> None:
+        """Writes the captioner's folder; an earlier one there is replaced.
+
+        Raises:
+            InputError: The folder holds something else.
+        """
+        save_parts(self.graph, Path(folder), calibration=self.calibration)
+
+    # === Images and texts ===
 
     def caption(
         self,
-        images: Iterable[Image],
+        images: Image | Iterable[Image],
         *,
         passes: int | None = None,
         length: Length = None,
@@ -64,39 +151,42 @@ class Captioner(FeatureCaptioner):
         template: str | None = None,
         seed: int = 0,
         batch_size: int = 32,
-    ) -> list[Caption]:
-        """Writes captions of photos.
+    ) -> Any:
+        """Writes captions of images.
 
         Args:
-            images: Photos.
+            images: An image, or many.
             passes: Parallel passes; None for the settings'.
             length: Tokens of a caption, or the fewest and most; None lets the
                 model choose.
-            num_captions: Captions of each photo, different where possible.
-            temperature: 0 writes the likeliest words, more draws them.
-            top_p: Words are drawn from the likeliest ones that together have
-                this probability.
+            num_captions: Captions of each image, different where possible.
+            temperature: 0 writes the likeliest tokens, more samples them.
+            top_p: Tokens are sampled from the likeliest ones that together
+                have this probability.
             keywords: Words or phrases that stand in every caption.
             template: Complete this, as `fill_mask` does; it goes with `passes`
                 alone.
-            seed: Of the draws, which depend on `batch_size`, too.
-            batch_size: Photos at once; fewer where many captions are written
-                side by side for each.
+            seed: Of the samples, which depend on `batch_size`, too.
+            batch_size: Images at once; fewer where each has many candidates.
 
         Returns:
-            The captions in the photos' order, those of a photo next to each
-            other, its best first: by `score` and what else the settings
-            choose by.
+            A `Caption`, or a list of them in the images' order. With
+            `num_captions` above 1 a list of captions takes the place of each,
+            the best first: by `score` and what else the settings choose by.
 
         Raises:
-            InputError: A photo cannot be read, or an option is out of range.
+            InputError: An image cannot be read, or an option is out of range.
+
+        Example:
+            >>> captioner.caption("photo.jpg", length=(4, 8), keywords=["red"])
+            >>> first, *others = captioner.caption("photo.jpg", num_captions=3)
         """
         if template is not None:
             others = (length, num_captions, temperature, top_p)
             if keywords or others != (None, 1, 0.0, 1.0):
                 raise InputError(
-                    "`template` goes with `passes` alone. Received another "
-                    f"control beside template={template!r}."
+                    "`template` goes with `passes` alone. Received: another "
+                    f"control with template={template!r}."
                 )
             return self.fill_mask(
                 images, template, passes=passes, batch_size=batch_size
@@ -107,53 +197,25 @@ class Captioner(FeatureCaptioner):
             temperature=float(temperature),
             top_p=float(top_p),
         )
-        words = self.graph.max_caption_tokens
-        shortest, longest = check_lengths(
-            length, options, max_caption_tokens=words
+        bounds = check_lengths(
+            length, options, max_caption_tokens=self.graph.max_caption_tokens
         )
-        tokens = None
+        arrays = {"length_bounds": np.array(bounds, np.int32)}
         if keywords:
-            tokens = encode_keywords(
-                keywords, self.tokenizer, max_caption_tokens=longest
+            arrays["keywords"] = encode_keywords(
+                keywords, self.tokenizer, max_caption_tokens=bounds[1]
             )
-        captions: list[Caption] = []
-        batch_size = photos_at_once(batch_size, options.rows)
-        for start, pixels in self._reader.read_batches(images, batch_size):
-            written = self._traces.write(
-                pixels,
-                dataclasses.replace(options, seed=(seed, start)),
-                length_bounds=(shortest, longest),
-                keywords=tokens,
+        batch, is_one = to_batch(images)
+        captions: list[list[Caption]] = []
+        for start, pixels in self._reader.read_batches(
+            batch, _images_at_once(batch_size, options)
+        ):
+            seeded = dataclasses.replace(options, seed=(seed, start))
+            captions += self._write(
+                self.graph.write_captions, pixels, seeded, **arrays
             )
-            captions += to_captions(written, self.tokenizer, self.calibration)
-        return captions
-
-    def features(
-        self, images: Iterable[Image], *, batch_size: int = 32
-    ) -> np.ndarray:
-        """Reads photos into what the model takes of them.
-
-        Args:
-            images: Photos.
-            batch_size: Photos at once.
-
-        Returns:
-            (photos, ...) uint8 pixels of the model's size if the model encodes
-            them, else image embeddings, float16.
-
-        Raises:
-            InputError: A photo cannot be read, or there is none.
-        """
-        batches = []
-        for _, pixels in self._reader.read_batches(images, batch_size):
-            if self.model.image_tower is None:
-                embedding = self._traces.embed(pixels)
-                batches.append(embedding.astype(np.float16))
-            else:
-                batches.append(pixels)
-        if not batches:
-            raise InputError("Expected photos, found none.")
-        return np.concatenate(batches)
+        results = captions if num_captions > 1 else _only(captions)
+        return results[0] if is_one else results
 
     def fill_mask(
         self,
@@ -162,21 +224,27 @@ class Captioner(FeatureCaptioner):
         *,
         passes: int | None = None,
         batch_size: int = 32,
-    ) -> list[Caption]:
+    ) -> Any:
         """Completes captions; the given tokens stay as they are.
 
         Args:
-            images: A photo for each text, or one for all.
+            images: An image for each text, or one for all.
             texts: Captions with `[MASK]` for a missing token and "…" or "..."
-                for one or more; one for each photo, or one for all.
+                for one or more; one for each image, or one for all.
             passes: Parallel passes; None for the settings'.
             batch_size: Texts at once.
+
+        Returns:
+            A `Caption` for one image and one text, else a list of them.
 
         Raises:
             InputError: A text is empty, has nothing to fill, is too long or
                 has unknown words; or the counts differ.
+
+        Example:
+            >>> captioner.fill_mask("photo.jpg", "a [MASK] square …").text
         """
-        photos, texts = pair_with_texts(images, texts)
+        batch, texts, is_one = pair_with_texts(images, texts)
         templates = encode_templates(
             texts,
             self.tokenizer,
@@ -185,11 +253,16 @@ class Captioner(FeatureCaptioner):
         candidates = _GAP_CANDIDATES if (templates == GAP).any() else 1
         options = self._options(passes=passes, length_candidates=candidates)
         captions: list[Caption] = []
-        for start, pixels in self._reader.read_batches(photos, batch_size):
-            rows = templates[start : start + batch_size]
-            written = self._traces.fill(pixels, options, rows)
-            captions += to_captions(written, self.tokenizer, self.calibration)
-        return captions
+        for start, pixels in self._reader.read_batches(batch, batch_size):
+            captions += _only(
+                self._write(
+                    self.graph.fill_templates,
+                    pixels,
+                    options,
+                    templates=templates[start : start + batch_size],
+                )
+            )
+        return captions[0] if is_one else captions
 
     def score(
         self,
@@ -197,70 +270,233 @@ class Captioner(FeatureCaptioner):
         texts: str | Sequence[str],
         *,
         batch_size: int = 16,
-    ) -> list[Score]:
-        """Tells how likely the model finds captions of photos.
+    ) -> Any:
+        """Tells how likely the model finds captions of images.
 
         Each token is masked in turn: pseudo-log-likelihood.
 
         Args:
-            images: A photo for each text, or one for all.
-            texts: Captions; one for each photo, or one for all.
-            batch_size: Texts at once; each takes a row a token.
+            images: An image for each text, or one for all.
+            texts: Captions; one for each image, or one for all.
+            batch_size: Texts at once; each takes a candidate per token.
+
+        Returns:
+            A `Score` for one image and one text, else a list of them.
 
         Raises:
             InputError: A text is empty or too long, or the counts differ.
         """
-        photos, texts = pair_with_texts(images, texts)
+        batch, texts, is_one = pair_with_texts(images, texts)
         token_ids = encode_captions(
             self.plain_captions(texts),
             self.tokenizer,
             max_caption_tokens=self.graph.max_caption_tokens,
         )
         scores: list[Score] = []
-        for start, pixels in self._reader.read_batches(photos, batch_size):
+        for start, pixels in self._reader.read_batches(batch, batch_size):
             rows = slice(start, start + batch_size)
-            values = self._traces.score(pixels, token_ids[rows])
+            values = self._traced.run(
+                self.graph.score_captions, pixels, token_ids=token_ids[rows]
+            )
             scores += to_scores(
                 texts[rows], token_ids[rows], values, self.tokenizer
             )
-        return scores
+        return scores[0] if is_one else scores
 
-    def rank(self, image: Image, texts: Sequence[str]) -> list[Score]:
-        """Scores captions of one photo: the best mean score first."""
-        scores = self.score(image, texts)
-        return sorted(scores, key=lambda score: score.mean, reverse=True)
-
-    def save(self, folder: str | Path) -> None:
-        """Writes the captioner's folder; an earlier one there is replaced.
-
-        Raises:
-            InputError: The folder holds something else.
-        """
-        save_parts(self.graph, Path(folder), calibration=self.calibration)
-
-    @classmethod
-    def load(
-        cls,
-        folder: str | Path,
-        *,
-        mbr_samples: int | None = None,
-        rerank_top: int | None = None,
-    ) -> "Captioner":
-        """Reads a folder that `save` wrote; the model can be trained on.
+    def rank(
+        self, images: Image | Iterable[Image], texts: Sequence[str]
+    ) -> Any:
+        """Scores the same captions for each image.
 
         Args:
-            folder: The folder.
-            mbr_samples: Captions drawn beside the candidates to find the
-                one that all resemble most; None for as many as were saved.
-            rerank_top: Best captions that are read once more before one is
-                chosen; None for as many as were saved.
+            images: An image, or many.
+            texts: Captions.
+
+        Returns:
+            A list of `Score`, that of the best mean first; for many images a
+            list of such lists.
 
         Raises:
-            InputError: The folder is missing or holds no captioner, or a
-                number is negative.
+            InputError: As `score`.
+
+        Example:
+            >>> captioner.rank("photo.jpg", ["a red square", "a dog"])[0].text
         """
-        parts = load_parts(Path(folder))
-        given = {"mbr_samples": mbr_samples, "rerank_top": rerank_top}
-        changes = {k: v for k, v in given.items() if v is not None}
-        parts["settings"] = dataclasses.replace(parts["settings"], **changes)
-        return cls(**parts)
+        batch, is_one = to_batch(images)
+        ranked = [
+            sorted(
+                self.score(image, list(texts)),
+                key=lambda score: score.mean,
+                reverse=True,
+            )
+            for image in batch
+        ]
+        return ranked[0] if is_one else ranked
+
+    # === Features: images read and embedded once, for many calls ===
+
+    def read_features(
+        self, images: Image | Iterable[Image], *, batch_size: int = 32
+    ) -> np.ndarray:
+        """Reads images into what the model takes.
+
+        Args:
+            images: Images; one is taken for a list of one.
+            batch_size: Images at once.
+
+        Returns:
+            (images, ...): uint8 pixels of the model's size if the model embeds
+            them, else image embeddings, float16.
+
+        Raises:
+            InputError: An image cannot be read, or there is none.
+        """
+        batches = []
+        batch, _ = to_batch(images)
+        for _, pixels in self._reader.read_batches(batch, batch_size):
+            if self.model.image_tower is None:
+                # `tf.identity` gives the embedding as it is.
+                embedding = self._traced.run(tf.identity, pixels)
+                batches.append(embedding.astype(np.float16))
+            else:
+                batches.append(pixels)
+        if not batches:
+            raise InputError("Expected images, found none.")
+        return np.concatenate(batches)
+
+    def caption_features(
+        self,
+        features: np.ndarray,
+        *,
+        passes: int | None = None,
+        batch_size: int = 32,
+    ) -> list[Caption]:
+        """Writes a caption of each image.
+
+        Args:
+            features: (images, ...), of `read_features`.
+            passes: Parallel passes; None for the settings'.
+            batch_size: Images at once; fewer where each has many candidates.
+        """
+        options = self._options(passes=passes)
+        bounds = np.array([1, self.graph.max_caption_tokens], np.int32)
+        captions: list[Caption] = []
+        batch_size = _images_at_once(batch_size, options)
+        for start in range(0, len(features), batch_size):
+            captions += _only(
+                self._write(
+                    self.graph.write_captions,
+                    self._to_input(features[start : start + batch_size]),
+                    options,
+                    length_bounds=bounds,
+                )
+            )
+        return captions
+
+    def score_features(
+        self,
+        features: np.ndarray,
+        texts: Sequence[str],
+        *,
+        batch_size: int = 100,
+    ) -> list[float]:
+        """Scores captions of images.
+
+        Args:
+            features: (captions, ...), of `read_features`.
+            texts: A caption for each row; longer ones than the model's longest
+                lose their last tokens.
+            batch_size: Captions at once.
+
+        Returns:
+            The mean log-probability per token of each caption, in nats.
+        """
+        rows = self.tokenizer.encode(
+            self.plain_captions(texts),
+            sequence_length=self.settings.text.sequence_length,
+        )
+        scores: list[float] = []
+        for start in range(0, len(rows), batch_size):
+            batch = slice(start, start + batch_size)
+            values = self._traced.run(
+                self.graph.score_captions,
+                self._to_input(features[batch]),
+                token_ids=pad_rows(rows[batch], self.tokenizer.pad_token_id),
+            )
+            counts = [max(len(row) - 2, 1) for row in rows[batch]]
+            scores += (values.sum(axis=1) / counts).tolist()
+        return scores
+
+    def guess_tokens(
+        self, features: np.ndarray, token_ids: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The likeliest token at each position of captions with masks.
+
+        Args:
+            features: (captions, ...), of `read_features`.
+            token_ids: int32, (captions, length), `[CLS]` … `[SEP]`, padded.
+
+        Returns:
+            int32 and float32, (captions, length): tokens, and their
+            log-probabilities.
+        """
+        tokens, log_probs = self._traced.run(
+            self.graph.guess_tokens,
+            self._to_input(features),
+            token_ids=np.asarray(token_ids, np.int32),
+        )
+        return tokens, log_probs
+
+    def plain_captions(self, texts: Sequence[str]) -> Sequence[str]:
+        """Captions as training saw them, perhaps without their full stops."""
+        if self.settings.batches.drop_final_period:
+            return [drop_final_period(text) for text in texts]
+        return texts
+
+    def __repr__(self) -> str:
+        """Names the parts and how captions are decoded."""
+        image, model = self.settings.image, self.model
+        return (
+            "Captioner(\n"
+            f"  image_tower={image.model}, {image.height}x{image.width} "
+            f"pixels to {self.graph.embedding_shape},\n"
+            f"  text_tower={type(model.text_tower).__name__},\n"
+            f"  fusion={type(model.fusion).__name__},\n"
+            f"  vocabulary_size={self.tokenizer.vocabulary_size},\n"
+            f"  sequence_length={self.settings.text.sequence_length},\n"
+            f"  decoding={self.settings.decoding},\n"
+            ")"
+        )
+
+    def _options(
+        self, *, passes: int | None = None, **changes: Any
+    ) -> DecodingOptions:
+        if passes is not None:
+            changes["passes"] = passes
+        try:
+            return dataclasses.replace(self.graph.default_options(), **changes)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+    def _write(
+        self,
+        step: Callable[..., Any],
+        images: np.ndarray,
+        options: DecodingOptions,
+        **arrays: np.ndarray,
+    ) -> list[list[Caption]]:
+        written = self._traced.run(step, images, options=options, **arrays)
+        return to_captions(written, self.tokenizer, self.calibration)
+
+    def _to_input(self, features: np.ndarray) -> np.ndarray:
+        is_pixels = self.model.image_tower is not None
+        return np.asarray(features, np.uint8 if is_pixels else np.float32)
+
+
+def _images_at_once(batch_size: int, options: DecodingOptions) -> int:
+    most = max(1, _CANDIDATES_AT_ONCE // options.num_candidates)
+    return min(batch_size, most)
+
+
+def _only(captions: list[list[Caption]]) -> list[Caption]:
+    return [own for (own,) in captions]

@@ -1,28 +1,38 @@
-"""A captioner's folder."""
+"""A captioner's folder, here or on the Hugging Face hub."""
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from bmt_keras.atomic import write_folder_atomically
-from bmt_keras.caption_graph import CaptionGraph
+from bmt_keras.captioner.calibration import Calibration
+from bmt_keras.captioner.graph import CaptionGraph
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
-from bmt_keras.evaluation import Calibration
 from bmt_keras.settings import Settings
 
-_MODEL, _ENCODER = "model.keras", "image_tower.keras"
+_MODEL, _IMAGE_TOWER = "model.keras", "image_tower.keras"
 _VOCABULARY, _SETTINGS = "spiece.model", "settings.json"
 _LENGTHS, _CALIBRATION = "lengths.json", "calibration.json"
+_FILES = [
+    _MODEL,
+    _IMAGE_TOWER,
+    _VOCABULARY,
+    _SETTINGS,
+    _LENGTHS,
+    _CALIBRATION,
+]
+_HUB_ADDRESS = re.compile(r"hf://(?P<repo>[^@]+)(@(?P<revision>.+))?")
 
 
 def save_parts(
     graph: CaptionGraph, folder: Path, *, calibration: Calibration
 ) -> None:
-    """Writes a captioner's folder beside its place, then renames it.
+    """Writes a captioner's folder, whole or not at all.
 
     Args:
         graph: Holds the parts.
@@ -40,7 +50,7 @@ def save_parts(
     with write_folder_atomically(folder, replace=True) as partial:
         graph.model.save(partial / _MODEL)
         if graph.model.image_tower is None:
-            graph.image_tower.save(partial / _ENCODER)
+            graph.image_tower.save(partial / _IMAGE_TOWER)
         graph.tokenizer.save(partial / _VOCABULARY)
         graph.settings.save(partial / _SETTINGS)
         text = json.dumps(dataclasses.asdict(calibration))
@@ -50,11 +60,12 @@ def save_parts(
             (partial / _LENGTHS).write_text(json.dumps(counts))
 
 
-def load_parts(folder: Path) -> dict[str, Any]:
+def load_parts(address: str | Path) -> dict[str, Any]:
     """Reads a folder that `save_parts` wrote.
 
     Args:
-        folder: The folder.
+        address: The folder, or `hf://organisation/name` with or without
+            `@revision`.
 
     Returns:
         The arguments of `Captioner`.
@@ -62,34 +73,58 @@ def load_parts(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: The folder is missing or holds no captioner.
     """
+    is_remote = str(address).startswith("hf://")
+    folder = _download(str(address)) if is_remote else Path(address)
     if not (folder / _MODEL).is_file():
         raise InputError(
-            f"{folder}: expected a captioner's folder with {_MODEL}, found "
+            f"{address}: expected a captioner's folder with {_MODEL}, found "
             "none; train one by `bmt train`."
         )
-    encoder, lengths = folder / _ENCODER, folder / _LENGTHS
-    calibration = folder / _CALIBRATION
+    image_tower = folder / _IMAGE_TOWER
     return {
         "model": _load_model(folder / _MODEL),
         "tokenizer": CaptionTokenizer.from_file(folder / _VOCABULARY),
         "settings": Settings.load(folder / _SETTINGS),
-        "image_tower": _load_model(encoder) if encoder.is_file() else None,
-        "length_counts": (
-            json.loads(lengths.read_text()) if lengths.is_file() else None
+        "image_tower": (
+            _load_model(image_tower) if image_tower.is_file() else None
         ),
-        "calibration": (
-            Calibration(**json.loads(calibration.read_text()))
-            if calibration.is_file()
-            else None
-        ),
+        "length_counts": _read_json(folder / _LENGTHS),
+        "calibration": Calibration(**_read_json(folder / _CALIBRATION) or {}),
     }
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.is_file() else None
 
 
 def _load_model(path: Path) -> keras.Model:
     try:
         return keras.saving.load_model(path)
-    except (ValueError, OSError, KeyError, TypeError) as err:
+    except (ValueError, OSError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: expected a saved Keras model, found a file that does not "
-            f"load: {err}"
-        ) from err
+            f"load: {error}"
+        ) from error
+
+
+def _download(address: str) -> Path:
+    match = _HUB_ADDRESS.fullmatch(address)
+    if match is None:
+        raise InputError(
+            "A hub's address must be hf://organisation/name or "
+            f"hf://organisation/name@revision. Received: {address}."
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            match["repo"], revision=match["revision"], allow_patterns=_FILES
+        )
+    except Exception as error:
+        # The client raises errors of many kinds for what is one case here.
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"{address}: the captioner cannot be downloaded "
+            f"({type(error).__name__}: {reason}); give a local folder."
+        ) from error
+    return Path(folder)

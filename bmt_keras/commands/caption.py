@@ -1,25 +1,25 @@
-"""`bmt caption`: captions of photos, without a server."""
+"""`bmt caption`: captions of images, without a server."""
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from bmt_keras.commands import inputs
-from bmt_keras.commands.pictures import draw_photos
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.errors import InputError
 
-MATMUL_PRECISIONS = ("float32", "bfloat16")
+if TYPE_CHECKING:
+    from bmt_keras.captioner import Caption
 
 _CAPTIONER = Path("runs/sample/captioner")
 
 
 def caption(
     images: Annotated[
-        list[Path], typer.Argument(help="Photo files, or folders of them.")
+        list[Path], typer.Argument(help="Image files, or folders of them.")
     ],
     captioner: Annotated[
         Path, typer.Option(help="The captioner's folder.")
@@ -36,10 +36,13 @@ def caption(
         typer.Option("--scores", help="Print each token's confidence too."),
     ] = False,
     grid: Annotated[
-        Path | None, typer.Option(help="Also draw the photos into this PNG.")
+        Path | None, typer.Option(help="Also draw the images into this PNG.")
     ] = None,
     passes: Annotated[
-        int | None, typer.Option(min=1, help="Passes; by default the model's.")
+        int | None,
+        typer.Option(
+            min=1, help="Parallel passes; by default the captioner's."
+        ),
     ] = None,
     length: Annotated[
         str | None,
@@ -48,7 +51,7 @@ def caption(
     template: Annotated[
         str | None,
         typer.Option(
-            help="Complete this: [MASK] stands for a word, … for some."
+            help="Complete this: [MASK] stands for a token, … for some."
         ),
     ] = None,
     keyword: Annotated[
@@ -56,32 +59,34 @@ def caption(
         typer.Option(help="A word that must stand in it; may be repeated."),
     ] = None,
     num_captions: Annotated[
-        int, typer.Option(min=1, help="Different captions of each photo.")
+        int, typer.Option(min=1, help="Different captions of each image.")
     ] = 1,
     temperature: Annotated[
         float,
-        typer.Option(min=0.0, help="0 writes the likeliest words, more draws."),
+        typer.Option(
+            min=0.0, help="0 writes the likeliest tokens, more samples."
+        ),
     ] = 0.0,
     top_p: Annotated[
         float,
         typer.Option(
             max=1.0,
-            help="Draw among the likeliest words of this probability.",
+            help="Sample among the likeliest tokens of this probability.",
         ),
     ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     mbr_samples: inputs.MbrSamples = None,
     rerank_top: inputs.RerankTop = None,
     matmul_precision: Annotated[
-        str,
+        Literal["float32", "bfloat16"],
         typer.Option(
-            help="Products of matrices and convolutions on a CPU: float32, "
-            "bfloat16, or auto for bfloat16 where it is faster; captions may "
+            help="Matrix products and convolutions on a CPU; bfloat16 is "
+            "faster where the processor has units for it, and captions may "
             "differ in a word."
         ),
     ] = "float32",
 ) -> None:
-    """Write the captions of photos: a line each, or many into a file."""
+    """Write the captions of images: a line each, or many into a file."""
     controls: dict[str, Any] = {
         "passes": passes,
         "length": _parse_length(length),
@@ -94,47 +99,43 @@ def caption(
     }
     if num_captions > 1 and (out is not None or grid is not None):
         raise InputError(
-            "`--num-captions` prints captions; --out and --grid take one of "
-            f"each photo. Received: --num-captions={num_captions}."
-        )
-    if matmul_precision not in MATMUL_PRECISIONS:
-        raise InputError(
-            "`--matmul-precision` must be one of "
-            f"{', '.join(MATMUL_PRECISIONS)}. Received: {matmul_precision}."
+            "`--num-captions` prints captions; --out and --grid take one per "
+            f"image. Received: --num-captions={num_captions}."
         )
     load_tensorflow()
-    from bmt_keras.batch_captions import caption_to_file, find_photos
     from bmt_keras.captioner import Captioner
+    from bmt_keras.captioner.to_file import caption_to_file, find_images
     from bmt_keras.models import set_matmul_precision
 
-    photos = find_photos(images)
+    paths = find_images(images)
     set_matmul_precision(matmul_precision)
-    model = Captioner.load(
+    model = Captioner.from_preset(
         captioner, mbr_samples=mbr_samples, rerank_top=rerank_top
     )
     if out is not None:
-        with show_progress("Captioning photos") as on_progress:
+        with show_progress("Captioning images") as on_progress:
             bad = caption_to_file(
                 model,
-                photos,
+                paths,
                 out,
                 on_progress=partial(on_progress, "all"),
                 controls=controls,
             )
-        for photo in bad:
-            typer.echo(f"bmt: cannot be read: {photo}", err=True)
-        typer.echo(f"{out}: {len(photos) - len(bad)} captions")
+        for image in bad:
+            typer.echo(f"bmt: cannot be read: {image}", err=True)
+        typer.echo(f"{out}: {len(paths) - len(bad)} captions")
         return
-    written = model.caption(photos, **controls)
-    for i, each in enumerate(written):
-        line = each.text
-        if len(photos) > 1:
-            line = f"{photos[i // num_captions]}\t{line}"
-        if scores:
-            line += "\t" + _describe_scores(each.tokens, each.confidences)
-        typer.echo(line)
+    written = model.caption(paths, **controls)
+    for path, captions in zip(paths, written, strict=True):
+        for each in captions if num_captions > 1 else [captions]:
+            line = f"{path}\t{each.text}" if len(paths) > 1 else each.text
+            if scores:
+                line += "\t" + _describe_scores(each)
+            typer.echo(line)
     if grid is not None:
-        draw_photos(grid, photos, [each.text for each in written])
+        from bmt_keras.evaluation.plots import draw_caption_grid
+
+        draw_caption_grid(paths, [each.text for each in written], grid)
 
 
 def _parse_length(text: str | None) -> int | tuple[int, int] | None:
@@ -143,19 +144,19 @@ def _parse_length(text: str | None) -> int | tuple[int, int] | None:
     shortest, _, longest = text.partition("-")
     try:
         return (int(shortest), int(longest)) if longest else int(shortest)
-    except ValueError as err:
+    except ValueError as error:
         raise InputError(
             "`--length` must be a number, or two with a hyphen such as 6-9. "
             f"Received: {text!r}."
-        ) from err
+        ) from error
 
 
-def _describe_scores(
-    tokens: tuple[str, ...], confidences: tuple[float, ...]
-) -> str:
+def _describe_scores(caption: "Caption") -> str:
     from bmt_keras.data.tokenizer import WORD_START
 
     return " ".join(
         f"{token.lstrip(WORD_START)}={confidence:.2f}"
-        for token, confidence in zip(tokens, confidences, strict=True)
+        for token, confidence in zip(
+            caption.tokens, caption.confidences, strict=True
+        )
     )

@@ -178,7 +178,7 @@ def _write_results(
     out: Path, captioner: "Captioner", data: "TrainingData"
 ) -> None:
     from bmt_keras.commands.evaluate import write_evaluation
-    from bmt_keras.plots import plot_history
+    from bmt_keras.evaluation.plots import plot_history
 
     plot_history(out / "history.csv", out / "curves.png")
     rows = data.val_features.rows

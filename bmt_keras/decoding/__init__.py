@@ -1,9 +1,12 @@
-"""Decoding of a masked language model: from a blank canvas to captions."""
+"""Decoding of a masked language model: from a blank canvas to captions.
+
+Nothing here knows a model, only a callable that gives logits. Arrays of
+captions are (images, candidates, width) from the blank canvas to the choice; a
+`width` counts `[CLS]` and `[SEP]`.
+"""
 
 from bmt_keras.decoding.canvas import SpecialTokens
-from bmt_keras.decoding.guessing import guess_tokens, mask_candidates
-from bmt_keras.decoding.keywords import place_keywords
-from bmt_keras.decoding.lengths import restrict_lengths
+from bmt_keras.decoding.constraints import GAP
 from bmt_keras.decoding.mask_predict import (
     draw_captions,
     fill_masks,
@@ -11,15 +14,17 @@ from bmt_keras.decoding.mask_predict import (
     mask_predict,
 )
 from bmt_keras.decoding.options import DecodingOptions
-from bmt_keras.decoding.overlap import FoundTokens
-from bmt_keras.decoding.predictor import TokenPredictor
-from bmt_keras.decoding.scoring import score_tokens
-from bmt_keras.decoding.templates import GAP
+from bmt_keras.decoding.predictor import ExpectedTokens, TokenPredictor
+from bmt_keras.decoding.scoring import (
+    guess_tokens,
+    mask_candidates,
+    score_tokens,
+)
 
 __all__ = [
     "GAP",
     "DecodingOptions",
-    "FoundTokens",
+    "ExpectedTokens",
     "SpecialTokens",
     "TokenPredictor",
     "draw_captions",
@@ -28,7 +33,5 @@ __all__ = [
     "guess_tokens",
     "mask_candidates",
     "mask_predict",
-    "place_keywords",
-    "restrict_lengths",
     "score_tokens",
 ]

@@ -1,4 +1,4 @@
-"""What the model writes on: framed captions of words and masks."""
+"""What decoding writes on: framed captions of tokens and masks."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,93 +14,87 @@ class SpecialTokens:
     """Ids of the tokens that frame a caption and of those never written.
 
     Attributes:
-        pad_id: Padding.
-        cls_id: Begin.
-        sep_id: End.
-        mask_id: Mask.
+        pad_token_id: Padding.
+        cls_token_id: Begin.
+        sep_token_id: End.
+        mask_token_id: Mask.
         banned: Ids never written; the four above belong among them.
-        continuing: Ids that go on with the word before them: they are not
+        continuing: Ids that go on with the word before them. They are not
             written after a given word, which would become another.
     """
 
-    pad_id: int
-    cls_id: int
-    sep_id: int
-    mask_id: int
+    pad_token_id: int
+    cls_token_id: int
+    sep_token_id: int
+    mask_token_id: int
     banned: tuple[int, ...]
     continuing: tuple[int, ...] = ()
 
 
 class Canvas(NamedTuple):
-    """Captions to fill, as wide as the longest one needs.
+    """Captions to write, as wide as the longest one needs.
 
     Attributes:
-        token_ids: int32, (rows, width), `[CLS]` words `[SEP]` padding; a mask
-            at each word to write, given tokens at the others.
-        scores: float32, (rows, width), log-probabilities of given tokens that
-            have one, 0 elsewhere.
+        token_ids: int32, (images, candidates, width), `[CLS]` tokens `[SEP]`
+            padding; a mask at each position to write, given tokens at others.
+        scores: float32, (images, candidates, width), log-probabilities of
+            tokens that were written or placed, 0 elsewhere.
+        is_start: bool, (images, candidates, width), True where a word must
+            begin, so that nothing goes on with the one before; None for
+            nowhere.
     """
 
     token_ids: Any
     scores: Any
+    is_start: Any = None
 
 
 def blank_canvas(lengths: Any, special: SpecialTokens) -> Canvas:
-    """Captions of masks alone.
+    """Makes captions of masks alone; `lengths`: int32, (images, candidates)."""
+    width = ops.max(lengths, initial=1) + 2
+    shape = (*ops.shape(lengths), width)
+    masks = ops.full(shape, special.mask_token_id, "int32")
+    return frame_tokens(masks, lengths, special)
+
+
+def frame_tokens(
+    token_ids: Any, lengths: Any, special: SpecialTokens
+) -> Canvas:
+    """Sets the frame around tokens.
 
     Args:
-        lengths: int32, (rows, 1), the numbers of words.
+        token_ids: int32, (images, candidates, width), the tokens at positions
+            1 to their number; anything elsewhere.
+        lengths: int32, (images, candidates), numbers of tokens.
         special: The special tokens.
-
-    Returns:
-        The canvas.
     """
-    places = places_of(ops.max(lengths, initial=1) + 2)
-    return frame_words(
-        ops.where(places <= lengths, special.mask_id, special.pad_id),
-        lengths,
-        special,
-    )
-
-
-def frame_words(words: Any, lengths: Any, special: SpecialTokens) -> Canvas:
-    """Sets the frame around words.
-
-    Args:
-        words: int32, (rows, width), the words at places 1 to their number;
-            anything elsewhere.
-        lengths: int32, (rows, 1), the numbers of words.
-        special: The special tokens.
-
-    Returns:
-        The canvas.
-    """
-    places = places_of(ops.shape(words)[1])
-    ids = ops.where(places <= lengths, words, special.pad_id)
-    ids = ops.where(ops.equal(places, lengths + 1), special.sep_id, ids)
-    ids = ops.where(ops.equal(places, 0), special.cls_id, ids)
+    positions, last = positions_in(token_ids), lengths[..., None] + 1
+    ids = ops.where(positions < last, token_ids, special.pad_token_id)
+    ids = ops.where(ops.equal(positions, last), special.sep_token_id, ids)
+    ids = ops.where(ops.equal(positions, 0), special.cls_token_id, ids)
     return Canvas(ops.cast(ids, "int32"), ops.zeros(ops.shape(ids), "float32"))
 
 
-def places_of(width: Any) -> Any:
-    """The places of a canvas: int32, (1, width)."""
-    return ops.expand_dims(ops.arange(width, dtype="int32"), 0)
+def positions_in(values: Any) -> Any:
+    """The positions of the last axis: int32, (width,)."""
+    return ops.arange(ops.shape(values)[-1], dtype="int32")
 
 
 def padding_mask_of(token_ids: Any, special: SpecialTokens) -> Any:
-    """1 at tokens, 0 at padding: int32, (rows, width)."""
-    return ops.cast(ops.not_equal(token_ids, special.pad_id), "int32")
+    """1 at tokens, 0 at padding: int32, as `token_ids`."""
+    return ops.cast(ops.not_equal(token_ids, special.pad_token_id), "int32")
 
 
-def words_of(token_ids: Any, special: SpecialTokens) -> Any:
-    """True between the frame's tokens: bool, (rows, width)."""
-    last = ops.sum(padding_mask_of(token_ids, special), axis=-1) - 1
-    places = places_of(ops.shape(token_ids)[1])
-    return ops.logical_and(places > 0, places < ops.expand_dims(last, -1))
+def in_frame(token_ids: Any, special: SpecialTokens) -> Any:
+    """True between `[CLS]` and `[SEP]`: bool, as `token_ids`."""
+    mask = padding_mask_of(token_ids, special)
+    last = ops.sum(mask, axis=-1, keepdims=True) - 1
+    positions = positions_in(token_ids)
+    return ops.logical_and(positions > 0, positions < last)
 
 
 def pad_width(values: Any, width: int) -> Any:
-    """Fills rows up to a fixed width with zeros: (rows, width)."""
-    missing = width - ops.shape(values)[1]
-    padded = ops.pad(values, [[0, 0], [0, missing]])
-    return ops.reshape(padded, (-1, width))
+    """Fills up to a fixed width with zeros: (images, candidates, width)."""
+    images, candidates, used = ops.shape(values)
+    padded = ops.pad(values, [[0, 0], [0, 0], [0, width - used]])
+    return ops.reshape(padded, (images, candidates, width))

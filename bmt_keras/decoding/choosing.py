@@ -1,77 +1,269 @@
-"""Which tokens may be written at a place, the favourite first."""
+"""Which of an image's candidates are kept.
 
-from collections.abc import Callable
-from typing import Any
+By their mean log-probabilities, or by minimum Bayes risk; and by how much they
+are expected to share with what people would say. The best may be scored once
+more before one is chosen.
+"""
 
+from typing import Any, NamedTuple
+
+import tensorflow as tf
 from keras import ops
 
-from bmt_keras.decoding.canvas import NEVER
+from bmt_keras.decoding.canvas import NEVER, Canvas, in_frame, pad_width
+from bmt_keras.decoding.options import DecodingOptions
+from bmt_keras.decoding.predictor import ExpectedTokens, TokenPredictor
+from bmt_keras.decoding.scoring import score_tokens
 
-# Draws are made among so many likeliest tokens: to sort more of a vocabulary at
-# every place costs as much as the model.
-_POOL = 64
-
-
-def likeliest_tokens(logits: Any, ban: Any, count: int) -> tuple[Any, Any]:
-    """The likeliest tokens at each place.
-
-    Args:
-        logits: float32, (rows, positions, vocabulary_size).
-        ban: float32, (vocabulary_size,), or one for each place: 0 or a large
-            negative number.
-        count: How many tokens.
-
-    Returns:
-        Token ids, int32, and their log-probabilities, float32, (rows,
-        positions, count), the likeliest first. The probabilities are the
-        model's own, banned tokens included.
-    """
-    total = ops.logsumexp(logits, axis=-1, keepdims=True)
-    values, tokens = ops.top_k(logits + ban, count)
-    return ops.cast(tokens, "int32"), values - total
+# All found on validation images.
+_MBR_SHARPNESS = 1.0  # of the mean log-probability, in a caption's weight
+_MBR_LENGTH_DEVIATION = 4.0  # tokens of difference, at which 0.6 is alike
+_MBR_SCORE_WEIGHT = 0.2  # of mean log-probabilities, compared with likeness
+_RERANK_WEIGHT = 0.3  # of the second score, compared with the first rank
 
 
-def draw_tokens(
-    logits: Any,
-    ban: Any,
-    count: int,
+def choose_captions(
+    predictor: TokenPredictor,
+    canvas: Canvas,
+    is_judged: Any,
     *,
-    temperature: Any,
-    top_p: Any,
-    noise_of: Callable[[int], Any],
-) -> tuple[Any, Any]:
-    """Draws tokens at each place, without putting any back.
-
-    The largest of log-probabilities with Gumbel noise are such draws (Kool et
-    al. 2019, arXiv 1903.06059): the first is the written one, the next stand
-    ready to replace it.
+    options: DecodingOptions,
+    width: int,
+) -> dict[str, Any]:
+    """Keeps the best captions of each image, copies of better ones last.
 
     Args:
-        logits: float32, (rows, positions, vocabulary_size).
-        ban: As for `likeliest_tokens`.
-        count: How many tokens.
-        temperature: Positive; below 1 favours the likely ones. A number, or
-            (rows, 1, 1).
-        top_p: Tokens outside of the likeliest ones that have this probability
-            are drawn only when these run out, the likeliest first.
-        noise_of: Gives so many numbers in (0, 1) for each place, float32,
-            (rows, positions, numbers).
+        predictor: The model, for a second score and what it expects.
+        canvas: The written captions.
+        is_judged: bool, as `canvas.token_ids`, the tokens that count in scores.
+        options: How to choose, and how many.
+        width: Width of the answer, the dictionary of `mask_predict`.
+    """
+    captions = {
+        "token_ids": pad_width(canvas.token_ids, width),
+        "token_scores": pad_width(canvas.scores, width),
+        "score": _mean_over(canvas.scores, is_judged),
+    }
+    captions["rank"] = _rank(predictor, captions, options)
+    if options.rerank_top > 1:
+        captions = rerank(predictor, captions, is_judged, options)
+    kept = _keep_best(captions, options.num_captions)
+    del kept["rank"]
+    return kept
+
+
+def _rank(
+    predictor: TokenPredictor,
+    captions: dict[str, Any],
+    options: DecodingOptions,
+) -> Any:
+    """How good an image's captions are: float32, (images, candidates)."""
+    token_ids, scores = captions["token_ids"], captions["score"]
+    is_token = in_frame(token_ids, predictor.special)
+    ranks, expected = scores, predictor.expected
+    if options.uses_mbr:
+        rarity = None if expected is None else expected.rarity
+        alike = expected_likeness(token_ids, is_token, scores, rarity)
+        ranks = alike + _MBR_SCORE_WEIGHT * scores
+    if expected is not None and options.overlap_weight:
+        overlap = expected_overlap(token_ids, is_token, expected)
+        ranks += options.overlap_weight * overlap
+    return ranks
+
+
+def rerank(
+    predictor: TokenPredictor,
+    captions: dict[str, Any],
+    is_judged: Any,
+    options: DecodingOptions,
+) -> dict[str, Any]:
+    """Keeps the best captions and ranks them by a second score as well.
+
+    Tokens that were written in the same pass did not know of each other. Each
+    token of a finished caption, masked in turn, shows whether they go together.
+
+    Args:
+        predictor: The model.
+        captions: `token_ids`, int32, (images, candidates, width), `rank`,
+            float32, (images, candidates), and what else there is of each.
+        is_judged: bool, (images, candidates, canvas width), the tokens that
+            count. Behind the canvas all captions are padding.
+        options: `options.rerank_top` are kept, or `options.num_captions` if
+            that is more, or as many as there are.
+    """
+    _, candidates, width = ops.shape(is_judged)
+    kept = max(options.rerank_top, options.num_captions)
+    judged = {"is_judged": ops.cast(is_judged, "int32")}
+    best = _keep_best(captions | judged, ops.minimum(kept, candidates))
+    scores = score_tokens(predictor, best["token_ids"][..., :width])
+    again = _mean_over(scores, best.pop("is_judged"))
+    return best | {"rank": best["rank"] + _RERANK_WEIGHT * again}
+
+
+def _keep_best(captions: dict[str, Any], number: Any) -> dict[str, Any]:
+    """The number of captions of each image with the best ranks, best first."""
+    ranks = captions["rank"]
+    if not (isinstance(number, int) and number == 1):
+        is_copy = _is_copy(captions["token_ids"], ranks)
+        ranks = ops.where(is_copy, ranks + NEVER, ranks)
+    _, best = ops.top_k(ranks, number)
+    best = ops.cast(best, "int32")
+
+    def take(values: Any) -> Any:
+        index = best if len(values.shape) == 2 else best[..., None]
+        return ops.take_along_axis(values, index, axis=1)
+
+    return {name: take(values) for name, values in captions.items()}
+
+
+def _is_copy(token_ids: Any, ranks: Any) -> Any:
+    """True at captions that a better or an earlier candidate has, too."""
+    same = ops.all(
+        ops.equal(token_ids[:, :, None, :], token_ids[:, None, :, :]), axis=-1
+    )
+    own, other = ranks[:, :, None], ranks[:, None, :]
+    number = ops.arange(ops.shape(token_ids)[1])
+    is_earlier = number[None, :] < number[:, None]
+    goes_before = ops.logical_or(
+        other > own, ops.logical_and(ops.equal(other, own), is_earlier)
+    )
+    return ops.any(ops.logical_and(same, goes_before), axis=-1)
+
+
+def _mean_over(values: Any, counted: Any) -> Any:
+    """The mean over counted positions, 0 where there are none."""
+    weight = ops.cast(counted, "float32")
+    total = ops.sum(values * weight, axis=-1)
+    return total / ops.maximum(ops.sum(weight, axis=-1), 1.0)
+
+
+# === Expected overlap with people's captions ===
+
+
+def expected_overlap(
+    token_ids: Any, is_token: Any, expected: ExpectedTokens
+) -> Any:
+    """How many tokens each caption is expected to share with people's.
+
+    The F1 of tokens by rarity, where an image's captions by people stand with
+    what is expected of them: each of a caption's tokens is shared as often as
+    captions hold it, and captions weigh as much as all that they are expected
+    to hold. A caption's mean log-probability is best for the tokens that are
+    surest in any image, this for those that tell the image apart.
+
+    Of `is_token` token ids, (images, candidates, width), float32, (images,
+    candidates), in [0, 1].
+    """
+    tokens = _unigrams(token_ids, is_token, expected.rarity)
+    images, candidates, width = ops.shape(token_ids)
+    flat = ops.reshape(token_ids, (images, candidates * width))
+    held = ops.take_along_axis(expected.probabilities, flat, axis=1)
+    held = ops.reshape(held, (images, candidates, width))
+    shared = ops.where(tokens.is_first(), tokens.weights * held, 0.0)
+    people = ops.sum(
+        expected.probabilities * expected.rarity, axis=-1, keepdims=True
+    )
+    mass = ops.maximum(tokens.mass() + people, 1e-6)
+    return 2.0 * ops.sum(shared, axis=-1) / mass
+
+
+# === Minimum Bayes risk ===
+
+
+def expected_likeness(
+    token_ids: Any, is_token: Any, scores: Any, rarity: Any = None
+) -> Any:
+    """How much each caption is like all candidates of its image.
+
+    A caption that is likely as a whole may be unlike all others that the model
+    would write. Minimum Bayes risk (Kumar and Byrne 2004; Eikema and Aziz 2022,
+    arXiv 2108.04718) keeps the one that is expected to be most like a caption
+    of the image, where captions written by the model, weighted by how likely
+    they are, stand for those of people. Two captions are alike by the F1 of
+    their different tokens and pairs of neighbouring tokens, less where their
+    lengths differ.
+
+    Args:
+        token_ids: int32, (images, candidates, width).
+        is_token: bool, as `token_ids`, True in the frame.
+        scores: float32, (images, candidates), mean log-probabilities.
+        rarity: As in `ExpectedTokens`; None for 1 of all.
 
     Returns:
-        As `likeliest_tokens`: the probabilities are without temperature.
+        float32, (images, candidates), in [0, 2].
     """
-    pool = min(_POOL, logits.shape[-1])
-    tokens, log_probs = likeliest_tokens(logits, ban, pool)
-    # The subtraction keeps a small temperature from overflowing.
-    scaled = (log_probs - log_probs[..., :1]) / temperature
-    probabilities = ops.softmax(scaled)
-    before = ops.cumsum(probabilities, axis=-1) - probabilities
-    noisy = scaled - ops.log(-ops.log(noise_of(pool)))
-    # A banned token lies below every other one.
-    outside = ops.where(log_probs > NEVER / 2, NEVER / 2, NEVER)
-    inside = ops.logical_and(before < top_p, log_probs > NEVER / 2)
-    _, index = ops.top_k(ops.where(inside, noisy, outside), count)
-    return (
-        ops.take_along_axis(tokens, index, axis=-1),
-        ops.take_along_axis(log_probs, index, axis=-1),
+    unigrams = _unigrams(token_ids, is_token, rarity)
+    alike = _f1(unigrams) + _f1(_bigrams(unigrams))
+    lengths = ops.sum(ops.cast(is_token, "float32"), axis=-1)
+    difference = lengths[:, :, None] - lengths[:, None, :]
+    alike *= ops.exp(-(difference**2) / (2 * _MBR_LENGTH_DEVIATION**2))
+    weights = ops.softmax(_MBR_SHARPNESS * scores)
+    return ops.sum(alike * weights[:, None, :], axis=-1)
+
+
+class _Ngrams(NamedTuple):
+    """The n-grams of captions, of one order, and how much each counts."""
+
+    ids: Any  # int64, (images, candidates, positions), -1 for none
+    weights: Any  # float32, of the same shape, 0 for none
+
+    def is_first(self) -> Any:
+        """Whether each stands for the first time in its caption: bool."""
+        # A known width lets the comparison be folded into a constant.
+        width = self.ids.shape[-1] or ops.shape(self.ids)[-1]
+        positions = ops.arange(width)
+        is_earlier = positions[None, :] < positions[:, None]
+        same = ops.equal(self.ids[..., :, None], self.ids[..., None, :])
+        return ops.logical_not(ops.any(same & is_earlier, axis=-1))
+
+    def mass(self) -> Any:
+        """The weight of each caption: float32, (images, candidates)."""
+        # What it says again weighs double: that is shared once at most, and
+        # stands where something else could.
+        times = ops.where(self.is_first(), 1.0, 2.0)
+        return ops.sum(self.weights * times, axis=-1)
+
+
+def _unigrams(token_ids: Any, is_token: Any, rarity: Any) -> _Ngrams:
+    ids = ops.where(is_token, ops.cast(token_ids, "int64"), -1)
+    weights = ops.cast(is_token, "float32")
+    if rarity is not None:
+        weights = weights * ops.take(rarity, token_ids, axis=0)
+    return _Ngrams(ids, weights)
+
+
+def _bigrams(unigrams: _Ngrams) -> _Ngrams:
+    """Pairs of neighbouring tokens, of their tokens' mean weight."""
+    first, second = unigrams.ids[..., :-1], unigrams.ids[..., 1:]
+    is_pair = ops.logical_and(first >= 0, second >= 0)
+    # No token id has more than 31 bits.
+    ids = ops.where(is_pair, ops.left_shift(first, 31) + second, -1)
+    weights = (unigrams.weights[..., :-1] + unigrams.weights[..., 1:]) / 2.0
+    return _Ngrams(ids, ops.where(is_pair, weights, 0.0))
+
+
+def _f1(ngrams: _Ngrams) -> Any:
+    """F1 of different n-grams: float32, (images, candidates, candidates)."""
+    shared = tf.map_fn(_shared_weight, ngrams, fn_output_signature=tf.float32)
+    mass = ngrams.mass()
+    total = mass[:, :, None] + mass[:, None, :]
+    return 2.0 * shared / ops.maximum(total, 1e-6)
+
+
+def _shared_weight(ngrams: _Ngrams) -> Any:
+    """What two captions of one image share: (candidates, candidates)."""
+    # TensorFlow's: `unique` and `scatter_nd` are no operations of Keras. A
+    # comparison of all pairs of n-grams of all pairs of captions is slower.
+    shape = tf.shape(ngrams.ids)
+    different, kind = tf.unique(tf.reshape(ngrams.ids, (-1,)))
+    candidate = tf.repeat(tf.range(shape[0]), shape[1])
+    has = tf.scatter_nd(
+        tf.stack([candidate, kind], axis=-1),
+        tf.ones_like(kind, tf.float32),
+        tf.stack([shape[0], tf.size(different)]),
     )
+    has = tf.minimum(has, 1.0)
+    weights = tf.math.unsorted_segment_max(
+        tf.reshape(ngrams.weights, (-1,)), kind, tf.size(different)
+    )
+    return tf.matmul(has * weights, has, transpose_b=True)

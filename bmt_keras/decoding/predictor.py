@@ -1,7 +1,7 @@
-"""The model as decoding sees it: logits of the tokens at some places."""
+"""The model as decoding sees it: what may stand at some positions."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
@@ -11,23 +11,35 @@ from bmt_keras.decoding.canvas import (
     NEVER,
     SpecialTokens,
     padding_mask_of,
-    places_of,
+    positions_in,
 )
-from bmt_keras.decoding.overlap import FoundTokens
-from bmt_keras.layers.positions import take_positions
+
+
+class ExpectedTokens(NamedTuple):
+    """What is known of each image's captions before one is written.
+
+    Attributes:
+        probabilities: float32, (images, vocabulary_size), the share of an
+            image's captions that is expected to hold each token.
+        rarity: float32, (vocabulary_size,), how much a token counts where
+            captions are compared, not negative: the rarer, the more.
+    """
+
+    probabilities: Any
+    rarity: Any
 
 
 class TokenPredictor:
-    """Asks a callable for what may stand at the places of a canvas.
+    """Asks a callable for what may stand at positions of a canvas.
 
     Args:
-        predict_logits: Maps `token_ids` and `padding_mask`, both int32, (rows,
-            width), to logits, float, (rows, width, vocabulary_size).
+        predict_logits: Maps `token_ids` and `padding_mask`, both int32,
+            (images, candidates, length), and the keyword `mask_positions`,
+            int32, (images, candidates, positions), to the logits there, float,
+            (images, candidates, positions, vocabulary_size).
         special: The special tokens.
         vocabulary_size: Number of tokens.
-        at_positions: `predict_logits` takes `mask_positions`, too, int32,
-            (rows, positions), and gives the logits there alone, (rows,
-            positions, vocabulary_size): nothing is computed for the others.
+        expected: What is known of the images' captions, if anything.
     """
 
     def __init__(
@@ -36,110 +48,100 @@ class TokenPredictor:
         special: SpecialTokens,
         *,
         vocabulary_size: int,
-        at_positions: bool = False,
-        found: FoundTokens | None = None,
+        expected: ExpectedTokens | None = None,
     ) -> None:
         self.special = special
         self.vocabulary_size = vocabulary_size
-        self.found = found
+        self.expected = expected
         self._predict_logits = predict_logits
-        self._at_positions = at_positions
+        self._banned = _table(vocabulary_size, special.banned, NEVER)
+        self._continuing = _table(vocabulary_size, special.continuing, LAST)
 
     @property
     def num_writable(self) -> int:
         """Number of tokens that may be written."""
         return self.vocabulary_size - len(set(self.special.banned))
 
-    def ban(self) -> Any:
-        """0 for each token that may be written: float32, (vocabulary_size,)."""
-        return self._table(self.special.banned, NEVER)
-
-    def ban_at(self, places: Any, *, is_start: Any) -> Any:
-        """`ban` where words must begin at some places.
-
-        Args:
-            places: int32, (rows, positions).
-            is_start: bool, (rows, width), True where a word must begin.
-
-        Returns:
-            float32, (rows, positions, vocabulary_size): what goes on with a
-            word comes last where one must begin.
-        """
-        begins = ops.take_along_axis(is_start, places, axis=1)
-        continuing = self._table(self.special.continuing, LAST)
-        return self.ban() + ops.where(begins[..., None], continuing, 0.0)
-
-    def _table(self, token_ids: tuple[int, ...], value: float) -> Any:
-        """The value at some tokens, else 0: float32, (vocabulary_size,)."""
-        index = np.array(sorted(set(token_ids)), np.int32)
-        table = np.zeros((self.vocabulary_size,), np.float32)
-        table[index] = value
-        return ops.convert_to_tensor(table)
-
-    def logits_at(self, token_ids: Any, positions: Any) -> Any:
-        """The logits at some places.
+    def likeliest_at(
+        self,
+        token_ids: Any,
+        positions: Any,
+        count: int,
+        *,
+        is_start: Any = None,
+    ) -> tuple[Any, Any]:
+        """The likeliest tokens that may be written at some positions.
 
         Args:
-            token_ids: int32, (rows, width).
-            positions: int32, (rows, positions).
+            token_ids: int32, (images, candidates, width), what the model sees.
+            positions: int32, (images, candidates, positions).
+            count: How many tokens.
+            is_start: bool, (images, candidates, width), True where a word must
+                begin: tokens that go on with a word come last there. None for
+                nowhere.
 
         Returns:
-            float32, (rows, positions, vocabulary_size).
+            Token ids, int32, and their log-probabilities, float32, (images,
+            candidates, positions, count), the likeliest first. The
+            probabilities are the model's own, banned tokens included.
         """
-        mask = padding_mask_of(token_ids, self.special)
-        if self._at_positions:
-            logits = self._predict_logits(
-                token_ids, mask, mask_positions=positions
-            )
-            return ops.cast(logits, "float32")
-        logits = self._predict_logits(token_ids, mask)
-        return ops.cast(take_positions(logits, positions), "float32")
+        logits = self._logits_at(token_ids, positions)
+        ban = ops.convert_to_tensor(self._banned)
+        if is_start is not None:
+            begins = ops.take_along_axis(is_start, positions, axis=-1)
+            ban += ops.where(begins[..., None], self._continuing, 0.0)
+        total = ops.logsumexp(logits, axis=-1, keepdims=True)
+        values, tokens = ops.top_k(logits + ban, count)
+        return ops.cast(tokens, "int32"), values - total
 
     def log_probs_at(self, token_ids: Any, positions: Any, tokens: Any) -> Any:
-        """The log-probabilities of tokens at some places.
+        """The log-probabilities of given tokens at some positions.
 
         Args:
-            token_ids: int32, (rows, width), what the model sees.
-            positions: int32, (rows, positions).
-            tokens: int32, (rows, positions, tokens), asked about at each.
+            token_ids: int32, (images, candidates, width), what the model sees.
+            positions: int32, (images, candidates, positions).
+            tokens: int32, (images, candidates, positions, tokens).
 
         Returns:
-            float32, (rows, positions, tokens).
+            float32, (images, candidates, positions, tokens).
         """
-        logits = self.logits_at(token_ids, positions)
+        logits = self._logits_at(token_ids, positions)
         total = ops.logsumexp(logits, axis=-1, keepdims=True)
         return ops.take_along_axis(logits, tokens, axis=-1) - total
 
+    def _logits_at(self, token_ids: Any, positions: Any) -> Any:
+        mask = padding_mask_of(token_ids, self.special)
+        logits = self._predict_logits(token_ids, mask, mask_positions=positions)
+        return ops.cast(logits, "float32")
 
-def gather_places(chosen: Any) -> Any:
-    """The chosen places of each row, before any others.
 
-    Args:
-        chosen: bool, (rows, width).
+def _table(size: int, token_ids: tuple[int, ...], value: float) -> Any:
+    """The value at some tokens, else 0: float32, (size,)."""
+    table = np.zeros((size,), np.float32)
+    table[list(token_ids)] = value
+    return table
 
-    Returns:
-        int32, (rows, positions): as many as the row with most of them has, at
-        least one.
+
+def gather_positions(chosen: Any) -> Any:
+    """The positions where `chosen` is True, before any others.
+
+    Of bool, (images, candidates, width), int32, (images, candidates,
+    positions): as many as the candidate with most of them has, at least one.
     """
     counts = ops.sum(ops.cast(chosen, "int32"), axis=-1)
-    places = places_of(ops.shape(chosen)[1])
-    width = ops.shape(chosen)[1]
-    order = ops.argsort(ops.where(chosen, places, places + width), axis=-1)
-    return ops.cast(order, "int32")[:, : ops.max(counts, initial=1)]
+    positions, width = positions_in(chosen), ops.shape(chosen)[-1]
+    order = ops.argsort(
+        ops.where(chosen, positions, positions + width), axis=-1
+    )
+    return ops.cast(order, "int32")[..., : ops.max(counts, initial=1)]
 
 
-def spread_over_places(values: Any, chosen: Any) -> Any:
-    """Brings values of the chosen places back to their places.
+def spread_to_positions(values: Any, chosen: Any) -> Any:
+    """Undoes `gather_positions` for values of the chosen positions.
 
-    Args:
-        values: (rows, positions, ...), in the order of `gather_places`.
-        chosen: bool, (rows, width).
-
-    Returns:
-        (rows, width, ...); what stands at the other places means nothing.
+    Of (images, candidates, positions, size), (images, candidates, width,
+    size); what stands at the other positions means nothing.
     """
-    rank = ops.cumsum(ops.cast(chosen, "int32"), axis=-1) - 1
-    index = ops.maximum(rank, 0)
-    while len(index.shape) < len(values.shape):
-        index = ops.expand_dims(index, -1)
-    return ops.take_along_axis(values, index, axis=1)
+    index = ops.cumsum(ops.cast(chosen, "int32"), axis=-1) - 1
+    index = ops.maximum(index, 0)[..., None]
+    return ops.take_along_axis(values, index, axis=2)

@@ -1,45 +1,41 @@
 """The guard against "a a man" and "a man a man"."""
 
+from collections.abc import Callable
 from typing import Any
 
 from keras import ops
 
-from bmt_keras.decoding.canvas import places_of
+# A token may have to differ from its neighbours, and from those next to them
+# if both would end or begin the same pair.
+_OFFSETS = (-1, 1, -2, 2)
 
 
 def avoid_repeats(
-    token_ids: Any,
-    choices: Any,
-    certainty: Any,
-    *,
-    written: Any,
-    known: Any,
-    no_repeated_bigram: bool = False,
+    token_ids: Any, choices: Any, certainty: Any, *, written: Any, known: Any
 ) -> Any:
     """Chooses tokens so that none repeats its neighbour.
 
-    Places written in one pass do not see each other. The more certain place
+    Positions written in one pass do not see each other. The more certain one
     keeps its favourite; the less certain one takes its next choice that
     repeats neither a neighbouring token nor two tokens in a row. Tokens that
     were written before or are given are more certain than all others.
 
     Args:
-        token_ids: int32, (rows, width), the tokens so far.
-        choices: int32, (rows, width, choices), tokens for each place, the
-            favourite first. Where all of them repeat, the bigram gives way
-            first.
-        certainty: float32, (rows, width), at most 0.
-        written: bool, (rows, width), where a token is to be chosen.
-        known: bool, (rows, width), where a token stands or is to be chosen.
-        no_repeated_bigram: Two tokens may not come again anywhere in the
-            caption, instead of not right after themselves.
+        token_ids: int32, (images, candidates, width), the tokens so far.
+        choices: int32, (images, candidates, width, choices), tokens for each
+            position, the favourite first. Where all of them repeat, pairs may
+            repeat before neighbours do.
+        certainty: float32, (images, candidates, width), at most 0.
+        written: bool, (images, candidates, width), where a token is to be
+            chosen.
+        known: bool, (images, candidates, width), where a token stands or is to
+            be chosen.
 
     Returns:
-        int32, (rows, width): which choice is taken; 0 where none is written.
+        int32, (images, candidates, width): which choice is taken; 0 where none
+        is written.
     """
-    adjacent, bigram_left, bigram_right = _constraints(
-        certainty, written, known, no_repeated_bigram
-    )
+    beside, before, after = _constraints(certainty, written, known)
     count = ops.shape(choices)[-1]
     ranks = ops.arange(count, dtype="int32")
 
@@ -48,82 +44,77 @@ def avoid_repeats(
         chosen = ops.take_along_axis(choices, index, axis=-1)[..., 0]
         return ops.where(written, chosen, token_ids)
 
-    def repeated_bigrams(tokens: Any) -> Any:
-        left = _equal_pairs(_shift(tokens, 1, -1))
-        right = _equal_pairs(_shift(tokens, -1, -1))
-        return ops.logical_or(
-            ops.logical_and(bigram_left, left),
-            ops.logical_and(bigram_right, right),
+    def look_around(tokens: Any) -> tuple[Any, Any]:
+        """Tokens at `_OFFSETS`, and whether they must differ, if so."""
+        near = _near(tokens)
+        left, inner = (
+            ops.equal(near(-3), near(-1)),
+            ops.equal(near(-1), near(1)),
+        )
+        same_before = ops.stack([left, inner], axis=-1)
+        same_after = ops.stack([inner, ops.equal(near(1), near(3))], axis=-1)
+        in_pair = (before & same_before) | (after & same_after)
+        # Both (images, candidates, width, offsets).
+        return (
+            ops.stack([near(offset) for offset in _OFFSETS], axis=-1),
+            ops.concatenate([beside, in_pair], axis=-1),
         )
 
     def choose(taken: Any, _: Any) -> tuple[Any, Any]:
-        tokens = tokens_of(taken)
-        same = ops.equal(choices[:, :, None, :], tokens[:, None, :, None])
-        bigram = repeated_bigrams(tokens)
-        cost = (
-            ranks
-            + count * _count_clashes(bigram, same)
-            + 2 * count * _count_clashes(adjacent, same)
-        )
+        others, must_differ = look_around(tokens_of(taken))
+        # (images, candidates, width, offsets, choices)
+        same = ops.equal(choices[..., None, :], others[..., None])
+        clash = ops.logical_and(must_differ[..., None], same)
+        repeats = ops.cast(ops.any(clash[..., :2, :], axis=-2), "int32")
+        repeats_pair = ops.cast(ops.any(clash[..., 2:, :], axis=-2), "int32")
+        cost = ranks + count * repeats_pair + 2 * count * repeats
         better = ops.cast(ops.argmin(cost, axis=-1), "int32")
         better = ops.where(written, better, 0)
         return better, ops.any(ops.not_equal(better, taken))
 
     favourites = ops.zeros_like(token_ids)
     tokens = tokens_of(favourites)
-    must_differ = ops.logical_or(adjacent, repeated_bigrams(tokens))
-    repeats = ops.any(ops.logical_and(must_differ, _equal_pairs(tokens)))
-    # Each choice depends on more certain places alone, so that the loop ends
-    # after as many rounds as the longest chain of them; mostly without one.
+    others, must_differ = look_around(tokens)
+    clash = ops.logical_and(must_differ, ops.equal(others, tokens[..., None]))
+    # Each choice depends on more certain positions alone, so that the loop
+    # ends after as many rounds as their longest chain has; mostly without one.
     taken, _ = ops.while_loop(
-        lambda _, changed: changed, choose, (favourites, repeats)
+        lambda _, changed: changed, choose, (favourites, ops.any(clash))
     )
     return taken
 
 
 def _constraints(
-    certainty: Any, written: Any, known: Any, no_repeated_bigram: bool
+    certainty: Any, written: Any, known: Any
 ) -> tuple[Any, Any, Any]:
-    """Which place must differ from which other one: bool, (rows, width, width).
+    """Where a token gives way: bool, (images, candidates, width, 2) each.
 
-    Always; if the places to the left of both hold the same token; and if those
-    to the right do. The least certain of the places has to give way.
+    To its neighbours; to those next to them if the tokens before both are the
+    same; and if those after both are. The least certain of them gives way.
     """
     key = ops.where(written, certainty, 1.0)
     key = ops.where(known, key, -1e30)
     priority = ops.argsort(ops.argsort(key, axis=-1), axis=-1)
     priority = ops.cast(priority, "int32")
-    own = ops.expand_dims(priority, -1)
-    places = places_of(ops.shape(written)[1])
-    distance = ops.abs(places - ops.transpose(places))
-    far = distance >= 2 if no_repeated_bigram else ops.equal(distance, 2)
-    yields = ops.logical_and(
-        ops.expand_dims(written, -1), ops.expand_dims(priority, 1) > own
+    # Unknown tokens and those off the canvas never outrank another.
+    near = _near(priority)
+
+    def yields(*offsets: int) -> Any:
+        outranked = written
+        for offset in offsets:
+            outranked = ops.logical_and(outranked, near(offset) > priority)
+        return outranked
+
+    return (
+        ops.stack([yields(-1), yields(1)], axis=-1),
+        ops.stack([yields(-2, -1, -3), yields(2, -1, 1)], axis=-1),
+        ops.stack([yields(-2, 1, -1), yields(2, 1, 3)], axis=-1),
     )
 
-    def beside(offset: int) -> Any:
-        # Unknown places and those off the canvas never outrank a place.
-        side = _shift(priority, offset, -1)
-        both = ops.minimum(ops.expand_dims(side, -1), ops.expand_dims(side, 1))
-        return ops.logical_and(ops.logical_and(yields, far), both > own)
 
-    adjacent = ops.logical_and(yields, ops.equal(distance, 1))
-    return adjacent, beside(1), beside(-1)
-
-
-def _shift(values: Any, offset: int, fill: int) -> Any:
-    """What stands `offset` places to the left: (rows, width)."""
-    edge = ops.full_like(values[:, :1], fill)
-    if offset > 0:
-        return ops.concatenate([edge, values[:, :-1]], axis=1)
-    return ops.concatenate([values[:, 1:], edge], axis=1)
-
-
-def _equal_pairs(values: Any) -> Any:
-    return ops.equal(ops.expand_dims(values, -1), ops.expand_dims(values, 1))
-
-
-def _count_clashes(must_differ: Any, same: Any) -> Any:
-    """1 where a choice repeats what it must not: int32, (rows, width, n)."""
-    clash = ops.logical_and(ops.expand_dims(must_differ, -1), same)
-    return ops.cast(ops.any(clash, axis=2), "int32")
+def _near(values: Any) -> Callable[[int], Any]:
+    """Gives what stands at an offset from each position, -1 off the canvas."""
+    width, reach = ops.shape(values)[-1], 3
+    sides = [[0, 0]] * (len(values.shape) - 1) + [[reach, reach]]
+    padded = ops.pad(values, sides, constant_values=-1)
+    return lambda offset: padded[..., reach + offset : reach + offset + width]

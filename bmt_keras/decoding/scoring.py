@@ -1,56 +1,100 @@
-"""How likely a model finds given captions."""
+"""What the model thinks of given captions, nothing written."""
 
 from typing import Any
 
 from keras import ops
 
-from bmt_keras.decoding.canvas import places_of, words_of
-from bmt_keras.decoding.predictor import TokenPredictor, gather_places
+from bmt_keras.decoding.canvas import in_frame, positions_in
+from bmt_keras.decoding.predictor import TokenPredictor, gather_positions
 
 
 def score_tokens(predictor: TokenPredictor, token_ids: Any) -> Any:
-    """Pseudo-log-likelihood: each word's log-probability given all others.
+    """Pseudo-log-likelihood: each token's log-probability given all others.
 
-    Each word is masked in turn (Salazar et al. 2020, arXiv 1910.14659); all
-    these passes are one batch.
-
-    Args:
-        predictor: The model; it sees `length - 2` rows for each caption, and
-            those of a caption are neighbours.
-        token_ids: int32, (batch, length), `[CLS]` words `[SEP]` padding; at
-            least one word in the longest.
-
-    Returns:
-        float32, (batch, length), 0 but at the words.
-    """
-    special = predictor.special
-    batch, length = ops.shape(token_ids)[0], ops.shape(token_ids)[1]
-    is_word = words_of(token_ids, special)
-    turns = ops.arange(1, length - 1, dtype="int32")
-    hidden = ops.equal(places_of(length), turns[:, None])  # (turns, length)
-    shown = ops.where(hidden[None], special.mask_id, token_ids[:, None, :])
-    shown = ops.reshape(shown, (batch * (length - 2), length))
-    positions = ops.reshape(ops.tile(turns, (batch,)), (-1, 1))
-    tokens = ops.reshape(token_ids[:, 1:-1], (-1, 1, 1))
-    log_probs = predictor.log_probs_at(shown, positions, tokens)
-    log_probs = ops.reshape(log_probs, (batch, length - 2))
-    log_probs = ops.pad(log_probs, [[0, 0], [1, 1]])
-    return ops.where(is_word, log_probs, 0.0)
-
-
-def rescore_words(predictor: TokenPredictor, token_ids: Any) -> Any:
-    """The words' log-probabilities in one pass that masks none of them.
+    Each token is masked in turn (Salazar et al. 2020, arXiv 1910.14659); all
+    these passes are candidates of one call.
 
     Args:
         predictor: The model.
-        token_ids: int32, (rows, width), finished captions.
+        token_ids: int32, (images, length) or (images, candidates, length),
+            `[CLS]` tokens `[SEP]` padding; at least one token in the longest.
 
     Returns:
-        float32, (rows, width), 0 but at the words.
+        float32, as `token_ids`, 0 but at the tokens in the frame.
     """
-    is_word = words_of(token_ids, predictor.special)
-    places = gather_places(is_word)
-    words = ops.take_along_axis(token_ids, places, axis=1)
-    found = predictor.log_probs_at(token_ids, places, words[..., None])[..., 0]
-    # Words stand at places from 1 on, and the widest row has no padding.
-    return ops.where(is_word, ops.pad(found, [[0, 0], [1, 1]]), 0.0)
+    if len(token_ids.shape) == 2:
+        return score_tokens(predictor, token_ids[:, None])[:, 0]
+    special = predictor.special
+    images, captions, length = ops.shape(token_ids)
+    turns, number = ops.arange(1, length - 1, dtype="int32"), length - 2
+    hidden = ops.equal(positions_in(token_ids), turns[:, None])
+    shown = ops.where(hidden, special.mask_token_id, token_ids[..., None, :])
+    # A candidate for each token of each caption.
+    shown = ops.reshape(shown, (images, captions * number, length))
+    positions = ops.broadcast_to(turns, (images, captions, number))
+    positions = ops.reshape(positions, (images, captions * number, 1))
+    tokens = ops.reshape(token_ids[..., 1:-1], ops.shape(positions))
+    log_probs = predictor.log_probs_at(shown, positions, tokens[..., None])
+    log_probs = ops.reshape(log_probs, (images, captions, number))
+    log_probs = ops.pad(log_probs, [[0, 0], [0, 0], [1, 1]])
+    return ops.where(in_frame(token_ids, special), log_probs, 0.0)
+
+
+def guess_tokens(predictor: TokenPredictor, token_ids: Any) -> tuple[Any, Any]:
+    """The likeliest token at each position.
+
+    Args:
+        predictor: The model.
+        token_ids: int32, (images, length), with masks.
+
+    Returns:
+        Token ids, int32, and their log-probabilities, float32, both (images,
+        length). Special tokens are never guessed.
+    """
+    token_ids = token_ids[:, None]  # one candidate
+    positions = positions_in(token_ids)
+    positions = ops.broadcast_to(positions, ops.shape(token_ids))
+    tokens, log_probs = predictor.likeliest_at(token_ids, positions, 1)
+    return tokens[:, 0, :, 0], log_probs[:, 0, :, 0]
+
+
+def mask_candidates(
+    predictor: TokenPredictor,
+    token_ids: Any,
+    *,
+    count: int,
+    max_caption_tokens: int,
+) -> tuple[Any, Any]:
+    """The likeliest tokens at each mask, with all others still masked.
+
+    Args:
+        predictor: The model.
+        token_ids: int32, (images, length), `[CLS]` … `[SEP]`, padded.
+        count: How many tokens; fewer if the vocabulary has no more.
+        max_caption_tokens: Masks of the answer.
+
+    Returns:
+        Token ids, int32, and their probabilities, float32, both (images,
+        max_caption_tokens, count), the first mask and the likeliest token
+        first. Behind the last mask all are padding, of probability 0.
+    """
+    special = predictor.special
+    token_ids = token_ids[:, None]  # one candidate
+    is_mask = ops.equal(token_ids, special.mask_token_id)
+    count = min(count, predictor.num_writable)
+    tokens, log_probs = predictor.likeliest_at(
+        token_ids, gather_positions(is_mask), count, is_start=is_mask
+    )
+    number = ops.sum(ops.cast(is_mask, "int32"), axis=-1)
+    masks = ops.arange(max_caption_tokens, dtype="int32")
+    is_used = (masks < number)[..., None]  # (images, masks, 1)
+
+    def pad(values: Any, filler: Any) -> Any:
+        images, _, masks, _ = ops.shape(values)
+        padded = ops.pad(
+            values[:, 0], [[0, 0], [0, max_caption_tokens - masks], [0, 0]]
+        )
+        padded = ops.reshape(padded, (images, max_caption_tokens, count))
+        return ops.where(is_used, padded, filler)
+
+    return pad(tokens, special.pad_token_id), pad(ops.exp(log_probs), 0.0)

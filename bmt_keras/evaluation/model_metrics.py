@@ -79,7 +79,11 @@ def evaluate_captioner(
     Returns:
         The scores by name.
     """
-    from bmt_keras.commands.pictures import draw_photos as draw_images
+    from bmt_keras.captioner.calibration import (
+        guess_masked_tokens,
+        one_caption_each,
+    )
+    from bmt_keras.evaluation.plots import draw_caption_grid
 
     written = captioner.caption_features(features)
     captions = {
@@ -89,7 +93,7 @@ def evaluate_captioner(
     texts = {image_id: each.text for image_id, each in captions.items()}
     references = {image.image_id: image.captions for image in images}
     masked, bins = measure_masked_tokens(
-        _guess(captioner, features, one_caption_each(images)),
+        guess_masked_tokens(captioner, features, one_caption_each(images)),
         captioner.calibration,
     )
     metrics = {
@@ -106,10 +110,10 @@ def evaluate_captioner(
         metrics |= score_with_java(texts, references)
     write_coco_results(out / "predictions.json", texts)
     write_metrics(out / "metrics.json", metrics)
-    draw_images(
-        out / "grid.png",
+    draw_caption_grid(
         [image.path for image in images[:_GRID_IMAGES]],
         list(texts.values())[:_GRID_IMAGES],
+        out / "grid.png",
     )
     if report is not None:
         points = (
@@ -121,24 +125,6 @@ def evaluate_captioner(
             report, images, captions, metrics, bins, points, is_true=is_true
         )
     return metrics
-
-
-def one_caption_each(
-    images: "Sequence[CaptionedImage]", first: int = 0
-) -> list[str]:
-    """A caption of each image, another one from image to image.
-
-    Some data sets sort an image's captions, the longest first: all first ones,
-    or all last ones, would be captions of one kind.
-
-    Args:
-        images: Images with captions.
-        first: Number of the caption of the first image.
-    """
-    return [
-        image.captions[(first + number) % len(image.captions)]
-        for number, image in enumerate(images)
-    ]
 
 
 def measure_masked_tokens(
@@ -231,14 +217,6 @@ def measure_passes(
         )
         points.append(PassesPoint(number, scores["cider_d"], seconds))
     return points
-
-
-def _guess(
-    captioner: "Captioner", features: np.ndarray, captions: Sequence[str]
-) -> "MaskedGuesses":
-    from bmt_keras.captioner.calibration import guess_masked_tokens
-
-    return guess_masked_tokens(captioner, features, captions)
 
 
 def _write_report(

@@ -1,33 +1,33 @@
 """Confidences that say how often they are right."""
 
-from bmt_keras.captioner import Captioner
-from bmt_keras.captioner_figures import (
+from bmt_keras.captioner import Calibration, Captioner
+from bmt_keras.captioner.calibration import (
+    fit_calibration,
     guess_masked_tokens,
     one_caption_each,
 )
-from bmt_keras.evaluation import Calibration, fit_calibration
 from bmt_keras.training.data import TrainingData
 
-_PHOTOS = 1000  # at most, with one caption each
+_IMAGES = 1000  # at most, with one caption each
 
 
 def calibrate(captioner: Captioner, data: TrainingData) -> Calibration:
-    """Fits the captioner's confidences on the validation photos.
+    """Fits the captioner's confidences on the validation images.
 
     Args:
         captioner: The captioner, whose `calibration` is set.
-        data: Its validation side is read: a caption of each photo.
+        data: Its validation side is read: a caption of each image.
 
     Returns:
         The calibration.
     """
     rows = data.val_features.rows
-    photos = [photo for photo in data.val if photo.image_id in rows][:_PHOTOS]
+    images = [each for each in data.val if each.image_id in rows][:_IMAGES]
     guesses = guess_masked_tokens(
         captioner,
-        data.val_features.array[[rows[photo.image_id] for photo in photos]],
+        data.val_features.array[[rows[each.image_id] for each in images]],
         # Others than those that evaluation looks at.
-        one_caption_each(photos, first=1),
+        one_caption_each(images, first=1),
         seed=1,
     )
     captioner.calibration = fit_calibration(guesses.log_probs, guesses.correct)

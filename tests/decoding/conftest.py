@@ -12,7 +12,7 @@ from bmt_keras.decoding import (
 )
 
 SPECIAL = SpecialTokens(0, 2, 3, 4, banned=(0, 1, 2, 3, 4))
-VOCABULARY, WIDTH = 12, 8  # tokens; max_caption_length is 6
+VOCABULARY, WIDTH = 12, 8  # tokens; max_caption_tokens is 6
 
 
 def _length_log_probs(*favourites):
@@ -25,15 +25,25 @@ def _length_log_probs(*favourites):
 
 def _always(logits):
     table = np.zeros((WIDTH, VOCABULARY), np.float32)
-    for place, strengths in logits.items():
+    for position, strengths in logits.items():
         for token, strength in strengths.items():
-            table[place, token] = strength
+            table[position, token] = strength
 
     def predict(ids, mask):
-        rows, width = tf.shape(ids)[0], tf.shape(ids)[1]
-        return tf.tile(tf.constant(table)[None, :width], (rows, 1, 1))
+        width = tf.shape(ids)[2]
+        shape = (*tf.unstack(tf.shape(ids)), VOCABULARY)
+        return tf.broadcast_to(tf.constant(table)[:width], shape)
 
     return predict
+
+
+def _predictor_of(predict, special=SPECIAL, **options):
+    def predict_logits(ids, mask, *, mask_positions):
+        return tf.gather(predict(ids, mask), mask_positions, batch_dims=2)
+
+    return TokenPredictor(
+        predict_logits, special, vocabulary_size=VOCABULARY, **options
+    )
 
 
 @pytest.fixture
@@ -43,19 +53,23 @@ def special():
 
 @pytest.fixture
 def length_log_probs():
-    """(photos, 7): each photo's lengths in falling order of probability."""
+    """(images, 7): each image's lengths in falling order of probability."""
     return _length_log_probs
 
 
 @pytest.fixture
 def always():
-    """A model of fixed logits, {place: {token: logit}}, 0 elsewhere."""
+    """A model of fixed logits, {position: {token: logit}}, 0 elsewhere.
+
+    As all models here it maps `ids` and `mask`, (images, candidates, width),
+    to the logits of all positions.
+    """
     return _always
 
 
 @pytest.fixture
 def favour():
-    """A model that favours one token a place, whatever is asked."""
+    """A model that favours one token per position, whatever is asked."""
 
     def make(tokens, strength=5.0):
         return _always({i: {t: strength} for i, t in enumerate(tokens)})
@@ -64,25 +78,55 @@ def favour():
 
 
 @pytest.fixture
-def predictor_of():
-    def make(predict, **options):
-        return TokenPredictor(
-            predict, SPECIAL, vocabulary_size=VOCABULARY, **options
-        )
+def by_length():
+    """A model for captions of some numbers of tokens, another for others."""
+
+    def make(models, other):
+        def predict(ids, mask):
+            length = tf.reduce_sum(mask, axis=-1)[..., None, None] - 2
+            logits = other(ids, mask)
+            for number, model in models.items():
+                logits = tf.where(length == number, model(ids, mask), logits)
+            return logits
+
+        return predict
 
     return make
 
 
 @pytest.fixture
-def decode(predictor_of):
-    """Captions of photos with the given favourite lengths."""
+def recorded():
+    """A model, and the canvases that it has seen."""
 
-    def run(predict, lengths, *, controls=None, at_positions=False, **options):
+    def make(model):
+        canvases = []
+
+        def predict(ids, mask):
+            canvases.append(ids.numpy())
+            return model(ids, mask)
+
+        return predict, canvases
+
+    return make
+
+
+@pytest.fixture
+def predictor_of():
+    return _predictor_of
+
+
+@pytest.fixture
+def decode():
+    """Captions of images with the given favourite lengths."""
+
+    def run(predict, lengths, *, controls=None, expected=None, **options):
         written = mask_predict(
-            predictor_of(predict, at_positions=at_positions),
+            _predictor_of(predict, expected=expected),
             _length_log_probs(*lengths),
-            options=DecodingOptions(**{"passes": 3, **options}),
-            **(controls or {}),
+            options=DecodingOptions(
+                **{"passes": 3, "length_candidates": 1, **options}
+            ),
+            **{k: tf.constant(v) for k, v in (controls or {}).items()},
         )
         return {name: value.numpy() for name, value in written.items()}
 
@@ -90,9 +134,9 @@ def decode(predictor_of):
 
 
 @pytest.fixture
-def words_of():
-    """The words of each row, without frame and padding."""
+def tokens_of():
+    """The tokens of each caption, without frame and padding, in one list."""
     return lambda written: [
-        [int(token) for token in row if token > 4]
-        for row in written["token_ids"]
+        [int(token) for token in caption if token > 4]
+        for caption in written["token_ids"].reshape(-1, WIDTH)
     ]

@@ -2,15 +2,10 @@ import numpy as np
 import pytest
 
 from bmt_keras.captioner import Captioner
-from bmt_keras.captioner.texts import encode_keywords, encode_templates
+from bmt_keras.captioner.inputs import encode_keywords, encode_templates
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.decoding import GAP
 from bmt_keras.errors import InputError
-
-
-@pytest.fixture
-def paths(sample_photos):
-    return [photo.path for photo in sample_photos[1]]
 
 
 @pytest.fixture
@@ -21,10 +16,9 @@ def traces(tiny_captioner):
         tiny_captioner.tokenizer,
         settings=tiny_captioner.settings,
     )
-    traced = captioner._traces._traced
     return captioner, lambda: [
         function.experimental_get_tracing_count()
-        for function in traced.values()
+        for function in captioner._traced.functions.values()
     ]
 
 
@@ -36,7 +30,7 @@ def test_asked_lengths_are_written(tiny_captioner, paths, length, allowed):
     assert {len(caption.tokens) for caption in captions} <= allowed
 
 
-def test_captions_of_a_photo_differ_and_come_best_first(tiny_captioner, paths):
+def test_captions_of_an_image_differ_and_come_best_first(tiny_captioner, paths):
     captioner = Captioner(
         tiny_captioner.model,
         tiny_captioner.tokenizer,
@@ -48,8 +42,8 @@ def test_captions_of_a_photo_differ_and_come_best_first(tiny_captioner, paths):
         paths[:2], num_captions=3, temperature=1.0, top_p=0.9
     )
     for captions in (greedy, drawn):
-        assert len(captions) == 6
-        for mine in (captions[:3], captions[3:]):
+        assert len(captions) == 2
+        for mine in captions:
             assert len({caption.text for caption in mine}) == 3
             scores = [caption.score for caption in mine]
             assert scores == sorted(scores, reverse=True)
@@ -63,17 +57,15 @@ def test_seed_decides_on_draws(tiny_captioner, paths):
     assert first == again != other
 
 
-def test_a_consensus_does_not_depend_on_the_batch(
+def test_minimum_bayes_risk_does_not_depend_on_the_batch(
     tiny_captioner, paths, tmp_path
 ):
-    tiny_captioner.save(tmp_path / "captioner")
-    captioner = Captioner.load(
+    tiny_captioner.save_to_preset(tmp_path / "captioner")
+    captioner = Captioner.from_preset(
         tmp_path / "captioner", mbr_samples=6, rerank_top=3
     )
-    assert captioner.settings.decoding.mbr_samples == 6
-    assert captioner.settings.decoding.rerank_top == 3
     together = captioner.caption(paths[:4])
-    alone = [captioner.caption([path])[0] for path in paths[:4]]
+    alone = [captioner.caption(path) for path in paths[:4]]
     assert [each.text for each in together] == [each.text for each in alone]
 
 
@@ -178,18 +170,19 @@ def test_masks_are_filled_and_given_words_stay(tiny_captioner, paths):
 
 @pytest.mark.parametrize("gap", ["…", "..."])
 def test_a_gap_takes_one_or_more_words(tiny_captioner, paths, gap):
-    (caption,) = tiny_captioner.fill_mask(paths[0], f"a red {gap} above a")
+    caption = tiny_captioner.fill_mask(paths[0], f"a red {gap} above a")
     words = caption.text.split()
     assert words[:2] == ["a", "red"]
     assert words[-2:] == ["above", "a"]
     assert len(words) > 4
 
 
-def test_a_photo_goes_with_many_texts_and_a_text_with_many_photos(
+def test_an_image_goes_with_many_texts_and_a_text_with_many_images(
     tiny_captioner, paths
 ):
     texts = ["a [MASK]", "[MASK] red"]
-    assert len(tiny_captioner.fill_mask(paths[0], texts)) == 2
+    both = tiny_captioner.fill_mask(paths[0], texts)
+    assert both == tiny_captioner.fill_mask([paths[0]] * 2, texts)
     assert len(tiny_captioner.fill_mask(paths[:3], texts[0])) == 3
     array = np.zeros((4, 4, 3), np.uint8)
     assert len(tiny_captioner.fill_mask(array, texts)) == 2
@@ -199,7 +192,7 @@ def test_a_photo_goes_with_many_texts_and_a_text_with_many_photos(
     ("text", "message"),
     [
         ("", r"texts\[0\]: expected words, found none"),
-        ("a red square", r"expected \[MASK\] or …"),
+        ("a red square", r"\[MASK\] or … where .*found neither"),
         ("[MASK] " * 17, "expected at most 16 tokens.*found 17"),
         ("a [MASK] xylophone", "unknown word or a special token"),
         ("a [SEP] [MASK]", r"found \[SEP\]"),
@@ -210,7 +203,71 @@ def test_bad_templates_are_refused(tiny_captioner, paths, text, message):
         tiny_captioner.fill_mask(paths[0], text)
 
 
-def test_counts_of_texts_and_photos_must_match(tiny_captioner, paths):
+def test_counts_of_texts_and_images_must_match(tiny_captioner, paths):
     for call in (tiny_captioner.fill_mask, tiny_captioner.score):
-        with pytest.raises(InputError, match="Received: 2 texts, 3 photos"):
+        with pytest.raises(InputError, match="Received: 2 texts, 3 images"):
             call(paths[:3], ["a [MASK]", "[MASK]"])
+
+
+# === Scores ===
+
+
+def test_a_score_is_the_sum_over_tokens_masked_in_turn(tiny_captioner, paths):
+    texts = ["a red square above a circle", "red"]
+    long, short = tiny_captioner.score(paths[:2], texts)
+    assert long.total == pytest.approx(sum(long.token_scores), rel=1e-5)
+    assert long.mean == pytest.approx(np.mean(long.token_scores), rel=1e-5)
+    assert len(long.token_scores) == len(long.tokens) == 6
+    assert short.total == short.mean == short.token_scores[0]
+    # A mask in the place of a word finds the word with its score.
+    filled = tiny_captioner.fill_mask(paths[1], "[MASK]")
+    found = tiny_captioner.score(paths[1], filled.text)
+    assert found.total == pytest.approx(filled.score, rel=1e-4)
+
+
+def test_neighbours_and_batches_do_not_change_scores(tiny_captioner, paths):
+    texts = ["a red square above a circle", "red", "a green star"]
+    together = tiny_captioner.score(paths[:3], texts)
+    for path, text, score in zip(paths, texts, together, strict=False):
+        alone = tiny_captioner.score(path, text)
+        assert alone.total == pytest.approx(score.total, rel=1e-4)
+    batched = tiny_captioner.score(paths[:3], texts, batch_size=2)
+    assert [s.total for s in batched] == pytest.approx(
+        [s.total for s in together], rel=1e-4
+    )
+
+
+def test_rank_brings_the_likeliest_text_first(tiny_captioner, paths):
+    texts = ["a red square above a circle", "red", "above above"]
+    scores = tiny_captioner.score(paths[0], texts)
+    ranked = tiny_captioner.rank(paths[0], texts)
+    assert [s.text for s in ranked] == [
+        s.text for s in sorted(scores, key=lambda s: -s.mean)
+    ]
+    both = tiny_captioner.rank(paths[:2], texts)
+    assert both == [ranked, tiny_captioner.rank(paths[1], texts)]
+    assert tiny_captioner.rank(paths[0], []) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (" ", r"texts\[0\]: expected words, found none"),
+        ("red " * 17, "expected at most 16 tokens.*found 17"),
+        ("a [MASK]", "special token"),
+    ],
+)
+def test_bad_captions_are_not_scored(tiny_captioner, paths, text, message):
+    with pytest.raises(InputError, match=message):
+        tiny_captioner.score(paths[0], text)
+
+
+def test_frozen_tower_captioner_takes_all_controls(
+    frozen_tower_captioner, paths
+):
+    captioner = frozen_tower_captioner
+    caption = captioner.caption(paths[0], keywords=["red"], length=4)
+    assert "red" in caption.text.split()
+    filled = captioner.fill_mask(paths[0], "a red …")
+    assert filled.text.startswith("a red ")
+    assert captioner.rank(paths[0], ["red"])[0].total < 0

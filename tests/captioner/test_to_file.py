@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from bmt_keras.batch_captions import caption_to_file, find_photos
+from bmt_keras.captioner.to_file import caption_to_file, find_images
 from bmt_keras.errors import InputError
 
 
@@ -22,41 +22,41 @@ def folder(sample_photos, tmp_path):
 
 
 @pytest.fixture
-def photos(folder):
-    return find_photos([folder])
+def images(folder):
+    return find_images([folder])
 
 
 def read_lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-# === Which photos ===
+# === Which images ===
 
 
-def test_folders_give_their_photos_by_name(folder):
+def test_folders_give_their_images_by_name(folder):
     below = folder / "below"
     below.mkdir()
     shutil.copy(folder / "010.jpg", below / "a.PNG")
-    names = [path.name for path in find_photos([folder, "other.jpg"])]
+    names = [path.name for path in find_images([folder, "other.jpg"])]
     numbers = ["010.jpg", "011.jpg", "012.jpg", "013.jpg", "0135.jpg"]
     assert names == [*numbers, "014.jpg", "a.PNG", "other.jpg"]
 
 
-def test_folder_without_photos_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"expected photos .*, found none"):
-        find_photos([tmp_path])
+def test_folder_without_images_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"expected images .*, found none"):
+        find_images([tmp_path])
 
 
 # === What is written ===
 
 
-def test_lines_hold_what_the_captioner_writes(tiny_captioner, photos, tmp_path):
+def test_lines_hold_what_the_captioner_writes(tiny_captioner, images, tmp_path):
     out = tmp_path / "deep" / "captions.jsonl"
-    bad = caption_to_file(tiny_captioner, photos, out, batch_size=2)
+    bad = caption_to_file(tiny_captioner, images, out, batch_size=2)
     (message,) = bad
-    assert message.startswith(f"{photos[4]} (not a decodable image")
+    assert message.startswith(f"{images[4]} (not a decodable image")
     rows = read_lines(out)
-    assert [row["file"] for row in rows] == [str(path) for path in photos]
+    assert [row["file"] for row in rows] == [str(path) for path in images]
     good = [row for row in rows if not row["error"]]
     expected = tiny_captioner.caption([row["file"] for row in good])
     assert [row["caption"] for row in good] == [c.text for c in expected]
@@ -67,21 +67,21 @@ def test_lines_hold_what_the_captioner_writes(tiny_captioner, photos, tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ["captions.jsonl"]
 
 
-def test_table_has_a_row_for_every_photo(tiny_captioner, photos, tmp_path):
+def test_table_has_a_row_for_every_image(tiny_captioner, images, tmp_path):
     out = tmp_path / "captions.csv"
-    caption_to_file(tiny_captioner, photos, out)
+    caption_to_file(tiny_captioner, images, out)
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["file"] for row in rows] == [str(path) for path in photos]
+    assert [row["file"] for row in rows] == [str(path) for path in images]
     assert [bool(row["error"]) for row in rows] == [False] * 4 + [True, False]
     assert float(rows[0]["score"]) < 0
 
 
 def test_results_of_coco_have_the_numbers_of_the_names(
-    tiny_captioner, photos, tmp_path
+    tiny_captioner, images, tmp_path
 ):
     out = tmp_path / "results.json"
-    caption_to_file(tiny_captioner, photos, out)
+    caption_to_file(tiny_captioner, images, out)
     results = json.loads(out.read_text())
     assert [row["image_id"] for row in results] == [10, 11, 12, 13, 14]
     assert all(set(row) == {"image_id", "caption"} for row in results)
@@ -95,7 +95,7 @@ class StopError(Exception):
 
 
 def test_stopped_work_goes_on_where_it_was(
-    tiny_captioner, photos, tmp_path, monkeypatch, caplog
+    tiny_captioner, images, tmp_path, monkeypatch, caplog
 ):
     out = tmp_path / "captions.jsonl"
 
@@ -105,7 +105,7 @@ def test_stopped_work_goes_on_where_it_was(
 
     with pytest.raises(StopError):
         caption_to_file(
-            tiny_captioner, photos, out, batch_size=2, on_progress=stop
+            tiny_captioner, images, out, batch_size=2, on_progress=stop
         )
     assert not out.exists()
     (journal,) = tmp_path.glob(".captions.jsonl.*")
@@ -122,32 +122,32 @@ def test_stopped_work_goes_on_where_it_was(
     progress = []
     caption_to_file(
         tiny_captioner,
-        photos,
+        images,
         out,
         batch_size=2,
         on_progress=lambda *counts: progress.append(counts),
     )
-    assert "Going on after 4 photos" in caplog.text
+    assert "Going on after 4 images" in caplog.text
     assert progress == [(6, 6)]
     assert len(captioned) == 1  # of the two photos left, one is broken
-    assert [row["file"] for row in read_lines(out)] == [str(p) for p in photos]
+    assert [row["file"] for row in read_lines(out)] == [str(p) for p in images]
     assert not journal.exists()
 
 
 # === Bad requests ===
 
 
-def test_earlier_file_is_not_overwritten(tiny_captioner, photos, tmp_path):
+def test_earlier_file_is_not_overwritten(tiny_captioner, images, tmp_path):
     out = tmp_path / "captions.csv"
     out.write_text("mine")
     with pytest.raises(InputError, match="expected no such file yet"):
-        caption_to_file(tiny_captioner, photos, out)
+        caption_to_file(tiny_captioner, images, out)
     assert out.read_text() == "mine"
 
 
-def test_other_endings_are_refused(tiny_captioner, photos, tmp_path):
+def test_other_endings_are_refused(tiny_captioner, images, tmp_path):
     with pytest.raises(InputError, match=r"ends in \.jsonl, \.csv, \.json"):
-        caption_to_file(tiny_captioner, photos, tmp_path / "captions.txt")
+        caption_to_file(tiny_captioner, images, tmp_path / "captions.txt")
 
 
 def test_name_without_a_number_is_refused_for_coco(tiny_captioner, tmp_path):

@@ -1,7 +1,7 @@
-"""Captions of many photos into one file, resumed after a stop.
+"""Captions of many images into one file, resumed after a stop.
 
-Rows are appended to a hidden file beside the asked one as they are written.
-It is turned into the asked format and renamed when all photos are done.
+Rows are appended to a hidden file next to the asked one as they are written.
+It is turned into the asked format and renamed when all images are done.
 """
 
 import csv
@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import IO, Any
 
 from bmt_keras.atomic import write_atomically
-from bmt_keras.captioner import Caption, Captioner
+from bmt_keras.captioner.captioner import Captioner
+from bmt_keras.captioner.captions import Caption
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.photo_reader import decode_photos
 from bmt_keras.errors import InputError
 
 _LOGGER = logging.getLogger(__name__)
-PHOTO_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 FORMATS = (".jsonl", ".csv", ".json")
 _COLUMNS = ("file", "caption", "score", "error")
 
 
-def find_photos(paths: Sequence[str | Path]) -> list[Path]:
-    """Lists photo files, those in folders and their subfolders among them.
+def find_images(paths: Sequence[str | Path]) -> list[Path]:
+    """Lists image files, those in folders and their subfolders among them.
 
     Args:
         paths: Files, taken as they are, and folders.
@@ -33,81 +34,80 @@ def find_photos(paths: Sequence[str | Path]) -> list[Path]:
         The files; those of a folder in the order of their names.
 
     Raises:
-        InputError: A folder holds no photo.
+        InputError: A folder holds no image.
     """
     found: list[Path] = []
     for path in map(Path, paths):
         if not path.is_dir():
             found.append(path)
             continue
-        photos = sorted(
+        images = sorted(
             each
             for each in path.rglob("*")
-            if each.suffix.lower() in PHOTO_SUFFIXES and each.is_file()
+            if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file()
         )
-        if not photos:
+        if not images:
             raise InputError(
-                f"{path}: expected photos ({', '.join(PHOTO_SUFFIXES)}), found "
+                f"{path}: expected images ({', '.join(IMAGE_SUFFIXES)}), found "
                 "none."
             )
-        found += photos
+        found += images
     return found
 
 
 def caption_to_file(
     captioner: Captioner,
-    photos: Sequence[Path],
+    images: Sequence[Path],
     out: str | Path,
     *,
     batch_size: int = 16,
     on_progress: Callable[[int, int], None] | None = None,
     controls: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Writes the captions of photos into a file, reading photos ahead.
+    """Writes the captions of images into a file, reading images ahead.
 
-    The same call goes on after a stop. A photo that cannot be read has an
+    The same call goes on after a stop. An image that cannot be read has an
     empty caption and an error in its row (no row in COCO's format).
 
     Args:
         captioner: Writes the captions.
-        photos: The photo files.
-        out: `.jsonl` (an object a line: `file`, `caption`, `score`, `tokens`,
-            `token_scores`, `confidences`, `error`), `.csv` (`file`,
+        images: The image files.
+        out: `.jsonl` (an object per line: `file`, `caption`, `score`,
+            `tokens`, `token_scores`, `confidences`, `error`), `.csv` (`file`,
             `caption`, `score`, `error`) or `.json` (COCO's results:
             `image_id`, the number that the file's name is, and `caption`).
-        batch_size: Photos at once.
-        on_progress: Called with photos done and photos in all.
-        controls: More arguments of `Captioner.caption`, for one caption a
-            photo.
+        batch_size: Images at once.
+        on_progress: Called with images done and images in all.
+        controls: More arguments of `Captioner.caption`, for one caption per
+            image.
 
     Returns:
-        The photos that cannot be read, each with its error.
+        The images that cannot be read, each with its error.
 
     Raises:
         InputError: The ending is another one, `out` exists, or a file's name
             is no number for COCO's format.
     """
     out = Path(out)
-    _check_out(out, photos)
+    _check_out(out, images)
     journal = out.with_name(f".{out.name}.partial.jsonl")
     rows = _read_journal(journal)
-    left = [path for path in photos if str(path) not in rows]
-    done = len(photos) - len(left)
+    left = [path for path in images if str(path) not in rows]
+    done = len(images) - len(left)
     if done:
-        _LOGGER.info("Going on after %d photos.", done)
+        _LOGGER.info("Going on after %d images.", done)
     out.parent.mkdir(parents=True, exist_ok=True)
     with journal.open("a", encoding="utf-8") as file:
         for batch in _caption_batches(
             captioner, left, batch_size, controls or {}
         ):
-            for row in batch:
-                rows[row["file"]] = row
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            rows |= {row["file"]: row for row in batch}
+            _write_jsonl(file, batch)
             file.flush()
             done += len(batch)
             if on_progress is not None:
-                on_progress(done, len(photos))
-    ordered = [rows[str(path)] for path in photos]
+                on_progress(done, len(images))
+    ordered = [rows[str(path)] for path in images]
     with write_atomically(out) as file:
         _WRITERS[out.suffix](file, ordered)
     journal.unlink()
@@ -116,7 +116,7 @@ def caption_to_file(
     ]
 
 
-def _check_out(out: Path, photos: Sequence[Path]) -> None:
+def _check_out(out: Path, images: Sequence[Path]) -> None:
     if out.suffix not in FORMATS:
         raise InputError(
             f"{out}: expected a file name that ends in {', '.join(FORMATS)}."
@@ -127,7 +127,7 @@ def _check_out(out: Path, photos: Sequence[Path]) -> None:
             "another name."
         )
     if out.suffix == ".json":
-        for path in photos:
+        for path in images:
             if not path.stem.isdecimal():
                 raise InputError(
                     f"{path}: expected a number as the file's name, which is "
@@ -139,17 +139,13 @@ def _read_journal(journal: Path) -> dict[str, dict[str, Any]]:
     """Reads what an earlier call wrote, and cuts off a line half written."""
     if not journal.is_file():
         return {}
-    rows, whole = {}, 0
-    content = journal.read_bytes()
-    for line in content.splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break
-        row = json.loads(line)
-        rows[row["file"]] = row
-        whole += len(line)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
     with journal.open("r+b") as file:
-        file.truncate(whole)
-    return rows
+        file.truncate(sum(map(len, lines)))
+    rows = map(json.loads, lines)
+    return {row["file"]: row for row in rows}
 
 
 def _caption_batches(
@@ -158,21 +154,16 @@ def _caption_batches(
     batch_size: int,
     controls: Mapping[str, Any],
 ) -> Iterator[list[dict[str, Any]]]:
-    photos = [CaptionedImage(i, path, ()) for i, path in enumerate(paths)]
-    settings = captioner.settings
+    images = [CaptionedImage(i, path, ()) for i, path in enumerate(paths)]
+    height, width, _ = captioner.graph.pixels_shape
     for batch, pixels, errors in decode_photos(
-        photos,
-        height=settings.image.height,
-        width=settings.image.width,
-        batch_size=batch_size,
+        images, height=height, width=width, batch_size=batch_size
     ):
         good = [i for i, error in enumerate(errors) if not error]
-        captions = iter(
-            captioner.caption([pixels[i] for i in good], **controls)
-        )
+        captions = iter(captioner.caption(pixels[good], **controls))
         yield [
-            _to_row(photo.path, None if error else next(captions), error)
-            for photo, error in zip(batch, errors, strict=True)
+            _to_row(image.path, None if error else next(captions), error)
+            for image, error in zip(batch, errors, strict=True)
         ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from bmt_keras.errors import InputError
-from bmt_keras.plots import draw_caption_grid, plot_history
+from bmt_keras.evaluation.plots import draw_caption_grid, plot_history
 
 COLUMNS = ["epoch", "loss", "masked_accuracy", "val_loss", "learning_rate"]
 ROWS = [[0, 8.0, 0.1, 7.5, 0.001], [1, 6.0, 0.2, "NA", 0.001]]
@@ -49,7 +49,7 @@ def test_history_is_drawn_by_epoch_from_one(tmp_path, figures):
     png = tmp_path / "history.png"
     plot_history(write_log(tmp_path / "log.csv"), png)
     loss, accuracy = figures[0].axes
-    assert loss.get_ylabel() == "loss (nats a masked token)"
+    assert loss.get_ylabel() == "loss (nats per masked token)"
     assert [line.get_label() for line in loss.lines] == ["train", "validation"]
     train, validation = (line.get_xydata() for line in loss.lines)
     np.testing.assert_array_equal(train, [[1, 8.0], [2, 6.0]])
@@ -83,34 +83,40 @@ def test_bad_logs_are_refused(tmp_path, columns, rows, message):
     assert list(tmp_path.iterdir()) == [log]
 
 
-# === Photos with captions ===
+# === Images with captions ===
 
 
-def test_grid_holds_every_picture_and_word(tmp_path, figures):
-    pictures = make_pictures((8, 12), (12, 8), (10, 10))
+def test_grid_holds_every_image_and_word(tmp_path, figures):
+    images = make_pictures((8, 12), (12, 8), (10, 10))
     captions = ["a dog on the grass " * 3, "costs $5 and $10", ""]
-    notes = ["", "0.75", "a reference"]
     png = tmp_path / "grid.png"
-    draw_caption_grid(pictures, captions, png, columns=2, notes=notes)
-    (figure,) = figures
-    shown = [axes.images[0].get_array() for axes in figure.axes]
-    for picture, drawn in zip(pictures, shown, strict=True):
-        np.testing.assert_array_equal(drawn, picture)
-    words = " ".join(text.get_text() for text in figure.texts).split()
-    assert words == f"{captions[0]} {captions[1]} 0.75 a reference".split()
+    draw_caption_grid(images, captions, png)
+    cells = figures[0].subfigs
+    shown = [cell.axes[0].images[0].get_array() for cell in cells]
+    for image, drawn in zip(images, shown, strict=True):
+        np.testing.assert_array_equal(drawn, image)
+    assert [cell.texts[0].get_text() for cell in cells] == captions
     assert cv2.imread(str(png)) is not None
 
 
-def test_texts_of_twelve_words_overlap_nothing(tmp_path, figures):
-    pictures = make_pictures(*[(9, 12), (12, 9), (10, 10), (4, 16), (8, 8)])
+def test_files_are_drawn_as_their_pixels(tmp_path, figures):
+    (image,) = make_pictures((8, 12))
+    path = tmp_path / "image.png"
+    cv2.imwrite(str(path), image[..., ::-1])
+    draw_caption_grid([path], ["a"], tmp_path / "grid.png")
+    (cell,) = figures[0].subfigs
+    np.testing.assert_array_equal(cell.axes[0].images[0].get_array(), image)
+
+
+def test_captions_of_twelve_words_overlap_nothing(tmp_path, figures):
+    images = make_pictures(*[(9, 12), (12, 9), (10, 10), (4, 16), (8, 8)])
     caption = "a young woman in a blue shirt throwing a frisbee outside today"
-    captions = [caption] * 5
-    draw_caption_grid(
-        pictures, captions, tmp_path / "g.png", columns=3, notes=captions
-    )
+    draw_caption_grid(images, [caption] * 5, tmp_path / "g.png")
     (figure,) = figures
     boxes = [
-        artist.get_window_extent() for artist in [*figure.texts, *figure.axes]
+        artist.get_window_extent()
+        for cell in figure.subfigs[:5]
+        for artist in (*cell.texts, *cell.axes)
     ]
     width, height = figure.canvas.get_width_height()
     for i, box in enumerate(boxes):
@@ -126,36 +132,34 @@ def test_texts_of_twelve_words_overlap_nothing(tmp_path, figures):
         )
 
 
-def test_fewer_pictures_than_columns_make_a_narrow_figure(tmp_path):
-    widths = []
-    for count in (1, 2):
+def test_rows_are_of_three_or_four(tmp_path):
+    sizes = []
+    for count in (1, 2, 5, 10):
         png = tmp_path / f"{count}.png"
         draw_caption_grid(make_pictures(*[(8, 8)] * count), ["a"] * count, png)
-        widths.append(cv2.imread(str(png)).shape[1])
-    assert widths == [432, 828]  # 120 dots an inch, 3.6 and 6.9 inches
+        sizes.append(cv2.imread(str(png)).shape[:2])
+    # 120 dots per inch; a cell is 3.3 by 3.9 inches.
+    assert sizes == [(468, 396), (468, 792), (936, 1188), (1404, 1584)]
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("images", "captions", "message"),
     [
-        ({"columns": 0}, "`columns` must be at least 1"),
-        ({"pictures": [], "captions": []}, "`pictures` must hold"),
-        ({"captions": ["a", "b"]}, "`captions` must hold.*2 texts, 1 pictures"),
-        ({"notes": []}, "`notes` must hold.*0 texts, 1 pictures"),
-        ({"pictures": [np.zeros((4, 4), "uint8")]}, r"uint8 of shape \(4, 4\)"),
-        ({"pictures": [np.zeros((4, 4, 3))]}, "Received: float64"),
+        ([], [], "Received: 0 images, 0 captions"),
+        (make_pictures((4, 4)), ["a", "b"], "Received: 1 images, 2 captions"),
+        ([np.zeros((4, 4), "uint8")], ["a"], r"uint8 of shape \(4, 4\)"),
+        ([np.zeros((4, 4, 3))], ["a"], "Received: float64"),
     ],
 )
-def test_grids_that_do_not_fit_are_refused(tmp_path, changes, message):
-    arguments = {"pictures": make_pictures((4, 4)), "captions": ["a"]} | changes
+def test_grids_that_do_not_fit_are_refused(tmp_path, images, captions, message):
     with pytest.raises(ValueError, match=message):
-        draw_caption_grid(png_path=tmp_path / "grid.png", **arguments)
+        draw_caption_grid(images, captions, tmp_path / "grid.png")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_plots_do_not_load_pyplot():
     code = (
-        "import sys, bmt_keras.plots\nprint('matplotlib.pyplot' in sys.modules)"
+        "import sys, bmt_keras.evaluation.plots\nprint('matplotlib.pyplot' in sys.modules)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

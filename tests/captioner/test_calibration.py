@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from bmt_keras.evaluation import (
-    Calibration,
-    expected_calibration_error,
+from bmt_keras.captioner import Calibration
+from bmt_keras.captioner.calibration import (
     fit_calibration,
+    guess_masked_tokens,
 )
 
 
@@ -29,8 +29,10 @@ def test_fit_recovers_what_spoilt_the_confidences():
     assert fitted.temperature == pytest.approx(3, rel=0.05)
     assert fitted.offset == pytest.approx(0.4, abs=0.05)
     confidences = np.exp(fitted.apply(spoilt))
-    assert expected_calibration_error(confidences, correct) < 0.01
-    assert expected_calibration_error(np.exp(spoilt), correct) > 0.1
+    for low in np.arange(0.1, 0.9, 0.1):
+        chosen = (confidences > low) & (confidences <= low + 0.1)
+        gap = correct[chosen].mean() - confidences[chosen].mean()
+        assert abs(gap) < 0.03
 
 
 def test_no_other_calibration_has_a_lower_loss():
@@ -92,7 +94,65 @@ def test_default_changes_nothing():
 def test_bad_values_are_refused():
     with pytest.raises(ValueError, match="at most 0"):
         fit_calibration([0.5], [True])
-    with pytest.raises(ValueError, match="must hold a token"):
+    with pytest.raises(ValueError, match="at least one token"):
         fit_calibration([], [])
+    with pytest.raises(ValueError, match=r"Received: \(1,\) and \(2,\)"):
+        fit_calibration([-0.5], [True, False])
     with pytest.raises(ValueError, match=r"above 0. Received: 0"):
         Calibration(0)
+
+
+# === Guesses at masked tokens ===
+
+
+@pytest.fixture(scope="module")
+def val(tiny_captioner, sample_photos):
+    photos = sample_photos[1]
+    features = tiny_captioner.read_features(photo.path for photo in photos)
+    return features, [photo.captions[0] for photo in photos]
+
+
+def test_guesses_are_at_masked_words_alone(tiny_captioner, val):
+    guesses = guess_masked_tokens(tiny_captioner, *val, share=0.3)
+    ids = tiny_captioner.tokenizer.encode(val[1])
+    counts = [max(round(0.3 * (len(row) - 2)), 1) for row in ids]
+    assert len(guesses.labels) == sum(counts)
+    special = tiny_captioner.tokenizer.special_token_ids
+    assert not np.isin(guesses.labels, special).any()
+    assert not np.isin(guesses.predictions, special).any()
+    assert (guesses.log_probs <= 0).all()
+
+
+def test_every_word_may_be_masked(tiny_captioner, val):
+    guesses = guess_masked_tokens(tiny_captioner, *val, share=1.0)
+    rows = tiny_captioner.tokenizer.encode(val[1])
+    assert guesses.labels.tolist() == [t for row in rows for t in row[1:-1]]
+
+
+def test_masks_depend_on_the_seed_alone(tiny_captioner, val):
+    one, same, other = (
+        guess_masked_tokens(
+            tiny_captioner, *val, seed=seed, batch_size=size
+        ).labels.tolist()
+        for seed, size in ((0, 64), (0, 3), (1, 64))
+    )
+    assert one == same != other
+
+
+def test_confidence_of_written_captions_follows_the_calibration(
+    tiny_captioner, val
+):
+    captioner, (features, _) = tiny_captioner, val
+    before = captioner.caption_features(features)[0]
+    assert before.confidences == pytest.approx(np.exp(before.token_scores))
+    assert before.confidence == pytest.approx(np.exp(before.score), rel=1e-4)
+    captioner.calibration = Calibration(2.0)
+    try:
+        after = captioner.caption_features(features)[0]
+    finally:
+        captioner.calibration = Calibration()
+    assert after.text == before.text
+    assert all(
+        abs(new - 0.5) <= abs(old - 0.5) + 1e-9
+        for new, old in zip(after.confidences, before.confidences, strict=True)
+    )

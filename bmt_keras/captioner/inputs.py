@@ -1,0 +1,339 @@
+"""What callers give: images as pixels, texts as token ids, both checked."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence, Set
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import tensorflow as tf
+
+from bmt_keras.captioner.graph import CaptionGraph
+from bmt_keras.data.images import resize_pixels
+from bmt_keras.data.tokenizer import CaptionTokenizer
+from bmt_keras.decoding import GAP, DecodingOptions
+from bmt_keras.errors import InputError
+
+_ELLIPSIS = re.compile("\u2026|\\.{3,}")
+_SEP = "[SEP]"  # stands for a gap while a template is tokenised
+
+
+class PILImage(Protocol):
+    """An image of Pillow, which is not imported."""
+
+    def convert(self, mode: str) -> Any:
+        """Gives the image in another mode, such as `RGB`."""
+
+
+Image = str | os.PathLike[str] | bytes | np.ndarray | PILImage
+Length = int | tuple[int, int] | None
+
+
+# === Images ===
+
+
+def to_batch(
+    images: Image | Iterable[Image],
+) -> tuple[Iterable[Image], bool]:
+    """Gives images to iterate over, and whether there was one alone.
+
+    An array of more than 3 axes is a batch.
+    """
+    is_one = isinstance(images, str | bytes | os.PathLike)
+    is_one |= hasattr(images, "convert")
+    is_one |= isinstance(images, np.ndarray) and images.ndim <= 3
+    return cast(Iterable[Image], [images] if is_one else images), is_one
+
+
+def pair_with_texts(
+    images: Image | Iterable[Image], texts: str | Sequence[str]
+) -> tuple[list[Image], list[str], bool]:
+    """Brings images and texts to the same number.
+
+    Args:
+        images: Images, or one for all texts.
+        texts: Texts, or one for all images.
+
+    Returns:
+        As many images as texts, and whether one of each was given.
+
+    Raises:
+        InputError: Their numbers differ.
+    """
+    batch, is_one = to_batch(images)
+    paired, is_text = list(batch), isinstance(texts, str)
+    wanted = [texts] if isinstance(texts, str) else list(texts)
+    if is_one:
+        paired *= len(wanted)
+    elif is_text:
+        wanted *= len(paired)
+    if len(paired) != len(wanted):
+        raise InputError(
+            "`texts` must be one for each image. Received: "
+            f"{len(wanted)} texts, {len(paired)} images."
+        )
+    return paired, wanted, is_one and is_text
+
+
+class ImageReader:
+    """Turns images of several kinds into a graph's pixels.
+
+    Args:
+        graph: Its pixels are the wanted ones.
+    """
+
+    def __init__(self, graph: CaptionGraph) -> None:
+        self._shape = graph.pixels_shape
+        self._read = tf.function(
+            graph.read_pixels,
+            input_signature=[tf.TensorSpec((None,), tf.string)],
+        )
+
+    def read_batches(
+        self, images: Iterable[Image], batch_size: int
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Reads images batch by batch.
+
+        Args:
+            images: Paths, encoded images, RGB arrays, uint8, (height, width,
+                3), or images of Pillow.
+            batch_size: Images in a batch.
+
+        Yields:
+            The number of a batch's first image and the batch's pixels, uint8,
+            (batch, height, width, 3).
+
+        Raises:
+            InputError: An image cannot be read; it is named by path or number.
+        """
+        numbered = enumerate(images)
+        while batch := list(islice(numbered, batch_size)):
+            yield batch[0][0], self._read_batch(batch)
+
+    def _read_batch(self, batch: Sequence[tuple[int, Image]]) -> np.ndarray:
+        pixels = np.empty((len(batch), *self._shape), np.uint8)
+        encoded: dict[int, bytes] = {}
+        copied = []
+        for row, (number, image) in enumerate(batch):
+            if row and image is batch[row - 1][1]:
+                copied.append(row)  # one image with several texts
+            elif isinstance(image, bytes):
+                encoded[row] = image
+            elif isinstance(image, str | os.PathLike):
+                encoded[row] = _read_file(Path(image))
+            else:
+                pixels[row] = self._resize(image, number)
+        if encoded:
+            decoded, errors = self._read(tf.constant(list(encoded.values())))
+            for row, error in zip(encoded, errors.numpy(), strict=True):
+                if error:
+                    number, image = batch[row]
+                    is_named = not isinstance(image, bytes)
+                    name = image if is_named else f"images[{number}]"
+                    raise InputError(f"{name!s}: {error.decode()}")
+            pixels[list(encoded)] = decoded
+        for row in copied:
+            pixels[row] = pixels[row - 1]
+        return pixels
+
+    def _resize(self, image: Any, number: int) -> Any:
+        if hasattr(image, "convert"):
+            image = np.asarray(image.convert("RGB"))
+        is_array = isinstance(image, np.ndarray)
+        found = f"{image.dtype} {image.shape}" if is_array else type(image)
+        if not (
+            is_array
+            and image.ndim == 3
+            and image.shape[-1] == 3
+            and image.dtype == np.uint8
+        ):
+            raise InputError(
+                f"images[{number}]: expected a path, bytes, an image of Pillow "
+                f"or RGB pixels, uint8 (height, width, 3), found {found}."
+            )
+        if image.shape == self._shape:
+            return image
+        return resize_pixels(tf.constant(image), *self._shape[:2])
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: expected an image, found no file that can be read."
+        ) from error
+
+
+# === Texts ===
+
+
+def encode_templates(
+    texts: Sequence[str],
+    tokenizer: CaptionTokenizer,
+    *,
+    max_caption_tokens: int,
+) -> np.ndarray:
+    """Encodes captions given in part.
+
+    Args:
+        texts: Captions with `[MASK]` for one token and "…" or "..." for one
+            or more.
+        tokenizer: The tokenizer.
+        max_caption_tokens: Most tokens of a caption.
+
+    Returns:
+        int32, (texts, tokens), with `GAP` for gaps, padded.
+
+    Raises:
+        InputError: A template is empty, has nothing to fill, is too long, or
+            holds a word that the vocabulary lacks.
+    """
+    fill = {tokenizer.sep_token_id, tokenizer.mask_token_id}
+    rows = [
+        row[1:-1]
+        for row in _encode(
+            "texts",
+            texts,
+            tokenizer,
+            max_caption_tokens,
+            allowed=fill,
+            marked=[_ELLIPSIS.sub(f" {_SEP} ", text) for text in texts],
+        )
+    ]
+    for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
+        if _SEP in text or not fill & set(row):
+            found = _SEP if _SEP in text else "neither"
+            raise InputError(
+                f"texts[{i}]: expected words, and [MASK] or \u2026 where some "
+                f"are missing, found {found}: {text!r}."
+            )
+    padded = pad_rows(rows, tokenizer.pad_token_id)
+    padded[padded == tokenizer.sep_token_id] = GAP
+    return padded
+
+
+def encode_keywords(
+    keywords: Sequence[str],
+    tokenizer: CaptionTokenizer,
+    *,
+    max_caption_tokens: int,
+) -> np.ndarray:
+    """Encodes words that must stand in a caption.
+
+    Args:
+        keywords: Words or phrases.
+        tokenizer: The tokenizer.
+        max_caption_tokens: Most tokens that the caption may have.
+
+    Returns:
+        int32, (keywords, tokens), padded.
+
+    Raises:
+        InputError: A keyword is empty or holds a word that the vocabulary
+            lacks, or together they are longer than the caption.
+    """
+    rows = _encode("keywords", keywords, tokenizer, max_caption_tokens)
+    rows = [row[1:-1] for row in rows]
+    if (total := sum(map(len, rows))) > max_caption_tokens:
+        raise InputError(
+            "`keywords` must fit into the caption together. Received: "
+            f"{list(keywords)} of {total} tokens, for at most "
+            f"{max_caption_tokens}."
+        )
+    return pad_rows(rows, tokenizer.pad_token_id)
+
+
+def encode_captions(
+    texts: Sequence[str],
+    tokenizer: CaptionTokenizer,
+    *,
+    max_caption_tokens: int,
+) -> np.ndarray:
+    """Encodes whole captions.
+
+    Returns:
+        int32, (texts, length), `[CLS]` … `[SEP]`, padded.
+
+    Raises:
+        InputError: A caption is empty or too long, or holds a special token;
+            unknown words are allowed.
+    """
+    unknown = {tokenizer.unknown_token_id}
+    rows = _encode(
+        "texts", texts, tokenizer, max_caption_tokens, allowed=unknown
+    )
+    return pad_rows(rows, tokenizer.pad_token_id)
+
+
+def _encode(
+    name: str,
+    texts: Sequence[str],
+    tokenizer: CaptionTokenizer,
+    max_caption_tokens: int,
+    *,
+    allowed: Set[int] = frozenset(),
+    marked: Sequence[str] | None = None,
+) -> list[list[int]]:
+    """Encodes texts, or what they became by marks, and checks the tokens."""
+    rows = tokenizer.encode(marked or texts) if texts else []
+    refused = set(tokenizer.special_token_ids) - allowed
+    for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
+        tokens = row[1:-1]
+        if not tokens:
+            fault = "words, found none"
+        elif len(tokens) > max_caption_tokens:
+            fault = (
+                f"at most {max_caption_tokens} tokens, the longest caption, "
+                f"found {len(tokens)}"
+            )
+        elif refused & set(tokens):
+            fault = (
+                "words of the vocabulary, found an unknown word or a special "
+                "token"
+            )
+        else:
+            continue
+        raise InputError(f"{name}[{i}]: expected {fault}: {text!r}.")
+    return rows
+
+
+def pad_rows(rows: Sequence[Sequence[int]], pad_token_id: int) -> np.ndarray:
+    """Makes rows of token ids equally long: int32, (rows, length)."""
+    width = max(map(len, rows), default=0)
+    padded = np.full((len(rows), width), pad_token_id, np.int32)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return padded
+
+
+# === Lengths ===
+
+
+def check_lengths(
+    length: Length, options: DecodingOptions, *, max_caption_tokens: int
+) -> tuple[int, int]:
+    """Turns an asked length into the fewest and most tokens of a caption.
+
+    Raises:
+        InputError: The length is out of range, or leaves too few lengths for
+            captions that differ in nothing else.
+    """
+    bounds = (1, max_caption_tokens) if length is None else length
+    shortest, longest = (bounds, bounds) if isinstance(bounds, int) else bounds
+    if not 1 <= shortest <= longest <= max_caption_tokens:
+        raise InputError(
+            "`length` must be a number of tokens, or the fewest and most, from "
+            f"1 to {max_caption_tokens}. Received: length={length}."
+        )
+    lengths = longest - shortest + 1
+    if options.num_captions > lengths and not options.is_sampling:
+        raise InputError(
+            "Without sampling each caption of an image has another length: "
+            "`num_captions` must be at most the number of allowed lengths, or "
+            "`temperature` positive. Received: num_captions="
+            f"{options.num_captions}, temperature=0, {lengths} lengths."
+        )
+    return shortest, longest

@@ -1,0 +1,276 @@
+import dataclasses
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from bmt_keras.captioner import Captioner
+from bmt_keras.captioner.inputs import ImageReader
+from bmt_keras.errors import InputError
+
+# === Images ===
+
+
+def test_all_kinds_of_images_give_the_same_captions(tiny_captioner, paths):
+    as_bytes = [path.read_bytes() for path in paths]
+    as_arrays = [
+        tf.io.decode_jpeg(one, dct_method="INTEGER_ACCURATE").numpy()
+        for one in as_bytes
+    ]
+    expected = tiny_captioner.caption(paths)
+    assert tiny_captioner.caption(map(str, paths)) == expected
+    assert tiny_captioner.caption(as_bytes) == expected
+    assert tiny_captioner.caption(tuple(as_arrays)) == expected
+    assert tiny_captioner.caption(np.stack(as_arrays)) == expected
+    as_pillow = list(map(Image.fromarray, as_arrays))
+    assert tiny_captioner.caption(as_pillow) == expected
+    mixed = [paths[0], as_bytes[1], as_pillow[2], as_arrays[3]]
+    assert tiny_captioner.caption(mixed) == expected[:4]
+    # A palette or an alpha channel is converted.
+    transparent = as_pillow[0].convert("RGBA")
+    assert tiny_captioner.caption(transparent) == expected[0]
+
+
+def test_one_image_gives_one_result(tiny_captioner, paths):
+    captioner, (path, *_) = tiny_captioner, paths
+    (caption,) = captioner.caption([path])
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    for image in (path, str(path), path.read_bytes()):
+        assert captioner.caption(image) == caption
+    assert captioner.caption(pixels) == captioner.caption(pixels[None])[0]
+    assert (
+        captioner.caption(path, template="a [MASK]")
+        == (captioner.fill_mask([path], ["a [MASK]"])[0])
+    )
+    assert captioner.score(path, "red") == captioner.score([path], "red")[0]
+    assert captioner.rank([path], ["red"]) == [captioner.rank(path, ["red"])]
+
+
+def test_several_captions_are_a_list_of_their_image(tiny_captioner, paths):
+    one = tiny_captioner.caption(paths[0], num_captions=3)
+    assert len({caption.text for caption in one}) == 3
+    many = tiny_captioner.caption(paths[:2], num_captions=3)
+    assert many[0] == one
+    assert [len(captions) for captions in many] == [3, 3]
+
+
+def test_no_images_give_no_captions(tiny_captioner):
+    assert tiny_captioner.caption([]) == []
+    with pytest.raises(InputError, match="Expected images, found none"):
+        tiny_captioner.read_features([])
+
+
+def test_broken_image_is_named(tiny_captioner, tmp_path):
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"broken\.jpg: not a decodable image"):
+        tiny_captioner.caption(path)
+    with pytest.raises(InputError, match=r"images\[1\]: not a decodable"):
+        tiny_captioner.caption(
+            [np.zeros((4, 4, 3), np.uint8), b"neither is this"]
+        )
+    with pytest.raises(InputError, match=r"absent\.jpg: expected an image"):
+        tiny_captioner.caption([tmp_path / "absent.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        (np.zeros((4, 4, 3)), r"float64 \(4, 4, 3\)"),
+        (np.zeros((4, 4), np.uint8), r"uint8 \(4, 4\)"),
+        ([["a.jpg"]], "<class 'list'>"),
+    ],
+)
+def test_other_images_are_refused(tiny_captioner, image, found):
+    with pytest.raises(InputError, match=rf"images\[0\]: .*found {found}"):
+        tiny_captioner.caption(image)
+
+
+# === Captions ===
+
+
+@pytest.mark.parametrize(
+    ("options", "at_once"),
+    [
+        ({}, 32),
+        ({"mbr_samples": 54}, 4),
+        ({"mbr_samples": 1000}, 1),
+    ],
+)
+def test_the_more_candidates_the_fewer_images_at_once(
+    tiny_captioner, monkeypatch, options, at_once
+):
+    captioner = Captioner(
+        tiny_captioner.model,
+        tiny_captioner.tokenizer,
+        settings=tiny_captioner.settings.replace(**options),
+    )
+    asked = []
+    monkeypatch.setattr(
+        ImageReader,
+        "read_batches",
+        lambda self, images, batch_size: asked.append(batch_size) or (),
+    )
+    captioner.caption([])
+    assert asked == [at_once]
+
+
+def test_batch_size_does_not_change_captions(tiny_captioner, paths):
+    one_by_one = tiny_captioner.caption(paths, batch_size=1)
+    together = tiny_captioner.caption(paths, batch_size=5)
+    assert [c.text for c in one_by_one] == [c.text for c in together]
+
+
+def test_caption_tells_tokens_and_their_scores(tiny_captioner, paths):
+    caption = tiny_captioner.caption(paths[0])
+    assert len(caption.tokens) == len(caption.token_scores) > 0
+    assert caption.text == "".join(caption.tokens).replace("▁", " ").strip()
+    assert caption.score == pytest.approx(np.mean(caption.token_scores))
+    assert max(caption.token_scores) <= 0
+    length = tiny_captioner.settings.text.sequence_length
+    assert len(caption.token_ids) == length
+
+
+@pytest.mark.parametrize("kind", ["tiny_captioner", "frozen_tower_captioner"])
+def test_features_and_images_give_the_same(kind, request, paths):
+    captioner = request.getfixturevalue(kind)
+    features = captioner.read_features(paths, batch_size=3)
+    texts = [each.text for each in captioner.caption_features(features)]
+    assert texts == [each.text for each in captioner.caption(paths)]
+    scores = captioner.score_features(features, texts)
+    expected = [each.mean for each in captioner.score(paths, texts)]
+    assert scores == pytest.approx(expected, rel=1e-2)
+
+
+def test_length_counts_choose_the_lengths_without_a_length_head(
+    frozen_tower_captioner, paths
+):
+    captions = frozen_tower_captioner.caption(paths)
+    # The fixture's training captions have 3 or 4 tokens most often.
+    assert {len(caption.tokens) for caption in captions} <= {3, 4}
+
+
+def test_repr_names_the_parts(tiny_captioner, frozen_tower_captioner):
+    shown = repr(tiny_captioner)
+    for part in (
+        "image_tower=SmallCNN, 16x16 pixels to (",
+        "text_tower=AlbertBackbone",
+        "fusion=CrossAttentionFusion",
+        f"vocabulary_size={tiny_captioner.tokenizer.vocabulary_size}",
+        "sequence_length=18",
+        "passes=3",
+    ):
+        assert part in shown
+    assert "fusion=BimodalFusion" in repr(frozen_tower_captioner)
+
+
+# === Folders ===
+
+
+@pytest.mark.parametrize("kind", ["tiny_captioner", "frozen_tower_captioner"])
+def test_saved_captioner_captions_identically(kind, request, tmp_path, paths):
+    captioner = request.getfixturevalue(kind)
+    captioner.save_to_preset(tmp_path / "captioner")
+    again = Captioner.from_preset(tmp_path / "captioner")
+    assert again.caption(paths) == captioner.caption(paths)
+
+
+def test_decoding_may_be_another_than_saved(tiny_captioner, tmp_path):
+    folder = tmp_path / "captioner"
+    tiny_captioner.save_to_preset(folder)
+    saved = tiny_captioner.settings.decoding
+    again = Captioner.from_preset(folder, passes=7, mbr_samples=2, order=None)
+    assert again.settings.decoding == dataclasses.replace(
+        saved, passes=7, mbr_samples=2
+    )
+    assert again.settings.image == tiny_captioner.settings.image
+    with pytest.raises(InputError, match=r"passes, .*Received: image_height"):
+        Captioner.from_preset(folder, image_height=8)
+    with pytest.raises(InputError, match="`passes` must be at least 1"):
+        Captioner.from_preset(folder, passes=0)
+
+
+def test_captioner_comes_from_the_hub(tiny_captioner, tmp_path, monkeypatch):
+    tiny_captioner.save_to_preset(tmp_path / "captioner")
+    asked = []
+
+    def download(repo, *, revision, allow_patterns):
+        asked.append((repo, revision, allow_patterns))
+        if revision == "absent":
+            raise OSError("no such revision")
+        return str(tmp_path / "captioner")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    captioner = Captioner.from_preset("hf://me/mine@v1", passes=2)
+    assert captioner.settings.decoding.passes == 2
+    ((repo, revision, files),) = asked
+    assert (repo, revision) == ("me/mine", "v1")
+    assert set(os.listdir(tmp_path / "captioner")) <= set(files)
+    with pytest.raises(InputError, match=r"cannot be downloaded.*no such rev"):
+        Captioner.from_preset("hf://me/mine@absent")
+    with pytest.raises(InputError, match="hf://organisation/name"):
+        Captioner.from_preset("hf://")
+
+
+def test_folder_without_a_captioner_is_refused(tmp_path):
+    with pytest.raises(InputError, match="expected a captioner's folder"):
+        Captioner.from_preset(tmp_path)
+
+
+def test_broken_model_file_is_named(tiny_captioner, tmp_path):
+    tiny_captioner.save_to_preset(tmp_path / "captioner")
+    (tmp_path / "captioner" / "model.keras").write_bytes(b"no model")
+    with pytest.raises(InputError, match=r"model\.keras: expected a saved"):
+        Captioner.from_preset(tmp_path / "captioner")
+
+
+def test_save_replaces_a_captioner_but_no_other_folder(
+    tiny_captioner, tmp_path
+):
+    tiny_captioner.save_to_preset(tmp_path / "captioner")
+    tiny_captioner.save_to_preset(tmp_path / "captioner")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "mine.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match="found something else"):
+        tiny_captioner.save_to_preset(tmp_path / "photos")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["captioner", "photos"]
+
+
+# === Parts ===
+
+
+def test_frozen_tower_must_be_given(frozen_tower_captioner):
+    captioner = frozen_tower_captioner
+    with pytest.raises(ValueError, match="`image_tower` must be given"):
+        Captioner(
+            captioner.model, captioner.tokenizer, settings=captioner.settings
+        )
+
+
+def test_lengths_must_come_from_a_head_or_from_counts(frozen_tower_captioner):
+    captioner = frozen_tower_captioner
+    with pytest.raises(ValueError, match="`length_counts` must be given"):
+        Captioner(
+            captioner.model,
+            captioner.tokenizer,
+            settings=captioner.settings,
+            image_tower=captioner.image_tower,
+        )
+
+
+def test_captioner_imports_neither_evaluation_nor_training():
+    code = (
+        "import sys, bmt_keras.captioner, bmt_keras.captioner.to_file\n"
+        "parts = ('evaluation', 'training', 'commands')\n"
+        "print([name for name in sys.modules for part in parts"
+        " if name.startswith(f'bmt_keras.{part}')])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"
