@@ -20,7 +20,7 @@ from measure import Case, CaseBuilders, Group, Options, Row, main
 PRESETS = ("notebook", "coco", "small")
 PASSES = (1, 2, 4, 8, 12)
 BATCHES = (1, 8)
-WORDS = 12  # of the longest candidate: captions have as many on average
+TOKENS = 12  # of the longest candidate: captions have as many on average
 WRITING = "{preset}, {passes} passes, batch {batch}"
 ENCODING = "{preset}, photo encoding, batch {batch}"
 FORWARD = "{preset}, text forward, batch {batch}"
@@ -88,10 +88,10 @@ class _Subject:
         batch: int,
         *,
         passes: int,
-        words: int = WORDS,
+        tokens: int = TOKENS,
         is_length_free: bool = True,
     ) -> Callable[[], Any]:
-        """Files to captions, of `words` or of several lengths up to it."""
+        """Files to captions, of `tokens` or of several lengths up to it."""
         images = [self._images[i % len(self._images)] for i in range(batch)]
         files = [image.path.read_bytes() for image in images]
         candidates = self._candidates if is_length_free else 1
@@ -99,7 +99,7 @@ class _Subject:
             self._captioner.caption,
             files,
             passes=passes,
-            length=(max(words - candidates + 1, 1), words),
+            length=(max(tokens - candidates + 1, 1), tokens),
             batch_size=batch,
         )
 
@@ -141,15 +141,15 @@ class _Subject:
         return lambda: forward(canvas, positions).numpy()
 
     def _canvas(self, batch: int) -> np.ndarray:
-        """Captions of one word over and over: int32, (candidates, length).
+        """Captions of one token over and over: int32, (candidates, length).
 
         Captions of masks alone are equal, and would be computed once.
         """
         tokenizer = self._captioner.tokenizer
         special = {*tokenizer.special_token_ids}
-        word = max({*range(tokenizer.vocabulary_size)} - special)
-        shape = (batch * self._candidates, WORDS + 2)
-        canvas = np.full(shape, word, np.int32)
+        token_id = max({*range(tokenizer.vocabulary_size)} - special)
+        shape = (batch * self._candidates, TOKENS + 2)
+        canvas = np.full(shape, token_id, np.int32)
         canvas[:, 0], canvas[:, -1] = tokenizer.cls_id, tokenizer.sep_id
         return canvas
 

@@ -4,9 +4,9 @@ python tests/benchmarks/peers.py --out benchmarks/peers.json
 
 It needs PyTorch, in an environment of its own (`make bench-peers`). All weights
 are random. GIT-base (Wang et al. 2022, arXiv 2205.14100) and BLIP-base (Li et
-al. 2022, arXiv 2201.12086) decode greedily, in a process of their own: PyTorch
-beside TensorFlow in one process slows down many times over. The two processes
-take turns and never compute at once.
+al. 2022, arXiv 2201.12086) decode greedily, in a process of their own. The two
+processes take turns and never compute at once: PyTorch slows down many times
+over while another process computes.
 """
 
 import atexit
@@ -91,7 +91,7 @@ def build_cases(options: Options, _: Path) -> CaseBuilders:
                 ours.preset,
                 batch,
                 passes=ours.passes,
-                words=TOKENS,
+                tokens=TOKENS,
                 is_length_free=ours.is_length_free,
             )
         for peer in (GIT, BLIP):
