@@ -8,8 +8,8 @@ as many candidates: ALBERT, fusion and the logits of all tokens.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import library
@@ -42,7 +42,7 @@ def make_rows(preset: str) -> list[Row]:
     return rows
 
 
-def build_cases(preset: str, options: Options, _: Path) -> CaseBuilders:
+def build_cases(preset: str, options: Options, _: ExitStack) -> CaseBuilders:
     def build(method: str, batch: int, **how: Any) -> Callable[[], Case]:
         return lambda: Case(
             getattr(_subject(options, preset), method)(batch, **how),

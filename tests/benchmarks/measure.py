@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -94,12 +94,12 @@ class Group:
     """Rows whose cases take turns, and the function that builds the cases.
 
     `build` must be a function of a module: a fresh process calls it with the
-    options and a folder for what it writes.
+    options and a stack that closes, at the end, what the cases have opened.
     """
 
     name: str
     rows: Sequence[Row]
-    build: Callable[[Options, Path], CaseBuilders]
+    build: Callable[[Options, ExitStack], CaseBuilders]
 
 
 # === Measuring ===
@@ -168,8 +168,8 @@ def measure_group(group: Group, options: Options) -> list[dict[str, Any]]:
     """Measures a group's rows in this process."""
     rows = [row for row in group.rows if options.match in row.name]
     used = {n: None for row in rows for n in (*row.parts, *row.reference)}
-    with tempfile.TemporaryDirectory() as folder:
-        builders = group.build(options, Path(folder))
+    with ExitStack() as stack:
+        builders = group.build(options, stack)
         cases = {name: builders[name]() for name in used}
         times = take_turns(cases, rounds=options.rounds)
     return [{"group": group.name, **compare(row, times)} for row in rows]
@@ -177,8 +177,8 @@ def measure_group(group: Group, options: Options) -> list[dict[str, Any]]:
 
 def run_case(group: Group, name: str, options: Options) -> None:
     """Builds one case and runs it once, so that its memory can be seen."""
-    with tempfile.TemporaryDirectory() as folder:
-        group.build(options, Path(folder))[name]().run()
+    with ExitStack() as stack:
+        group.build(options, stack)[name]().run()
 
 
 # === Processes ===

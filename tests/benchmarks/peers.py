@@ -9,12 +9,11 @@ processes take turns and never compute at once: PyTorch slows down many times
 over while another process computes.
 """
 
-import atexit
 import importlib.util
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from measure import Case, CaseBuilders, Group, Options, Row, main, own_process
@@ -69,12 +68,11 @@ def make_rows() -> list[Row]:
     return rows
 
 
-def build_cases(options: Options, _: Path) -> CaseBuilders:
+def build_cases(options: Options, stack: ExitStack) -> CaseBuilders:
     # Not above: the process of PyTorch imports this file, but no TensorFlow.
     import captioning
 
-    pool = own_process()
-    atexit.register(pool.shutdown)
+    pool = stack.enter_context(own_process())
 
     def build_peer(peer: str, batch: int) -> Case:
         return Case(

@@ -4,6 +4,8 @@ python tests/benchmarks/preparation.py --out benchmarks/preparation.json
 """
 
 import shutil
+import tempfile
+from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,10 @@ def make_rows(preset: str) -> list[Row]:
     return [Row(preparing, {preparing: 1}, {model: 1}, at_least=0.9)]
 
 
-def build_cases(preset: str, options: Options, folder: Path) -> CaseBuilders:
+def build_cases(
+    preset: str, options: Options, stack: ExitStack
+) -> CaseBuilders:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     count = options.steps * IMAGES[preset]
     return {
         f"{preset}, preparing": partial(

@@ -37,6 +37,20 @@ def work():
 if __name__ == "__main__":
     measure.run_in_own_process(work)
 """
+NESTED = """
+import os, measure
+
+def build(options, stack):
+    pool = stack.enter_context(measure.own_process())
+    ask = lambda: pool.submit(os.getpid).result()
+    return {"pid": lambda: measure.Case(ask, items=1)}
+
+if __name__ == "__main__":
+    row = measure.Row("pid", {"pid": 1})
+    group = measure.Group("pids", [row], build)
+    measure.run_in_own_process(measure.measure_group, group, measure.Options())
+    print("ended")
+"""
 
 
 # === Figures ===
@@ -115,20 +129,39 @@ def test_work_is_done_elsewhere_and_its_memory_known():
     assert peak > 1_000_000
 
 
-def test_work_ends_when_its_caller_is_killed(tmp_path):
-    script = tmp_path / "sleeper.py"
-    script.write_text(SLEEPER)
-    with subprocess.Popen(
-        [sys.executable, script],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(measure.__file__).parent)},
-    ) as caller:
+@pytest.fixture
+def start_script(tmp_path):
+    """Starts a script that imports the benchmarks' modules."""
+
+    def start(content):
+        script = tmp_path / "script.py"
+        script.write_text(content)
+        folder = str(Path(measure.__file__).parent)
+        return subprocess.Popen(
+            [sys.executable, script],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": folder},
+        )
+
+    return start
+
+
+def test_work_ends_when_its_caller_is_killed(start_script):
+    with start_script(SLEEPER) as caller:
         assert caller.stdout.readline() == "works\n"
         caller.kill()
         # The pipe ends with the last process that can write into it.
         rest, _ = caller.communicate(timeout=60)
     assert rest == ""
+
+
+def test_a_group_ends_the_processes_that_it_started(start_script):
+    with start_script(NESTED) as caller:
+        try:
+            assert caller.communicate(timeout=60) == ("ended\n", None)
+        finally:
+            caller.kill()
 
 
 # === What is measured ===

@@ -12,6 +12,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,9 @@ def pipeline_rows() -> list[Row]:
     ]
 
 
-def build_cases(options: Options, folder: Path) -> CaseBuilders:
-    subject = _Subject(options, folder)
+def build_cases(options: Options, stack: ExitStack) -> CaseBuilders:
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    subject = _Subject(options, Path(folder))
     return {
         NOTEBOOK: subject.notebook,
         ALBERT: subject.albert,
