@@ -1,14 +1,14 @@
 """The training step of the 2020 notebook, on today's layers.
 
-Only what it computed counts: ALBERT at every step, the photo copied to every
-token, and the vocabulary's logits at every token. Layers are those of the
-library, which are as fast as any, and the loss is taken at the masked tokens
-alone, as transformers' classes did.
+It computes what the notebook computed: ALBERT at every step, the image's
+embedding copied to every token, and the vocabulary's logits at every token.
+The loss is taken at the masked tokens alone, as transformers' classes did.
 """
 
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from bmt_keras.layers import (
@@ -25,7 +25,7 @@ class NotebookModel(keras.Model):
     Args:
         text_encoder: A frozen `keras_nlp.models.AlbertBackbone`.
         masking: A `TokenMasking`.
-        image_embedding_shape: Shape of a photo's embedding, without batch.
+        image_embedding_shape: Shape of an image's embedding, without batch.
     """
 
     def __init__(
@@ -35,38 +35,27 @@ class NotebookModel(keras.Model):
         masking: TokenMasking,
         image_embedding_shape: tuple[int, ...],
     ) -> None:
-        """Builds all layers."""
         super().__init__(name="notebook")
-        width = text_encoder.embedding_dim
         self.text_encoder = text_encoder
         self.masking = masking
         self.repeat = ImageEmbeddingRepeat()
         self.concatenate = keras.layers.Concatenate()
-        self.dense = keras.layers.Dense(width)
+        self.dense = keras.layers.Dense(text_encoder.embedding_dim)
         self.head = MaskedTokenHead(text_encoder.token_embedding)
         self.token_loss = MaskedTokenLoss()
-        cells = keras.Input(image_embedding_shape)
-        states = keras.Input((None, text_encoder.hidden_dim))
-        self._fuse(states, cells)
         self.loss_tracker = keras.metrics.Mean(name="loss")
+        # Builds the layers.
+        self._fuse(
+            keras.Input((None, text_encoder.hidden_dim)),
+            keras.Input(image_embedding_shape),
+        )
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """The running loss."""
         return [self.loss_tracker]
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """Masks a batch and learns from it.
-
-        Args:
-            data: `token_ids` and `padding_mask`, int32, (batch, length), and
-                `image_embedding`, float, (batch, ...).
-
-        Returns:
-            The running `loss`, nats a masked token.
-        """
-        import tensorflow as tf
-
+        """Masks a batch of token ids and image embeddings, and learns."""
         masked = self.masking(
             data["token_ids"],
             padding_mask=data["padding_mask"],
@@ -74,7 +63,7 @@ class NotebookModel(keras.Model):
         )
         used = tf.where(masked["sample_weight"] > 0)
         positions = tf.gather_nd(masked["mask_positions"], used)
-        places = tf.stack([tf.cast(used[:, 0], tf.int32), positions], axis=1)
+        indices = tf.stack([tf.cast(used[:, 0], tf.int32), positions], axis=1)
         labels = tf.gather_nd(masked["labels"], used)
         with tf.GradientTape() as tape:
             states = self.text_encoder(
@@ -89,7 +78,7 @@ class NotebookModel(keras.Model):
             logits = self._fuse(states, data["image_embedding"])
             loss = ops.mean(
                 self.token_loss.cross_entropy(
-                    tf.gather_nd(logits, places), labels
+                    tf.gather_nd(logits, indices), labels
                 )
             )
         variables = self.trainable_weights
