@@ -33,7 +33,7 @@ def export(
     metrics: Annotated[
         Path | None,
         typer.Option(
-            help="Figures for the model card; by default metrics.json beside "
+            help="Figures for the model card; by default metrics.json next to "
             "the captioner's folder, if it is there."
         ),
     ] = None,
@@ -44,7 +44,7 @@ def export(
     load_tensorflow()
     from bmt_keras.captioner import Captioner
     from bmt_keras.export import export_captioner
-    from bmt_keras.export.model_card import find_metrics, read_metrics
+    from bmt_keras.export.description import find_metrics, read_metrics
 
     figures = read_metrics(metrics) if metrics else find_metrics(captioner)
     folder = export_captioner(
