@@ -97,6 +97,7 @@ class AsyncCaptionClient(ModelCalls):
         total = len(found) if isinstance(found, Sized) else None
         bar = show_progress("Captioning images") if progress else nullcontext()
         with bar as show:
+            # An async generator that is only left is closed too late.
             async with aclosing(self._answer(question)) as answers:
                 done = 0
                 async for pair in answers:
@@ -160,6 +161,7 @@ class AsyncCaptionClient(ModelCalls):
         pending: deque[asyncio.Task[list[tuple[Image, R]]]] = deque()
         try:
             while True:
+                # Reading files would block the event loop.
                 examples = await asyncio.to_thread(next, requests, None)
                 if examples is not None:
                     call = self._call(question, examples)
@@ -172,6 +174,7 @@ class AsyncCaptionClient(ModelCalls):
         finally:
             for task in pending:
                 task.cancel()
+            # Their calls are cancelled at the server once they have ended.
             await asyncio.gather(*pending, return_exceptions=True)
 
     async def _call(

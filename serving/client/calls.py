@@ -71,7 +71,8 @@ class ModelCalls(ABC):
                 f"`max_attempts` must be from 1 to {MAX_ATTEMPTS}. Received: "
                 f"{max_attempts}."
             )
-        # gRPC holds the limit in an int32.
+        # gRPC holds the limit in an int32. Each request spends some of it on
+        # the model's name and version.
         max_bytes = min(max_message_mb * 2**20, 2**31 - 1)
         empty = self._address_request("").ByteSize()
         self._max_example_bytes = max_bytes - empty - _FRAMING
@@ -143,6 +144,7 @@ class ModelCalls(ABC):
         answers: Iterator[R] = iter(())
         if isinstance(outcome, grpc.RpcError):
             reason = self._explain(outcome, self._timeout(question))
+            # A stream goes on where other images may do better.
             if not (
                 question.images_per_request is not None
                 and outcome.code() in _CAUSED_BY_THE_IMAGES

@@ -74,20 +74,11 @@ def make_options(
     keepalive_s: float | None,
     tls: Tls | None,
 ) -> Options:
-    """Returns gRPC's options of a channel.
+    """Returns gRPC's options of a channel; arguments as `CaptionClient`'s.
 
     gRPC itself repeats a call that ends UNAVAILABLE, within its deadline, with
     exponential back-off and jitter, and no other. Calls take turns among the
     addresses that a name stands for.
-
-    Args:
-        max_message_bytes: int. Largest request and answer.
-        max_attempts: int. Attempts per call, the first one included.
-        backoff_s: float. Seconds before the second attempt, doubled before
-            each further one.
-        keepalive_s: float. Seconds of silence after which the connection of a
-            call in flight is tested; None never tests it.
-        tls: Tls or None.
     """
     max_backoff_s = max(backoff_s, _MAX_BACKOFF_S)
     method: dict[str, object] = {"name": [{"service": _PREDICTION_SERVICE}]}

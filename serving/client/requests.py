@@ -89,11 +89,13 @@ class Question(Generic[R]):
         """
         examples: list[Example] = []
         size = 0
+        # `values` may be endless: one length for a stream of any size.
         for image, value in zip(self.images, self.values, strict=False):
             framing = _FRAMING + (len(value) if isinstance(value, bytes) else 0)
             example = _read_example(image, value, max_bytes - framing)
             added = len(example.image_bytes) + framing
             full = len(examples) == self.images_per_request
+            # gRPC refuses a message that is too large as a whole.
             if examples and (full or size + added > max_bytes):
                 yield examples
                 examples, size = [], 0
@@ -158,7 +160,7 @@ def check_positive(**values: float | None) -> None:
 
 
 def _check_count(name: str, values: Sequence[object], images: Any) -> None:
-    if len(values) != len(images):
+    if not isinstance(images, Image) and len(values) != len(images):
         raise ValueError(
             f"`{name}` must have one value per image. Received: "
             f"{len(values)} values, {len(images)} images."
@@ -227,6 +229,7 @@ def _read_example(
             image if isinstance(image, bytes) else Path(image).read_bytes()
         )
     except OSError as error:
+        # One bad file among thousands must not end a stream.
         reason = f"expected a file that can be read, found {error.strerror}."
     else:
         if len(image_bytes) <= max_bytes:

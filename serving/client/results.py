@@ -155,6 +155,7 @@ def read_results(
             raise ServingError(
                 f"The output {name} of {server} cannot be read: {error}"
             ) from error
+        # A row too many or too few would give images each other's captions.
         if array.shape[:1] != (count,):
             raise ServingError(
                 f"The output {name} of {server} must have a row per image. "

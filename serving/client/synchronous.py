@@ -248,9 +248,11 @@ class CaptionClient(ModelCalls):
                 elif not pending:
                     return
                 if examples is None or len(pending) >= question.concurrency:
+                    # The oldest first: results come in the images' order.
                     done, call = pending.popleft()
                     yield from self._pair_results(question, done, _wait(call))
         finally:
+            # A caller who leaves a stream leaves no work to the server.
             for _, call in pending:
                 if call is not None:
                     call.cancel()

@@ -234,6 +234,7 @@ def test_bad_options_are_named(ask, options, match):
         ("caption", [[b"a"]], {"length": [1, 2]}, "2 values, 1 images"),
         ("caption", [[b"a"]], {"timeout_s": 0}, "`timeout_s` must be pos"),
         ("fill_mask", [[b"a"], "text"], {}, "`texts` must be a sequence"),
+        ("fill_mask", ["a.jpg", ["text"]], {}, "of images. Received: str"),
         ("score", [[b"a"], []], {}, "`texts` .* 0 values, 1 images"),
         ("stream", [[b"a"]], {"concurrency": 0}, "`concurrency` must be"),
         ("stream", [[b"a"]], {"images_per_request": 0}, "`images_per_request`"),
