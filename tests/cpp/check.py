@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 
 
 def make_export(folder: Path) -> tuple[Path, list[Path], list[Row]]:
-    """Exports a tiny captioner; gives photos and their captions, too."""
+    """Exports a tiny captioner; returns the version, photos and captions."""
     import keras
 
     from bmt_keras.captioner import Captioner
