@@ -8,9 +8,9 @@ import typer
 
 from bmt_keras.commands import inputs
 from bmt_keras.commands.pictures import draw_photos
-from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.errors import InputError
+from bmt_keras.progress import show_progress
 
 MATMUL_PRECISIONS = ("float32", "bfloat16")
 

@@ -8,7 +8,6 @@ import typer
 
 from bmt_keras.commands import inputs
 from bmt_keras.commands.pictures import draw_photos
-from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.data.captions import (
     CaptionedImage,
@@ -16,6 +15,7 @@ from bmt_keras.data.captions import (
     read_texts,
 )
 from bmt_keras.errors import InputError
+from bmt_keras.progress import show_progress
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,9 +5,9 @@ import tensorflow as tf
 from bmt_keras.captioner.texts import encode_captions, encode_templates
 from bmt_keras.data.coco import drop_final_period
 from bmt_keras.errors import InputError
-from bmt_keras.export.text_rows import TextRows
+from bmt_keras.export.guards import TextEncoder
 
-MAX_WORDS = 16
+MAX_TOKENS = 16
 CAPTIONS = [
     "a red square above a blue circle",
     "A RED square, above!",
@@ -33,27 +33,27 @@ PERIODS = [
 
 
 @pytest.fixture(scope="module")
-def rows(tokenizer):
-    return TextRows(tokenizer, max_words=MAX_WORDS)
+def encoder(tokenizer):
+    return TextEncoder(tokenizer, max_caption_tokens=MAX_TOKENS)
 
 
-def encode(rows, texts, **options):
-    token_ids, errors = rows.captions(
+def encode(encoder, texts, **options):
+    token_ids, errors = encoder.encode_captions(
         tf.constant(texts), **{"drop_final_period": False, **options}
     )
     return token_ids.numpy(), [error.decode() for error in errors.numpy()]
 
 
-def test_captions_are_the_librarys(rows, tokenizer):
-    found, errors = encode(rows, CAPTIONS)
+def test_captions_are_the_librarys(encoder, tokenizer):
+    found, errors = encode(encoder, CAPTIONS)
     assert errors == [""] * len(CAPTIONS)
-    expected = encode_captions(CAPTIONS, tokenizer, max_words=MAX_WORDS)
+    expected = encode_captions(CAPTIONS, tokenizer, max_words=MAX_TOKENS)
     np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("text", PERIODS)
-def test_full_stops_go_as_in_the_library(rows, tokenizer, text):
-    found, _ = encode(rows, [text], drop_final_period=True)
+def test_full_stops_go_as_in_the_library(encoder, tokenizer, text):
+    found, _ = encode(encoder, [text], drop_final_period=True)
     (expected,) = tokenizer.encode([drop_final_period(text)])
     assert found[0].tolist() == expected
 
@@ -68,15 +68,17 @@ def test_full_stops_go_as_in_the_library(rows, tokenizer, text):
         ("a [SEP] square", "found an unknown word or a special token."),
     ],
 )
-def test_bad_caption_has_the_librarys_complaint(rows, tokenizer, text, message):
-    found, errors = encode(rows, [CAPTIONS[0], text, CAPTIONS[3]])
+def test_bad_caption_has_the_librarys_complaint(
+    encoder, tokenizer, text, message
+):
+    found, errors = encode(encoder, [CAPTIONS[0], text, CAPTIONS[3]])
     assert errors[0] == errors[2] == ""
     assert errors[1].startswith("`text`: ")
     assert message in errors[1]
     with pytest.raises(InputError, match=message.replace("[", "\\[")):
-        encode_captions([text], tokenizer, max_words=MAX_WORDS)
+        encode_captions([text], tokenizer, max_words=MAX_TOKENS)
     # The others are as wide as without it, and it stands in for a caption.
-    expected, _ = encode(rows, [CAPTIONS[0], CAPTIONS[3]])
+    expected, _ = encode(encoder, [CAPTIONS[0], CAPTIONS[3]])
     np.testing.assert_array_equal(found[[0, 2]], expected)
     assert found[1, :3].tolist() == [
         *(tokenizer.cls_id, tokenizer.unknown_id, tokenizer.sep_id)
@@ -84,13 +86,13 @@ def test_bad_caption_has_the_librarys_complaint(rows, tokenizer, text, message):
     assert (found[1, 3:] == tokenizer.pad_id).all()
 
 
-def test_templates_are_the_librarys(rows, tokenizer):
+def test_templates_are_the_librarys(encoder, tokenizer):
     texts = ["a [MASK] square", "[MASK]", "red[MASK][MASK] circle"]
-    token_ids, errors = rows.templates(tf.constant(texts))
+    token_ids, errors = encoder.encode_templates(tf.constant(texts))
     assert not any(errors.numpy())
     found = token_ids.numpy()[:, 1:-1]
     found[found == tokenizer.sep_id] = tokenizer.pad_id
-    expected = encode_templates(texts, tokenizer, max_words=MAX_WORDS)
+    expected = encode_templates(texts, tokenizer, max_words=MAX_TOKENS)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -106,14 +108,14 @@ def test_templates_are_the_librarys(rows, tokenizer):
         ("a ... [MASK]", "found a gap"),
     ],
 )
-def test_bad_template_has_a_complaint(rows, tokenizer, text, message):
-    token_ids, errors = rows.templates(tf.constant(["[MASK]", text]))
+def test_bad_template_has_a_complaint(encoder, tokenizer, text, message):
+    token_ids, errors = encoder.encode_templates(tf.constant(["[MASK]", text]))
     assert errors.numpy()[0] == b""
     assert message in errors.numpy()[1].decode()
     frame = [tokenizer.cls_id, tokenizer.mask_id, tokenizer.sep_id]
     assert token_ids.numpy().tolist() == [frame, frame]
 
 
-def test_texts_that_are_no_utf8_do_no_harm(rows):
-    _, errors = encode(rows, [b"\xff\xfe.", b"red"], drop_final_period=True)
+def test_texts_that_are_no_utf8_do_no_harm(encoder):
+    _, errors = encode(encoder, [b"\xff\xfe.", b"red"], drop_final_period=True)
     assert errors == ["", ""]
