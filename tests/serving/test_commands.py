@@ -169,7 +169,7 @@ def test_serve_takes_models_config_and_rest(
     result = serve_until_up(
         *("--model-config-file", str(config), "--rest-port", "0"),
         *("--workers", "2", "--max-calls", "9", "--max-message-mb", "1"),
-        *("--poll-seconds", "0", "--drain-seconds", "1"),
+        *("--poll-seconds", "0", "--drain-seconds", "1", "--rest-cors"),
     )
     assert result.exit_code == 0, result.output
     captions, tools, rest = result.stdout.splitlines()
@@ -199,6 +199,31 @@ def test_tls_files_reach_the_server(serve_until_up, captioner_path):
     )
     assert isinstance(result.exception, ServingError)
     assert "Cannot use no.key, no.pem" in str(result.exception)
+
+
+@pytest.mark.parametrize("package", ["aiohttp", "prometheus_client"])
+def test_serve_names_a_package_that_is_missing(captioner_path, package):
+    code = (
+        "import sys\n"
+        f"sys.modules[{package!r}] = None\n"
+        "from bmt_keras.commands.serve import serve\n"
+        f"serve(models={str(captioner_path)!r}, port=0, rest_port=0)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True
+    )
+    last = result.stderr.splitlines()[-1]
+    assert f"`bmt serve` needs {package}: pip install" in last
+
+
+def test_server_without_rest_needs_no_aiohttp(captioner_path):
+    code = (
+        "import sys\n"
+        "sys.modules['aiohttp'] = None\n"
+        "from bmt_keras.serving.server import EmbeddedServer\n"
+        f"with EmbeddedServer({str(captioner_path)!r}, port=0): pass"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_serve_without_a_model_is_a_serving_error(tmp_path):
