@@ -6,9 +6,8 @@ SAMPLE := data/sample
 RUN ?= runs/sample
 MODELS ?= models/bmt
 SERVER ?= 127.0.0.1:8500
-# Photos to measure with, in place of the sample's.
+# Photos to measure a server with, in place of made ones.
 PHOTOS ?=
-SAMPLE_PHOTOS = $(shell ls $(SAMPLE)/images/val/*.jpg | head -8)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
@@ -54,22 +53,24 @@ caption: install  ## Ask the server for a caption: make caption IMAGE=photo.jpg
 	@test -n "$(IMAGE)" || { echo "make caption: IMAGE=photo.jpg is missing" >&2; exit 2; }
 	@$(BIN)/bmt request $(IMAGE) --server $(SERVER) --wait 30
 
-bench: install  ## Measure speed and memory; writes benchmarks/results.json
-	$(BIN)/bmt bench
+bench: install  ## Measure training, preparation and captioning; writes benchmarks/*.json
+	$(BIN)/python tests/benchmarks/training.py --out benchmarks/training.json
+	$(BIN)/python tests/benchmarks/preparation.py --out benchmarks/preparation.json
+	$(BIN)/python tests/benchmarks/captioning.py --out benchmarks/captioning.json
 
-bench-peers: install  ## Measure captioning beside GIT and BLIP, in an environment of its own
+bench-peers: install  ## Compare captioning with GIT and BLIP, in an environment of its own
 	$(PYTHON) -m venv $(VENV)-peers
 	$(VENV)-peers/bin/pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[peers]'
-	$(VENV)-peers/bin/bmt bench --rows peers --out benchmarks/peers.json
+		--constraint constraints.txt --editable . 'torch>=2.13'
+	$(VENV)-peers/bin/python tests/benchmarks/peers.py --out benchmarks/peers.json
 
-bench-serving: install $(if $(PHOTOS),,sample)  ## Measure a server against the direct call (MODELS=, PHOTOS=)
-	$(BIN)/python -m bmt_keras.serving.bench --models $(MODELS) --out $(RUN)/bench-serving.json \
-		$(addprefix --photo ,$(or $(PHOTOS),$(SAMPLE_PHOTOS)))
+bench-serving: install  ## Compare a server with the direct call (MODELS=, PHOTOS=)
+	$(BIN)/python tests/benchmarks/serving.py --models $(MODELS) \
+		--out $(RUN)/bench-serving.json $(PHOTOS)
 
-load-serving: install $(if $(PHOTOS),,sample)  ## Load a server for a minute, corrupt photos and a reload in it
-	$(BIN)/python -m bmt_keras.serving.stress --models $(MODELS) --out $(RUN)/load-serving.json \
-		$(addprefix --photo ,$(or $(PHOTOS),$(SAMPLE_PHOTOS)))
+load-serving: install  ## Load a server for a minute, with corrupt photos and a reload (MODELS=, PHOTOS=)
+	$(BIN)/python tests/benchmarks/load_serving.py --models $(MODELS) \
+		--out $(RUN)/load-serving.json $(PHOTOS)
 
 test: install  ## Run all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile

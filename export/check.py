@@ -1,6 +1,13 @@
-"""What was written is loaded again and compared, before it is published."""
+"""What was written is run in a fresh process before it is published.
+
+The file is the fresh process' script too, and needs TensorFlow alone: nothing
+of the captioner's process can help the model along. As a script it takes the
+SavedModel's folder as its argument, and pickled arrays by input name, by
+signature, on its input; it writes such arrays of outputs.
+"""
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,11 +17,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .replay import pack, unpack
-
 _TOLERANCE = 1e-4
-_SCRIPT = Path(__file__).with_name("replay.py")
-_TOLD = 2000  # characters of another process' last words
+_MAX_LAST_WORDS = 2000  # characters of what a failed process wrote
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -27,7 +31,7 @@ def check_signatures(
     """Compares every signature of a SavedModel with the traced functions.
 
     A fresh process loads the folder into a TF1 session, as TensorFlow Serving
-    does: a model may load in Python, or beside its captioner, and fail there.
+    does: a model may load in Python, or where its captioner is, and fail there.
 
     Args:
         version_folder: Folder of the SavedModel.
@@ -38,55 +42,84 @@ def check_signatures(
         RuntimeError: The folder does not load, a signature is missing or one
             too many, or an output differs; the message names it.
     """
-    found = _replay(version_folder, inputs)
-    for name, function in functions.items():
-        expected = _call(function, inputs[name])
-        if found[name].keys() != expected.keys():
+    found = _run_in_fresh_process(version_folder, inputs)
+    for signature, function in functions.items():
+        outputs = function(
+            **{k: tf.constant(v) for k, v in inputs[signature].items()}
+        )
+        expected = {name: value.numpy() for name, value in outputs.items()}
+        if found[signature].keys() != expected.keys():
             raise RuntimeError(
-                f"The exported signature {name!r} has the outputs "
-                f"{sorted(found[name])}, the model in memory "
+                f"The exported signature {signature!r} has the outputs "
+                f"{sorted(found[signature])}, the model in memory "
                 f"{sorted(expected)}: nothing was published."
             )
-        _compare(name, found[name], expected)
+        for name, value in expected.items():
+            if not _is_same(found[signature][name], value):
+                raise RuntimeError(
+                    f"The exported signature {signature!r} gives another "
+                    f"{name!r} than the model in memory: nothing was published."
+                )
 
 
-def _replay(
+def _is_same(found: np.ndarray, expected: np.ndarray) -> bool:
+    if found.shape != expected.shape:
+        return False
+    if expected.dtype.kind == "f":
+        return np.allclose(found, expected, atol=_TOLERANCE)
+    return bool(np.all(found == expected))
+
+
+# === The fresh process ===
+
+
+def _run_in_fresh_process(
     version_folder: Path, inputs: Mapping[str, Arrays]
 ) -> dict[str, dict[str, np.ndarray]]:
-    # A processor, whatever the captioner runs on: its memory may be taken.
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
     # Not -m: importing the package would import the captioner's code.
     done = subprocess.run(
-        [sys.executable, "-P", str(_SCRIPT), str(version_folder)],
-        input=pack(inputs),
+        [sys.executable, "-P", __file__, str(version_folder)],
+        input=pickle.dumps(inputs),
         capture_output=True,
-        env=environment,
+        # A processor, whatever the captioner runs on: its memory may be taken.
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
     )
     if done.returncode:
-        words = done.stderr.decode(errors="replace").strip()[-_TOLD:]
+        words = done.stderr.decode(errors="replace").strip()[-_MAX_LAST_WORDS:]
         raise RuntimeError(
             "The exported model does not run in a process of its own: nothing "
             f"was published. That process ended with:\n{words}"
         )
-    return unpack(done.stdout)
+    outputs: dict[str, dict[str, np.ndarray]] = pickle.loads(done.stdout)
+    return outputs
 
 
-def _call(function: Any, arrays: Arrays) -> dict[str, np.ndarray]:
-    specs, _ = function.structured_input_signature
-    arguments = [tf.constant(arrays[spec.name]) for spec in specs]
-    outputs = function(*arguments)
-    return {name: value.numpy() for name, value in outputs.items()}
+def _run_signatures(
+    folder: str, inputs: Mapping[str, Arrays]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Runs signatures in a TF1 session, the road of TensorFlow Serving."""
+    import tensorflow_text  # noqa: F401 - the model may use its ops
 
-
-def _compare(signature: str, found: Arrays, expected: Arrays) -> None:
-    for name, value in expected.items():
-        same = found[name].shape == value.shape
-        if same and value.dtype.kind == "f":
-            same = np.allclose(found[name], value, atol=_TOLERANCE)
-        elif same:
-            same = bool(np.all(found[name] == value))
-        if not same:
-            raise RuntimeError(
-                f"The exported signature {signature!r} gives another "
-                f"{name!r} than the model in memory: nothing was published."
+    outputs = {}
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        meta = tf.compat.v1.saved_model.loader.load(session, ["serve"], folder)
+        for name, arrays in inputs.items():
+            signature = meta.signature_def[name]
+            outputs[name] = session.run(
+                {k: v.name for k, v in signature.outputs.items()},
+                {signature.inputs[k].name: v for k, v in arrays.items()},
             )
+    return outputs
+
+
+def _main() -> None:
+    # What libraries print on the output stream must not mix with the answer.
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    inputs = pickle.load(sys.stdin.buffer)
+    with answer:
+        pickle.dump(_run_signatures(sys.argv[1], inputs), answer)
+
+
+if __name__ == "__main__":
+    _main()

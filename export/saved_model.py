@@ -11,11 +11,9 @@ from bmt_keras.captioner import Captioner
 from bmt_keras.errors import InputError
 
 from .check import check_signatures
-from .examples import example_inputs
-from .manifest import write_manifest
-from .model_card import write_model_card
+from .description import write_manifest, write_model_card
 from .signatures import CaptionerSignatures
-from .warmup import write_warmup_requests
+from .warmup import make_example_inputs, write_warmup_requests
 
 
 def export_captioner(
@@ -28,11 +26,11 @@ def export_captioner(
 ) -> Path:
     """Writes a captioner as the next version of a served model.
 
-    The version's folder is written under a hidden name beside its place, run
-    by a TF1 session in a fresh process (the road that TensorFlow Serving
-    takes), compared with the captioner, and only then renamed: a server that
-    watches the base folder never sees half a model. It holds the SavedModel,
-    requests that warm a server up, a model card (`README.md`) and `bmt.json`.
+    The version's folder is written under a hidden name, run by a TF1 session
+    in a fresh process (the road that TensorFlow Serving takes), compared with
+    the captioner, and only then renamed: a server that watches the base folder
+    never sees half a model. It holds the SavedModel, requests that warm a
+    server up, a model card (`README.md`) and `bmt.json`.
 
     Args:
         captioner: What to export.
@@ -52,21 +50,22 @@ def export_captioner(
         RuntimeError: What was written differs from the captioner.
     """
     base = Path(base)
+    versions = _find_versions(base)
     if version is None:
-        version = max(_versions(base), default=0) + 1
+        version = max(versions, default=0) + 1
     if version < 1:
         raise InputError(
             f"`version` must be at least 1. Received: version={version}."
         )
     folder = base / str(version)
-    if version in _versions(base):
+    if version in versions:
         raise InputError(
             f"{folder}: the version exists already; give another --version, or "
             "none for the next one."
         )
     signatures = CaptionerSignatures(captioner.graph)
     functions = signatures.trace(text_inputs=text_inputs)
-    inputs = example_inputs(captioner, functions)
+    inputs = make_example_inputs(captioner, functions)
     with write_folder_atomically(folder) as partial:
         try:
             tf.saved_model.save(
@@ -79,17 +78,17 @@ def export_captioner(
             write_model_card(
                 partial, captioner, signatures=functions, metrics=metrics
             )
-        except (OSError, tf.errors.OpError) as err:
+        except (OSError, tf.errors.OpError) as error:
             raise OSError(
                 f"{folder}: the model cannot be written, nothing was "
-                f"published: {err}"
-            ) from err
+                f"published: {error}"
+            ) from error
         check_signatures(partial, functions, inputs)
     return folder
 
 
-def _versions(base: Path) -> list[int]:
+def _find_versions(base: Path) -> set[int]:
     if not base.is_dir():
-        return []
+        return set()
     names = (path.name for path in base.iterdir() if path.is_dir())
-    return [int(name) for name in names if name.isdecimal()]
+    return {int(name) for name in names if name.isdecimal()}

@@ -1,8 +1,8 @@
 """A caption graph whose large parts are stored once.
 
-Signatures, and the loops within them, call the model and the vocabulary over
-and over. Each call would store all nodes anew: the graph of a deep model would
-weigh a tenth of its weights.
+Signatures, and the loops within them, call the model and the vocabulary many
+times. Each call would store all nodes again: the graph of a deep model would
+be a tenth the size of its weights.
 """
 
 import copy
@@ -34,7 +34,7 @@ def share_parts(graph: CaptionGraph) -> CaptionGraph:
 
 
 class _SharedModel:
-    """A model whose logits are a function for all who ask for them alike."""
+    """A model whose logits are one function for all calls of a kind."""
 
     def __init__(self, model: BimodalMaskedLM) -> None:
         self._model = model
@@ -51,8 +51,8 @@ class _SharedModel:
         skip_padding: bool = False,
     ) -> Any:
         if mask_positions is None:
-            places = tf.range(tf.shape(token_ids)[1])[None]
-            mask_positions = tf.tile(places, (tf.shape(token_ids)[0], 1))
+            positions = tf.range(tf.shape(token_ids)[1])[None]
+            mask_positions = tf.tile(positions, (tf.shape(token_ids)[0], 1))
         if projected_image is None:
             projected_image = self._model.project_image(image_embedding)
         tensors = {
@@ -95,6 +95,6 @@ class _SharedTokenizer:
 
 
 def _spec(tensor: Any) -> tf.TensorSpec:
-    """Any number of rows, and of tokens where the columns are tokens."""
+    """Any batch size, and any length where the second axis is tokens."""
     sizes = [None] if tensor.shape.rank == 2 else tensor.shape[1:]
     return tf.TensorSpec([None, *sizes], tensor.dtype)

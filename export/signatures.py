@@ -1,4 +1,4 @@
-"""What the SavedModel can be asked: the signatures over a caption graph."""
+"""What the SavedModel can be asked: the signatures over a captioner's graph."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,19 +8,24 @@ import tensorflow as tf
 from bmt_keras import contract
 from bmt_keras.caption_graph import CaptionGraph
 
-from .photo_rows import blank_bad_rows, first_error, with_rows
+from .guards import Outputs, TextEncoder, blank_errors, run_nonempty
 from .shared_graph import share_parts
-from .text_signatures import TextSignatures
 
-_PHOTOS = tf.TensorSpec((None,), tf.string, name=contract.IMAGE_BYTES)
+NUM_CANDIDATES = 5  # tokens given for each mask
+
+_IMAGES = tf.TensorSpec((None,), tf.string, name=contract.IMAGE_BYTES)
 _TEXTS = tf.TensorSpec((None,), tf.string, name=contract.TEXT)
 _LENGTHS = tf.TensorSpec((None,), tf.int32, name=contract.LENGTH)
+_TOKEN_IDS, _PADDING_MASK = (
+    tf.TensorSpec((None, None), tf.int32, name=name)
+    for name in (contract.TOKEN_IDS, contract.PADDING_MASK)
+)
 
 
 class CaptionerSignatures:
     """The graphs of a captioner's signatures.
 
-    What several signatures do, such as reading photos or writing captions, is
+    What several signatures do, such as reading images or writing captions, is
     a function of its own: the SavedModel stores it once.
 
     Args:
@@ -29,25 +34,27 @@ class CaptionerSignatures:
 
     def __init__(self, graph: CaptionGraph) -> None:
         self._graph = share_parts(graph)
+        self._texts = TextEncoder(
+            graph.tokenizer, max_caption_tokens=graph.max_words
+        )
         self._embedding_spec = tf.TensorSpec(
             (None, *graph.embedding_shape),
             tf.float32,
             name=contract.IMAGE_EMBEDDING,
         )
-        self._embed_rows = tf.function(
-            self._read_and_embed, input_signature=[_PHOTOS]
+        self._read_and_embed = tf.function(
+            self._read_and_embed_images, input_signature=[_IMAGES]
         )
         self._write = tf.function(
             self._write_captions,
             input_signature=[self._embedding_spec, _LENGTHS],
         )
-        self._texts = TextSignatures(self._graph, self._embed_rows)
 
     def weights(self) -> tf.Module:
         """A module that holds every weight in use once, and nothing else.
 
-        A Keras model that is tracked beside its functions stores its weights
-        twice, and does not load in a C++ session.
+        A Keras model that is tracked with its functions stores its weights
+        twice, and does not load in a C++ session (keras issue 23553).
         """
         graph = self._graph
         # The embedder stands in for an encoder that was trained along.
@@ -69,81 +76,110 @@ class CaptionerSignatures:
             Concrete functions by signature name. Each input and output has
             the batch as its first dimension.
         """
-        token_ids, padding_mask = (
-            tf.TensorSpec((None, None), tf.int32, name=name)
-            for name in (contract.TOKEN_IDS, contract.PADDING_MASK)
-        )
-        wanted: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
-            contract.SERVING_DEFAULT: (self._caption, (_PHOTOS,)),
+        embeddings = self._embedding_spec
+        wanted: dict[str, tuple[Callable[..., Outputs], *tuple[Any, ...]]] = {
+            contract.SERVING_DEFAULT: (
+                self._of_images(self._caption),
+                _IMAGES,
+            ),
             contract.CAPTION_WITH_LENGTH: (
-                self._caption_with_length,
-                (_PHOTOS, _LENGTHS),
+                self._of_images(self._caption_with_length, contract.LENGTH),
+                _IMAGES,
+                _LENGTHS,
             ),
-            contract.EMBED_IMAGE: (self._embed, (_PHOTOS,)),
-            contract.CAPTION_EMBEDDING: (
-                self._caption_embedding,
-                (self._embedding_spec,),
-            ),
+            contract.EMBED_IMAGE: (self._of_images(self._embed), _IMAGES),
+            contract.CAPTION_EMBEDDING: (self._caption_embedding, embeddings),
             contract.MASKED_LM: (
                 self._masked_lm,
-                (token_ids, padding_mask, self._embedding_spec),
+                _TOKEN_IDS,
+                _PADDING_MASK,
+                embeddings,
             ),
         }
         if text_inputs:
-            wanted[contract.FILL_MASK] = (
-                self._texts.fill_mask,
-                (
-                    _PHOTOS,
-                    _TEXTS,
-                ),
-            )
-            wanted[contract.SCORE_CAPTION] = (
-                self._texts.score_caption,
-                (
-                    _PHOTOS,
-                    _TEXTS,
-                ),
-            )
+            for name, run in (
+                (contract.FILL_MASK, self._fill_mask),
+                (contract.SCORE_CAPTION, self._score_caption),
+            ):
+                run_on_images = self._of_images(run, contract.TEXT)
+                wanted[name] = (run_on_images, _IMAGES, _TEXTS)
         return {
-            name: tf.function(graph).get_concrete_function(*inputs)
-            for name, (graph, inputs) in wanted.items()
+            name: tf.function(run).get_concrete_function(*inputs)
+            for name, (run, *inputs) in wanted.items()
         }
 
-    # === Signatures ===
+    def _of_images(
+        self, run: Callable[..., tuple[Outputs, tf.Tensor]], name: str = ""
+    ) -> Callable[..., Outputs]:
+        """Puts the reading of images before a graph on their embeddings.
 
-    def _caption(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._caption_with_length(
-            image_bytes, tf.zeros_like(image_bytes, tf.int32)
-        )
+        Args:
+            run: Takes embeddings, and values called `name` if there are any;
+                returns outputs, and errors of the values, string, (batch,).
+            name: Name of the second input.
+        """
+
+        def answer(image_bytes: tf.Tensor, *values: tf.Tensor) -> Outputs:
+            embedding, unreadable = self._read_and_embed(image_bytes)
+            outputs, refused = run(embedding, *values)
+            return blank_errors(outputs, unreadable, refused)
+
+        def answer_any(image_bytes: tf.Tensor, *values: tf.Tensor) -> Outputs:
+            return run_nonempty(answer, image_bytes, *values, name=name)
+
+        return answer_any
+
+    # === Signatures of images: outputs, and errors of the second input ===
+
+    def _caption(self, embedding: tf.Tensor) -> tuple[Outputs, tf.Tensor]:
+        return self._caption_embedding(embedding), _no_errors(embedding)
 
     def _caption_with_length(
-        self, image_bytes: tf.Tensor, length: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        def run(
-            image_bytes: tf.Tensor, length: tf.Tensor
-        ) -> dict[str, tf.Tensor]:
-            embedded = self._embed_rows(image_bytes)
-            wrong = self._check_length(length)
-            length = tf.where(tf.equal(wrong, ""), length, 0)
-            written = self._write(embedded[contract.IMAGE_EMBEDDING], length)
-            return blank_bad_rows(
-                written, first_error(embedded[contract.ERROR], wrong)
-            )
+        self, embedding: tf.Tensor, length: tf.Tensor
+    ) -> tuple[Outputs, tf.Tensor]:
+        refused = self._check_length(length)
+        length = tf.where(tf.equal(refused, ""), length, 0)
+        return dict(self._write(embedding, length)), refused
 
-        return with_rows(run, image_bytes, length, name=contract.LENGTH)
+    def _embed(self, embedding: tf.Tensor) -> tuple[Outputs, tf.Tensor]:
+        return {contract.IMAGE_EMBEDDING: embedding}, _no_errors(embedding)
 
-    def _embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        def run(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-            embedded = dict(self._embed_rows(image_bytes))
-            # A bad photo is a black one up to here.
-            errors = embedded.pop(contract.ERROR)
-            return blank_bad_rows(embedded, errors)
+    def _fill_mask(
+        self, embedding: tf.Tensor, text: tf.Tensor
+    ) -> tuple[Outputs, tf.Tensor]:
+        graph = self._graph
+        token_ids, refused = self._texts.encode_templates(text)
+        filled = graph.fill_masks(embedding, token_ids)
+        # (batch, max_words, NUM_CANDIDATES) both: for each mask, from the
+        # left, the likeliest tokens while all other masks are masks.
+        tokens, probabilities = graph.mask_candidates(
+            embedding, token_ids, count=NUM_CANDIDATES
+        )
+        candidates = graph.tokenizer.decode_tensor(tf.reshape(tokens, (-1, 1)))
+        outputs = {
+            contract.TEXT: graph.tokenizer.decode_tensor(filled),
+            contract.CANDIDATES: tf.reshape(candidates, tf.shape(tokens)),
+            contract.CANDIDATE_PROBABILITIES: probabilities,
+        }
+        return outputs, refused
 
-        return with_rows(run, image_bytes)
+    def _score_caption(
+        self, embedding: tf.Tensor, text: tf.Tensor
+    ) -> tuple[Outputs, tf.Tensor]:
+        graph = self._graph
+        token_ids, refused = self._texts.encode_captions(
+            text, drop_final_period=graph.settings.drop_final_period
+        )
+        total = tf.reduce_sum(graph.score_captions(embedding, token_ids), 1)
+        is_token = tf.not_equal(token_ids, graph.tokenizer.pad_id)
+        # `[CLS]` and `[SEP]` have no score.
+        count = tf.reduce_sum(tf.cast(is_token, tf.float32), axis=1) - 2.0
+        outputs = {contract.SCORE: total / count, contract.TOTAL_SCORE: total}
+        return outputs, refused
 
-    def _caption_embedding(
-        self, image_embedding: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    # === Signatures of embeddings ===
+
+    def _caption_embedding(self, image_embedding: tf.Tensor) -> Outputs:
         free = tf.zeros(tf.shape(image_embedding)[:1], tf.int32)
         return dict(self._write(image_embedding, free))
 
@@ -152,7 +188,7 @@ class CaptionerSignatures:
         token_ids: tf.Tensor,
         padding_mask: tf.Tensor,
         image_embedding: tf.Tensor,
-    ) -> dict[str, tf.Tensor]:
+    ) -> Outputs:
         logits = self._graph.model.token_logits(
             token_ids, padding_mask, image_embedding
         )
@@ -160,16 +196,19 @@ class CaptionerSignatures:
 
     # === What signatures share ===
 
-    def _read_and_embed(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _read_and_embed_images(
+        self, image_bytes: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Embeddings of images, and errors, string, (batch,).
+
+        A bad image is embedded as a black one.
+        """
         pixels, errors = self._graph.read_pixels(image_bytes)
-        return {
-            contract.IMAGE_EMBEDDING: self._graph.embed_pixels(pixels),
-            contract.ERROR: errors,
-        }
+        return self._graph.embed_pixels(pixels), errors
 
     def _write_captions(
         self, image_embedding: tf.Tensor, length: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    ) -> Outputs:
         free = tf.equal(length, 0)
         bounds = tf.stack(
             [
@@ -200,3 +239,7 @@ class CaptionerSignatures:
             ]
         )
         return tf.where((length >= 0) & (length <= most), "", refusal)
+
+
+def _no_errors(embedding: tf.Tensor) -> tf.Tensor:
+    return tf.fill(tf.shape(embedding)[:1], "")

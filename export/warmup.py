@@ -1,17 +1,81 @@
-"""Requests that a server runs when it loads the model."""
+"""Example inputs of every signature: a server warms up on them.
+
+The export's own check runs them as well.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_log_pb2 import (
+    PredictionLog,
+    PredictLog,
+)
 
 from bmt_keras import contract
+from bmt_keras.captioner import Captioner
 
 _FILE = "tf_serving_warmup_requests"
-# Sets of outputs that clients ask for, besides all of them.
+_MASK = b"[MASK]"
+# Sets of outputs that clients ask for, apart from all of them.
 _FILTERS = {contract.SERVING_DEFAULT: ((contract.CAPTION,),)}
+
+
+def make_example_inputs(
+    captioner: Captioner, functions: Mapping[str, Any]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Makes inputs of signatures, good ones and bad.
+
+    Args:
+        captioner: What is exported; it has the shapes.
+        functions: The traced signatures by name.
+
+    Returns:
+        Arrays by input name, by signature name; (examples, ...) each. A
+        signature answers the first example without an error.
+    """
+    image, noise = _make_jpeg(captioner), _make_jpeg(captioner, seed=0)
+    broken = b"no image"
+    length = captioner.settings.max_length
+    embedding = np.random.default_rng(0).normal(
+        size=(2, *captioner.graph.embedding_shape)
+    )
+    embedding = embedding.astype(np.float32)
+    embedding[0] = 1.0  # equal values make a short request
+    written = functions[contract.SERVING_DEFAULT](tf.constant([noise]))
+    caption = written[contract.CAPTION].numpy()[0]
+    one_each = {contract.IMAGE_BYTES: _strings(image, noise, broken)}
+    with_values = {contract.IMAGE_BYTES: _strings(image, noise, image, broken)}
+    inputs: dict[str, dict[str, np.ndarray]] = {
+        contract.SERVING_DEFAULT: one_each,
+        contract.EMBED_IMAGE: one_each,
+        contract.CAPTION_WITH_LENGTH: {
+            **with_values,
+            contract.LENGTH: np.array([0, 1, length, 1], np.int32),
+        },
+        contract.CAPTION_EMBEDDING: {contract.IMAGE_EMBEDDING: embedding},
+        contract.MASKED_LM: {
+            contract.TOKEN_IDS: np.full(
+                (2, length), captioner.tokenizer.mask_id, np.int32
+            ),
+            contract.PADDING_MASK: np.ones((2, length), np.int32),
+            contract.IMAGE_EMBEDDING: embedding,
+        },
+        contract.FILL_MASK: {
+            **with_values,
+            contract.TEXT: _strings(
+                _MASK, _MASK + b" " + caption, caption, _MASK
+            ),
+        },
+        contract.SCORE_CAPTION: {
+            **with_values,
+            contract.TEXT: _strings(b"a", caption, b"", caption),
+        },
+    }
+    return {name: inputs[name] for name in functions}
 
 
 def write_warmup_requests(
@@ -26,8 +90,8 @@ def write_warmup_requests(
 
     Args:
         version_folder: Folder of the SavedModel.
-        inputs: Arrays by input name, by signature name; their first rows are
-            taken.
+        inputs: Arrays by input name, by signature name; a request has the
+            first example of each.
         model_name: Name of the model in the requests.
     """
     folder = version_folder / "assets.extra"
@@ -35,32 +99,34 @@ def write_warmup_requests(
     with tf.io.TFRecordWriter(str(folder / _FILE)) as writer:
         for signature, arrays in inputs.items():
             for outputs in ((), *_FILTERS.get(signature, ())):
-                writer.write(_record(signature, arrays, outputs, model_name))
+                request = PredictRequest(output_filter=outputs)
+                request.model_spec.name = model_name
+                request.model_spec.signature_name = signature
+                for name, values in arrays.items():
+                    request.inputs[name].CopyFrom(_to_proto(values[:1]))
+                log = PredictionLog(predict_log=PredictLog(request=request))
+                writer.write(log.SerializeToString())
 
 
-def _tensor_proto(values: np.ndarray) -> TensorProto:
-    """Values as a request has them, once where all are the same."""
+def _to_proto(values: np.ndarray) -> Any:
+    """A TensorProto; equal values are written once."""
     first = values.flat[0]
     if values.dtype != object and np.all(values == first):
         return tf.make_tensor_proto(first, shape=values.shape)
     return tf.make_tensor_proto(values)
 
 
-def _record(
-    signature: str,
-    arrays: Mapping[str, np.ndarray],
-    outputs: tuple[str, ...],
-    model_name: str,
-) -> bytes:
-    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+def _make_jpeg(captioner: Captioner, *, seed: int | None = None) -> bytes:
+    """An image of the captioner's size, grey or of coloured squares."""
+    height, width, _ = captioner.graph.pixels_shape
+    squares = np.full((4, 4, 3), 127, np.uint8)
+    if seed is not None:
+        rng = np.random.default_rng(seed)
+        squares = rng.integers(0, 256, squares.shape, np.uint8)
+    pixels = tf.image.resize(squares, (height, width), "nearest")
+    jpeg: bytes = tf.io.encode_jpeg(tf.cast(pixels, tf.uint8)).numpy()
+    return jpeg
 
-    request = predict_pb2.PredictRequest(output_filter=outputs)
-    request.model_spec.name = model_name
-    request.model_spec.signature_name = signature
-    for name, values in arrays.items():
-        request.inputs[name].CopyFrom(_tensor_proto(values[:1]))
-    log = prediction_log_pb2.PredictionLog(
-        predict_log=prediction_log_pb2.PredictLog(request=request)
-    )
-    content: bytes = log.SerializeToString()
-    return content
+
+def _strings(*values: bytes) -> np.ndarray:
+    return np.array(values, object)

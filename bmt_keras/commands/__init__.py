@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import typer
 
-from bmt_keras.commands.bench import bench
 from bmt_keras.commands.caption import caption
 from bmt_keras.commands.evaluate import evaluate
 from bmt_keras.commands.export import export
@@ -37,7 +36,6 @@ for each in (
     export,
     serve,
     request,
-    bench,
 ):
     app.command()(each)
 

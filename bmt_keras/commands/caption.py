@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from bmt_keras.commands import inputs
-from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.errors import InputError
+from bmt_keras.progress import show_progress
 
 if TYPE_CHECKING:
     from bmt_keras.captioner import Caption

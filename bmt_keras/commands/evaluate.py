@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bmt_keras.commands import inputs
-from bmt_keras.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.data.captions import (
     CaptionedImage,
@@ -15,11 +14,13 @@ from bmt_keras.data.captions import (
     read_texts,
 )
 from bmt_keras.errors import InputError
+from bmt_keras.progress import show_progress
 
 if TYPE_CHECKING:
     import numpy as np
 
     from bmt_keras.captioner import Captioner
+
 
 def evaluate(
     captions: inputs.Captions,
@@ -112,9 +113,9 @@ def _read_features(
             kept = [i for i, error in enumerate(errors) if not error]
             if kept:
                 good += [batch[i] for i in kept]
-                features.append(captioner.read_features(
-                    [pixels[i] for i in kept]
-                ))
+                features.append(
+                    captioner.read_features([pixels[i] for i in kept])
+                )
             bad += [
                 f"{image.path} ({error})"
                 for image, error in zip(batch, errors, strict=True)

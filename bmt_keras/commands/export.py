@@ -33,7 +33,7 @@ def export(
     metrics: Annotated[
         Path | None,
         typer.Option(
-            help="Figures for the model card; by default metrics.json beside "
+            help="Figures for the model card; by default metrics.json next to "
             "the captioner's folder, if it is there."
         ),
     ] = None,
@@ -44,9 +44,9 @@ def export(
     load_tensorflow()
     from bmt_keras.captioner import Captioner
     from bmt_keras.export import export_captioner
-    from bmt_keras.export.model_card import find_metrics, read_metrics
+    from bmt_keras.export.description import read_metrics
 
-    figures = read_metrics(metrics) if metrics else find_metrics(captioner)
+    path = metrics or captioner.resolve().parent / "metrics.json"
     folder = export_captioner(
         Captioner.load(
             captioner, consensus_draws=consensus_draws, finalists=finalists
@@ -54,6 +54,6 @@ def export(
         out,
         version=version,
         text_inputs=text_inputs,
-        metrics=figures,
+        metrics=read_metrics(path) if metrics or path.is_file() else None,
     )
     typer.echo(f"{folder}: exported")

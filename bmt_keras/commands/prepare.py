@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bmt_keras.commands import inputs
-from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.commands.settings_options import to_arguments, with_settings
 from bmt_keras.errors import InputError
 from bmt_keras.parent import end_with_parent
+from bmt_keras.progress import show_progress
 
 if TYPE_CHECKING:
     from bmt_keras.data.shard_writing import ShardWriter

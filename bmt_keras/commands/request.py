@@ -42,18 +42,14 @@ def request(
         typer.Option(min=0, help="Seconds to wait for a starting server."),
     ] = 0.0,
     concurrency: Annotated[
-        int, typer.Option(min=1, help="Requests on their way at a time.")
+        int, typer.Option(min=1, help="Requests in flight at a time.")
     ] = 4,
-    photos_a_request: Annotated[
-        int, typer.Option(min=1, help="Photos sent together.")
+    images_per_request: Annotated[
+        int, typer.Option(min=1, help="Photos sent together at most.")
     ] = 8,
     max_message_mb: Annotated[
         int, typer.Option(min=1, help="Largest request and answer in MiB.")
     ] = 256,
-    shrink: Annotated[
-        bool,
-        typer.Option("--shrink", help="Send a photo over it as smaller JPEG."),
-    ] = False,
     tls: Annotated[
         bool,
         typer.Option("--tls", help="Encrypt; trust public authorities."),
@@ -75,7 +71,7 @@ def request(
     ] = None,
     progress: Annotated[
         bool,
-        typer.Option("--progress", help="Show on stderr how far it has come."),
+        typer.Option("--progress", help="Show progress on stderr."),
     ] = False,
 ) -> None:
     """Ask a running server for the captions of photos."""
@@ -84,9 +80,9 @@ def request(
     # Imported late: TensorFlow takes seconds, and --help needs none of it.
     load_tensorflow(devices=False)
     from bmt_keras.serving.client import CaptionClient, Tls
-    from bmt_keras.serving.client.photos import find_photos, name_photo
+    from bmt_keras.serving.client.requests import find_images, name_error
 
-    photos = [photo for path in images for photo in find_photos(path)]
+    found = [image for path in images for image in find_images(path)]
     encrypted = tls or any((ca, certificate, key, server_name))
     failed = False
     with CaptionClient(
@@ -100,20 +96,19 @@ def request(
     ) as client:
         if wait:
             client.wait_until_reachable(wait)
-        for photo, result in client.stream(
-            photos,
+        for image, result in client.stream(
+            found,
             length=length,
             concurrency=concurrency,
-            photos_a_request=photos_a_request,
-            shrink=shrink,
+            images_per_request=images_per_request,
             progress=progress,
         ):
             if result.error:
                 failed = True
-                typer.echo(f"{name_photo(photo)}: {result.error}", err=True)
-            elif photos == images[:1]:
+                typer.echo(name_error(image, result.error), err=True)
+            elif found == images[:1]:
                 typer.echo(result.caption)
             else:
-                typer.echo(f"{name_photo(photo)}\t{result.caption}")
+                typer.echo(f"{image}\t{result.caption}")
     if failed:
         raise typer.Exit(1)

@@ -40,16 +40,24 @@ def serve(
             min=0, max=65535, help="Port of REST and metrics; none by default."
         ),
     ] = None,
+    rest_cors: Annotated[
+        bool,
+        typer.Option(
+            "--rest-cors", help="Let scripts of any web page call REST."
+        ),
+    ] = False,
     poll_seconds: Annotated[
         float,
         typer.Option(min=0, help="Time between looks for versions; 0: none."),
     ] = 1.0,
     workers: Annotated[
-        int, typer.Option(min=1, help="gRPC calls answered at a time.")
+        int, typer.Option(min=1, help="Predictions that run at a time.")
     ] = 16,
     max_calls: Annotated[
         int | None,
-        typer.Option(min=1, help="Calls beyond these, waiting too, refused."),
+        typer.Option(
+            min=1, help="Predictions running or waiting; more are refused."
+        ),
     ] = None,
     max_message_mb: Annotated[
         int | None, typer.Option(min=1, help="Larger requests are refused.")
@@ -73,11 +81,15 @@ def serve(
     _check_tls(tls_key, tls_certificate, tls_client_ca)
     # Imported late: TensorFlow takes seconds, and --help needs none of it.
     load_tensorflow()
-    from bmt_keras.serving.server import (
-        EmbeddedServer,
-        TlsFiles,
-        read_model_config,
-    )
+    with _name_missing_package():
+        if rest_port is not None:
+            import aiohttp  # noqa: F401
+
+        from bmt_keras.serving.server import (
+            EmbeddedServer,
+            TlsFiles,
+            read_model_config,
+        )
 
     tls = None
     if tls_key is not None and tls_certificate is not None:
@@ -90,6 +102,7 @@ def serve(
         host=host,
         port=port,
         rest_port=rest_port,
+        rest_cors=rest_cors,
         max_workers=workers,
         max_concurrent_calls=max_calls,
         max_message_bytes=-1
@@ -101,6 +114,19 @@ def serve(
     _run(server, drain_seconds)
 
 
+@contextmanager
+def _name_missing_package() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name in ("", "bmt_keras"):
+            raise
+        raise InputError(
+            f"`bmt serve` needs {name}: pip install 'bmt-keras[serving]'"
+        ) from error
+
+
 def _check_tls(
     key: Path | None, certificate: Path | None, client_ca: Path | None
 ) -> None:
@@ -109,7 +135,7 @@ def _check_tls(
     ):
         raise InputError(
             "TLS needs --tls-key and --tls-certificate together, and "
-            "--tls-client-ca only beside them. Received: "
+            "--tls-client-ca only with them. Received: "
             f"--tls-key {key}, --tls-certificate {certificate}, "
             f"--tls-client-ca {client_ca}."
         )
@@ -120,9 +146,9 @@ def _run(server: Any, drain_seconds: float) -> None:
     try:
         with _listen_to_signals() as received:
             for name, versions in server.versions.items():
-                told = ", ".join(map(str, versions))
+                numbers = ", ".join(map(str, versions))
                 typer.echo(
-                    f"Serving {name} version {told} at "
+                    f"Serving {name} version {numbers} at "
                     f"{server.host}:{server.port}"
                 )
             if server.rest_port is not None:

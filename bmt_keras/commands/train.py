@@ -12,10 +12,10 @@ import typer
 from bmt_keras.commands import inputs
 from bmt_keras.commands.precision import choose_matmul_precision
 from bmt_keras.commands.prepare import prepare_in_own_process
-from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.commands.settings_options import with_settings
 from bmt_keras.commands.workers import train_together
+from bmt_keras.progress import show_progress
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -1,15 +1,14 @@
-"""The client: photos in, captions out, from any server of the model.
+"""The client: images in, captions out, from any server of the model.
 
-It speaks to the embedded server and to TensorFlow Serving alike. It needs
-gRPC and the protos alone; that these bring TensorFlow along costs seconds at
-start, and nothing of it is used.
+It speaks to the embedded server and to TensorFlow Serving alike. It needs gRPC
+and TensorFlow Serving's protos, which import TensorFlow: seconds at the start.
 """
 
 from .asynchronous import AsyncCaptionClient
-from .blocking import CaptionClient
 from .channel import Tls
-from .questions import CallOptions
+from .requests import CallOptions
 from .results import Candidate, CaptionResult, FilledText, TextScore
+from .synchronous import CaptionClient
 
 __all__ = [
     "AsyncCaptionClient",

@@ -7,35 +7,34 @@ from collections.abc import (
     AsyncIterator,
     Iterable,
     Sequence,
+    Sized,
 )
-from types import TracebackType
-from typing import Self, Unpack
+from contextlib import aclosing, nullcontext
+from typing import Any, Self, Unpack
 
 import grpc
-from tensorflow_serving.apis.prediction_service_pb2_grpc import (
-    PredictionServiceStub,
-)
+
+from bmt_keras import contract
+from bmt_keras.progress import show_progress
 
 from ..errors import ServingError
 from .calls import ModelCalls
-from .channel import Options
-from .photos import Photo, Row, count_photos, find_photos
-from .progress import show_progress
-from .questions import (
+from .requests import (
     CallOptions,
+    Example,
+    Image,
     Question,
+    ask_about_texts,
     ask_captions,
-    ask_stream,
-    ask_texts,
+    find_images,
 )
-from .results import CaptionResult, FilledText, TextScore
-from .signatures import FILL_MASK, SCORE_CAPTION, R
+from .results import CaptionResult, FilledText, R, TextScore
 
 
 class AsyncCaptionClient(ModelCalls):
     """Asks a server for captions without blocking the event loop.
 
-    Arguments, questions, results and errors are those of `CaptionClient`. A
+    Arguments, methods, results and errors are those of `CaptionClient`. A
     client belongs to the event loop in which it is made. A task that is
     cancelled cancels its requests.
 
@@ -43,101 +42,98 @@ class AsyncCaptionClient(ModelCalls):
         ```python
         async with AsyncCaptionClient("127.0.0.1:8500") as client:
             print((await client.caption_one("beach.jpg")).caption)
-            async for photo, result in client.stream("holiday"):
-                print(photo, result.caption or result.error)
+            async for image, result in client.stream("holiday"):
+                print(image, result.caption or result.error)
         ```
     """
 
-    def _open(
-        self, options: Options, credentials: grpc.ChannelCredentials | None
-    ) -> None:
+    def _transport(self) -> Any:
         asyncio.get_running_loop()  # else gRPC would take another one
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(self.target, options)
-        else:
-            self._channel = grpc.aio.secure_channel(
-                self.target, credentials, options
-            )
-        self._stub = PredictionServiceStub(self._channel)
+        return grpc.aio
 
     async def caption(
         self,
-        images: Sequence[Photo],
+        images: Sequence[Image],
         *,
         length: int | Sequence[int] | None = None,
         **options: Unpack[CallOptions],
     ) -> list[CaptionResult]:
-        """Captions photos, as `CaptionClient.caption` does."""
-        return await self._ask(ask_captions(images, length, **options))
+        """Captions images, as `CaptionClient.caption` does."""
+        return await self._ask(ask_captions(images, length, options))
 
     async def caption_one(
         self,
-        image: Photo,
+        image: Image,
         *,
         length: int | None = None,
         **options: Unpack[CallOptions],
     ) -> CaptionResult:
-        """Captions a photo, as `CaptionClient.caption_one` does."""
+        """Captions an image, as `CaptionClient.caption_one` does."""
         (result,) = await self.caption([image], length=length, **options)
         return result
 
     async def stream(
         self,
-        photos: Photo | Iterable[Photo],
+        images: Image | Iterable[Image],
         *,
         length: int | None = None,
         concurrency: int = 4,
-        photos_a_request: int = 8,
+        images_per_request: int = 8,
         progress: bool = False,
         **options: Unpack[CallOptions],
-    ) -> AsyncIterator[tuple[Photo, CaptionResult]]:
-        """Captions any number of photos, as `CaptionClient.stream` does.
+    ) -> AsyncIterator[tuple[Image, CaptionResult]]:
+        """Captions any number of images, as `CaptionClient.stream` does.
 
-        Photos are read, and an iterable is advanced, in a worker thread.
+        Images are read, and an iterable is advanced, in a worker thread.
         """
-        found = await asyncio.to_thread(find_photos, photos)
-        question = ask_stream(
+        found = await asyncio.to_thread(find_images, images)
+        question = ask_captions(
             found,
             length,
+            options,
             concurrency=concurrency,
-            photos_a_request=photos_a_request,
-            options=options,
+            images_per_request=images_per_request,
         )
-        answers = self._answer(question)
-        try:
-            with show_progress(progress, count_photos(found)) as advance:
+        total = len(found) if isinstance(found, Sized) else None
+        bar = show_progress("Captioning images") if progress else nullcontext()
+        with bar as show:
+            # An async generator that is only left is closed too late.
+            async with aclosing(self._answer(question)) as answers:
+                done = 0
                 async for pair in answers:
-                    advance()
+                    done += 1
+                    if show is not None:
+                        show("", done, total)
                     yield pair
-        finally:
-            await answers.aclose()
 
     async def fill_mask(
         self,
-        images: Sequence[Photo],
+        images: Sequence[Image],
         texts: Sequence[str],
         **options: Unpack[CallOptions],
     ) -> list[FilledText]:
         """Fills the masks of texts, as `CaptionClient.fill_mask` does."""
-        return await self._ask(ask_texts(FILL_MASK, images, texts, **options))
+        return await self._ask(
+            ask_about_texts(
+                contract.FILL_MASK, FilledText, images, texts, options
+            )
+        )
 
-    async def score_caption(
+    async def score(
         self,
-        images: Sequence[Photo],
+        images: Sequence[Image],
         texts: Sequence[str],
         **options: Unpack[CallOptions],
     ) -> list[TextScore]:
-        """Scores texts, as `CaptionClient.score_caption` does."""
+        """Scores texts, as `CaptionClient.score` does."""
         return await self._ask(
-            ask_texts(SCORE_CAPTION, images, texts, **options)
+            ask_about_texts(
+                contract.SCORE_CAPTION, TextScore, images, texts, options
+            )
         )
 
     async def wait_until_reachable(self, seconds: float) -> None:
-        """Waits for a server that is still starting, up to so many seconds.
-
-        Raises:
-            ServingError: If no server can be reached in that time.
-        """
+        """Waits for a server, as `CaptionClient.wait_until_reachable` does."""
         try:
             await asyncio.wait_for(self._channel.channel_ready(), seconds)
         except TimeoutError as error:
@@ -151,12 +147,7 @@ class AsyncCaptionClient(ModelCalls):
         """Returns the client."""
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         """Closes the connection."""
         await self.close()
 
@@ -165,36 +156,37 @@ class AsyncCaptionClient(ModelCalls):
 
     async def _answer(
         self, question: Question[R]
-    ) -> AsyncGenerator[tuple[Photo, R], None]:
-        requests = question.requests(self._limit)
-        pending: deque[asyncio.Task[list[tuple[Photo, R]]]] = deque()
+    ) -> AsyncGenerator[tuple[Image, R], None]:
+        requests = question.cut_requests(self._max_example_bytes)
+        pending: deque[asyncio.Task[list[tuple[Image, R]]]] = deque()
         try:
             while True:
-                rows = await asyncio.to_thread(next, requests, None)
-                if rows is not None:
-                    call = self._call(question, rows)
+                # Reading files would block the event loop.
+                examples = await asyncio.to_thread(next, requests, None)
+                if examples is not None:
+                    call = self._call(question, examples)
                     pending.append(asyncio.create_task(call))
                 elif not pending:
                     return
-                if rows is None or len(pending) >= question.concurrency:
+                if examples is None or len(pending) >= question.concurrency:
                     for pair in await pending.popleft():
                         yield pair
         finally:
             for task in pending:
                 task.cancel()
+            # Their calls are cancelled at the server once they have ended.
             await asyncio.gather(*pending, return_exceptions=True)
 
     async def _call(
-        self, question: Question[R], rows: list[Row]
-    ) -> list[tuple[Photo, R]]:
-        sent = [row for row in rows if not row.error]
-        if not sent:
-            return list(self._finish(question, rows, None))
-        request = self._make_request(question.signature, sent)
-        try:
-            outcome = await self._stub.Predict(
-                request, timeout=self._timeout(question)
-            )
-        except grpc.aio.AioRpcError as error:
-            outcome = error
-        return list(self._finish(question, rows, outcome))
+        self, question: Question[R], examples: list[Example]
+    ) -> list[tuple[Image, R]]:
+        outcome = None
+        request = self._make_request(question, examples)
+        if request is not None:
+            try:
+                outcome = await self._stub.Predict(
+                    request, timeout=self._timeout(question)
+                )
+            except grpc.aio.AioRpcError as error:
+                outcome = error
+        return list(self._pair_results(question, examples, outcome))

@@ -1,27 +1,33 @@
-"""What both clients share: requests out of rows, results out of answers."""
+"""What both clients share: requests out of examples, results out of answers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grpc
+import tensorflow as tf
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
+from tensorflow_serving.apis.prediction_service_pb2_grpc import (
+    PredictionServiceStub,
+)
 
 from bmt_keras import contract
 
 from ..errors import ServingError
-from .channel import MOST_ATTEMPTS, Options, Tls, make_options
-from .photos import Photo, Row, name_photo
-from .questions import Question
-from .signatures import R, Signature
-from .wire import make_ints, make_strings, read_rows
+from .channel import MAX_ATTEMPTS, Tls, make_options
+from .requests import Example, Image, Question, check_positive, name_error
+from .results import R, read_results
 
-_ABOUT_THE_PHOTOS = (
+_CAUSED_BY_THE_IMAGES = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 )
-# Names and tags of a request's two inputs.
-_FRAMING = 256
+_OTHER_INPUTS = {
+    contract.CAPTION_WITH_LENGTH: (contract.LENGTH, tf.int32),
+    contract.FILL_MASK: (contract.TEXT, tf.string),
+    contract.SCORE_CAPTION: (contract.TEXT, tf.string),
+}
+_FRAMING = 256  # bytes: names and tags of a request's two inputs
 
 
 class ModelCalls(ABC):
@@ -54,43 +60,46 @@ class ModelCalls(ABC):
                 "`version` and `label` must not be given together. Received: "
                 f"version={version}, label={label!r}."
             )
-        for name, value in (
-            ("timeout_s", timeout_s),
-            ("max_message_mb", max_message_mb),
-            ("backoff_s", backoff_s),
-            ("keepalive_s", keepalive_s),
-        ):
-            if value is not None and value <= 0:
-                raise ValueError(
-                    f"`{name}` must be positive. Received: {value}."
-                )
-        if not 1 <= max_attempts <= MOST_ATTEMPTS:
+        check_positive(
+            timeout_s=timeout_s,
+            max_message_mb=max_message_mb,
+            backoff_s=backoff_s,
+            keepalive_s=keepalive_s,
+        )
+        if not 1 <= max_attempts <= MAX_ATTEMPTS:
             raise ValueError(
-                f"`max_attempts` must be from 1 to {MOST_ATTEMPTS}. Received: "
+                f"`max_attempts` must be from 1 to {MAX_ATTEMPTS}. Received: "
                 f"{max_attempts}."
             )
-        # gRPC holds the limit in an int32.
-        limit = min(max_message_mb * 2**20, 2**31 - 1)
-        self._limit = limit - self._address_request("").ByteSize() - _FRAMING
+        # gRPC holds the limit in an int32. Each request spends some of it on
+        # the model's name and version.
+        max_bytes = min(max_message_mb * 2**20, 2**31 - 1)
+        empty = self._address_request("").ByteSize()
+        self._max_example_bytes = max_bytes - empty - _FRAMING
         options = make_options(
-            max_message_bytes=limit,
+            max_message_bytes=max_bytes,
             max_attempts=max_attempts,
             backoff_s=backoff_s,
             keepalive_s=keepalive_s,
             tls=tls,
         )
-        self._open(options, tls.read_credentials() if tls else None)
+        transport = self._transport()
+        if tls is None:
+            self._channel = transport.insecure_channel(target, options)
+        else:
+            self._channel = transport.secure_channel(
+                target, tls.read_credentials(), options
+            )
+        self._stub = PredictionServiceStub(self._channel)
 
     @abstractmethod
-    def _open(
-        self, options: Options, credentials: grpc.ChannelCredentials | None
-    ) -> None:
-        """Opens the channel."""
+    def _transport(self) -> Any:
+        """Returns the module whose channels are used: `grpc` or `grpc.aio`."""
 
-    def _address_request(self, signature_name: str) -> PredictRequest:
+    def _address_request(self, signature: str) -> PredictRequest:
         request = PredictRequest()
         request.model_spec.name = self.model_name
-        request.model_spec.signature_name = signature_name
+        request.model_spec.signature_name = signature
         if self.version is not None:
             request.model_spec.version.value = self.version
         if self.label is not None:
@@ -98,87 +107,65 @@ class ModelCalls(ABC):
         return request
 
     def _make_request(
-        self, signature: Signature[Any], rows: Sequence[Row]
-    ) -> PredictRequest:
-        request = self._address_request(signature.name)
+        self, question: Question[Any], examples: Sequence[Example]
+    ) -> PredictRequest | None:
+        """Asks of the examples without an error; None if all have one."""
+        sent = [example for example in examples if not example.error]
+        if not sent:
+            return None
+        request = self._address_request(question.signature)
+        # Without the dtype, bytes of different sizes become a matrix of the
+        # widest, and lose their final zeros.
         request.inputs[contract.IMAGE_BYTES].CopyFrom(
-            make_strings([row.image_bytes for row in rows])
+            tf.make_tensor_proto([e.image_bytes for e in sent], tf.string)
         )
-        if signature.second_input is not None:
-            extras: list[Any] = [row.extra for row in rows]
-            make = make_ints if isinstance(extras[0], int) else make_strings
-            request.inputs[signature.second_input].CopyFrom(make(extras))
+        if question.signature in _OTHER_INPUTS:
+            name, dtype = _OTHER_INPUTS[question.signature]
+            request.inputs[name].CopyFrom(
+                tf.make_tensor_proto([e.value for e in sent], dtype)
+            )
         return request
 
     def _timeout(self, question: Question[Any]) -> float:
         return question.options.get("timeout_s", self.timeout_s)
 
-    def _finish(
+    def _pair_results(
         self,
         question: Question[R],
-        rows: Sequence[Row],
+        examples: Sequence[Example],
         outcome: PredictResponse | grpc.RpcError | None,
-    ) -> Iterator[tuple[Photo, R]]:
-        """Pairs the photos of a request with their results.
+    ) -> Iterator[tuple[Image, R]]:
+        """Pairs the images of a request with their results.
 
-        Args:
-            question: Question.
-            rows: The rows of the request; those with an error were not sent.
-            outcome: The answer, or how the call failed; None if no row was
-                sent.
+        The outcome is the answer, or how the call failed; None if nothing was
+        sent, because every example has an error.
         """
-        make = question.signature.result.from_error
+        count = sum(not example.error for example in examples)
         answers: Iterator[R] = iter(())
         if isinstance(outcome, grpc.RpcError):
             reason = self._explain(outcome, self._timeout(question))
+            # A stream goes on where other images may do better.
             if not (
-                question.outlives_slow_calls
-                and outcome.code() in _ABOUT_THE_PHOTOS
+                question.images_per_request is not None
+                and outcome.code() in _CAUSED_BY_THE_IMAGES
             ):
                 raise ServingError(reason) from outcome
-            answers = iter([make(reason) for row in rows if not row.error])
+            answers = iter([question.result(error=reason)] * count)
         elif outcome is not None:
-            count = sum(not row.error for row in rows)
+            server = f"model {self.model_name} at {self.target}"
             answers = iter(
-                self._read_response(question.signature, outcome, count)
+                read_results(outcome, question.result, count, server)
             )
-        for row in rows:
-            result = make(row.error) if row.error else next(answers)
-            if result.error and question.options.get("raise_errors", False):
-                raise ServingError(f"{name_photo(row.photo)}: {result.error}")
-            yield row.photo, result
-
-    def _read_response(
-        self, signature: Signature[R], response: PredictResponse, count: int
-    ) -> list[R]:
-        names = signature.result.OUTPUTS
-        missing = [name for name in names if name not in response.outputs]
-        who = f"model {self.model_name} at {self.target}"
-        if missing:
-            raise ServingError(
-                f"A captioner must answer with {', '.join(names)}. The answer "
-                f"of {who} lacks {', '.join(missing)}; serve a model written "
-                "by `bmt export`."
+        raise_errors = question.options.get("raise_errors", False)
+        for example in examples:
+            result = (
+                question.result(error=example.error)
+                if example.error
+                else next(answers)
             )
-        columns = {}
-        for name in names:
-            try:
-                columns[name] = read_rows(response.outputs[name])
-            except ValueError as error:
-                raise ServingError(
-                    f"The output {name} of {who} cannot be read: {error}"
-                ) from error
-            if len(columns[name]) != count:
-                raise ServingError(
-                    f"The output {name} of {who} must have a row a photo. "
-                    f"Received: {len(columns[name])} rows, {count} photos."
-                )
-        return [
-            signature.result.from_row(
-                {name: column[i] for name, column in columns.items()}
-            )
-            for i in range(count)
-        ]
+            if result.error and raise_errors:
+                raise ServingError(name_error(example.image, result.error))
+            yield example.image, result
 
     def _explain(self, error: grpc.RpcError, timeout_s: float) -> str:
         code = error.code()
@@ -191,7 +178,7 @@ class ModelCalls(ABC):
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             return (
                 f"The server at {self.target} gave no answer within "
-                f"{timeout_s:g} s; send fewer photos at once, or allow more "
+                f"{timeout_s:g} s; send fewer images at once, or allow more "
                 "time."
             )
         return (

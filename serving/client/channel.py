@@ -10,10 +10,10 @@ from ..errors import ServingError
 
 Options = list[tuple[str, int | str]]
 
-# gRPC itself makes no more, whatever it is told.
-MOST_ATTEMPTS = 5
-_LONGEST_BACKOFF_SECONDS = 10.0
-_LONGEST_PING_TIMEOUT_SECONDS = 20.0
+# gRPC makes no more, whatever a policy asks for.
+MAX_ATTEMPTS = 5
+_MAX_BACKOFF_S = 10.0
+_MAX_PING_TIMEOUT_S = 20.0
 _PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 
 
@@ -74,27 +74,25 @@ def make_options(
     keepalive_s: float | None,
     tls: Tls | None,
 ) -> Options:
-    """Returns gRPC's options of a channel.
+    """Returns gRPC's options of a channel; arguments as `CaptionClient`'s.
 
-    A call that ends UNAVAILABLE is made again by gRPC itself, within its
-    deadline, with exponential back-off and jitter; no other code is tried
-    again. Calls take turns among the addresses that a name stands for.
-
-    Args:
-        max_message_bytes: int. Largest request and answer.
-        max_attempts: int. Calls made in all, the first one included.
-        backoff_s: float. Wait before the second attempt; each further one is
-            twice as long.
-        keepalive_s: float. Seconds of silence after which a call in flight
-            makes the connection prove that it is alive; None never asks.
-        tls: Tls or None.
+    gRPC itself repeats a call that ends UNAVAILABLE, within its deadline, with
+    exponential back-off and jitter, and no other. Calls take turns among the
+    addresses that a name stands for.
     """
-    longest_s = max(backoff_s, _LONGEST_BACKOFF_SECONDS)
+    max_backoff_s = max(backoff_s, _MAX_BACKOFF_S)
+    method: dict[str, object] = {"name": [{"service": _PREDICTION_SERVICE}]}
+    if max_attempts > 1:  # gRPC refuses a policy of one attempt
+        method["retryPolicy"] = {
+            "maxAttempts": max_attempts,
+            "initialBackoff": f"{backoff_s:.9f}s",
+            "maxBackoff": f"{max_backoff_s:.9f}s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        }
     config = {
         "loadBalancingConfig": [{"round_robin": {}}],
-        "methodConfig": [
-            _make_method_config(max_attempts, backoff_s, longest_s)
-        ],
+        "methodConfig": [method],
     }
     options: Options = [
         ("grpc.max_send_message_length", max_message_bytes),
@@ -102,36 +100,21 @@ def make_options(
         ("grpc.service_config", json.dumps(config)),
         # A request over this is not sent again; the default is 256 KiB.
         ("grpc.per_rpc_retry_buffer_size", max_message_bytes),
-        # Else a lost connection is not sought again before the retries end.
+        # By default a lost connection is tried again after the retries end.
         ("grpc.initial_reconnect_backoff_ms", _to_ms(backoff_s)),
-        ("grpc.max_reconnect_backoff_ms", _to_ms(longest_s)),
+        ("grpc.max_reconnect_backoff_ms", _to_ms(max_backoff_s)),
     ]
     if keepalive_s is not None:
-        timeout_s = min(keepalive_s, _LONGEST_PING_TIMEOUT_SECONDS)
+        timeout_s = min(keepalive_s, _MAX_PING_TIMEOUT_S)
         options += [
             ("grpc.keepalive_time_ms", _to_ms(keepalive_s)),
             ("grpc.keepalive_timeout_ms", _to_ms(timeout_s)),
-            # It is this one, 60 s by default, that ends the connection.
+            # This one, 60 s by default, ends the connection.
             ("grpc.http2.ping_timeout_ms", _to_ms(timeout_s)),
         ]
     if tls is not None and tls.server_name is not None:
         options.append(("grpc.ssl_target_name_override", tls.server_name))
     return options
-
-
-def _make_method_config(
-    max_attempts: int, backoff_s: float, longest_s: float
-) -> dict[str, object]:
-    method: dict[str, object] = {"name": [{"service": _PREDICTION_SERVICE}]}
-    if max_attempts > 1:
-        method["retryPolicy"] = {
-            "maxAttempts": max_attempts,
-            "initialBackoff": f"{backoff_s:.9f}s",
-            "maxBackoff": f"{longest_s:.9f}s",
-            "backoffMultiplier": 2,
-            "retryableStatusCodes": ["UNAVAILABLE"],
-        }
-    return method
 
 
 def _to_ms(seconds: float) -> int:
@@ -145,6 +128,6 @@ def _read_pem(path: str | Path | None) -> bytes | None:
         return Path(path).read_bytes()
     except OSError as error:
         raise ServingError(
-            "A certificate or key must be a file that can be read. Received: "
-            f"{path}: {error.strerror}."
+            f"{path}: expected a certificate or key that can be read, found "
+            f"{error.strerror}."
         ) from error

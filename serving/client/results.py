@@ -1,43 +1,26 @@
-"""What a server answers for a photo, as plain values."""
+"""What a server answers about an image, as plain values."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self, TypeVar
+
+import tensorflow as tf
+from tensorflow_serving.apis.predict_pb2 import PredictResponse
 
 from bmt_keras import contract
 
-
-class Result(Protocol):
-    """A row of an answer."""
-
-    OUTPUTS: ClassVar[tuple[str, ...]]
-
-    @property
-    def error(self) -> str:
-        """Why the row has no answer; empty where it has one."""
-        ...
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """Reads a row: a value or nested lists by output name."""
-        ...
-
-    @classmethod
-    def from_error(cls, error: str) -> Self:
-        """Makes the result of a photo that has none."""
-        ...
+from ..errors import ServingError
 
 
 @dataclass(frozen=True)
 class CaptionResult:
-    """The caption of a photo.
+    """The caption of an image.
 
     Args:
         caption: str.
-        score: float. Mean log-probability a token, in nats.
-        token_scores: floats, one a token; 0 at padding.
-        token_ids: ints, one a token, padding included.
-        error: str. Why the photo has no caption; empty where it has one.
+        score: float. Mean log-probability per token, in nats.
+        token_scores: floats, one per token; 0 at padding.
+        token_ids: ints, one per token, padding included.
+        error: str. Why the image has no caption; empty where it has one.
     """
 
     OUTPUTS: ClassVar[tuple[str, ...]] = (
@@ -48,32 +31,21 @@ class CaptionResult:
         contract.ERROR,
     )
 
-    caption: str
-    score: float
-    token_scores: tuple[float, ...]
-    token_ids: tuple[int, ...]
-    error: str
+    caption: str = ""
+    score: float = 0.0
+    token_scores: tuple[float, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    error: str = ""
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """Reads a row of `serving_default` or `caption_with_length`."""
-        return cls(
-            caption=_decode(row[contract.CAPTION]),
-            score=row[contract.SCORE],
-            token_scores=tuple(row[contract.TOKEN_SCORES]),
-            token_ids=tuple(row[contract.TOKEN_IDS]),
-            error=_decode(row[contract.ERROR]),
-        )
-
-    @classmethod
-    def from_error(cls, error: str) -> Self:
-        """Makes the result of a photo without a caption."""
-        return cls("", 0.0, (), (), error)
+    def from_outputs(cls, outputs: dict[str, Any]) -> Self:
+        """Reads `serving_default` or `caption_with_length`."""
+        return cls(**outputs)  # the fields have the outputs' names
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A word for a mask.
+    """A token for a mask.
 
     Args:
         text: str.
@@ -102,39 +74,39 @@ class FilledText:
         contract.ERROR,
     )
 
-    text: str
-    candidates: tuple[tuple[Candidate, ...], ...]
-    error: str
+    text: str = ""
+    candidates: tuple[tuple[Candidate, ...], ...] = ()
+    error: str = ""
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """Reads a row of `fill_mask`, without its padding."""
-        masks = (
-            _pair(texts, probabilities)
-            for texts, probabilities in zip(
-                row[contract.CANDIDATES],
-                row[contract.CANDIDATE_PROBABILITIES],
+    def from_outputs(cls, outputs: dict[str, Any]) -> Self:
+        """Reads `fill_mask`, without its padding."""
+        # Padding, behind the last mask, has no likely candidate.
+        masks = [
+            tuple(
+                Candidate(text, probability)
+                for text, probability in zip(*pair, strict=True)
+                if probability > 0.0
+            )
+            for pair in zip(
+                outputs[contract.CANDIDATES],
+                outputs[contract.CANDIDATE_PROBABILITIES],
                 strict=True,
             )
-        )
+        ]
         return cls(
-            text=_decode(row[contract.TEXT]),
-            candidates=tuple(candidates for candidates in masks if candidates),
-            error=_decode(row[contract.ERROR]),
+            text=outputs[contract.TEXT],
+            candidates=tuple(filter(None, masks)),
+            error=outputs[contract.ERROR],
         )
-
-    @classmethod
-    def from_error(cls, error: str) -> Self:
-        """Makes the result of a text that is not filled."""
-        return cls("", (), error)
 
 
 @dataclass(frozen=True)
 class TextScore:
-    """How well a text fits its photo.
+    """How likely a text is for its image.
 
     Args:
-        score: float. Mean log-likelihood a token, in nats.
+        score: float. Mean log-likelihood per token, in nats.
         total_score: float. Log-likelihood of all tokens, in nats.
         error: str. Why there is no score; empty where there is one.
     """
@@ -145,35 +117,61 @@ class TextScore:
         contract.ERROR,
     )
 
-    score: float
-    total_score: float
-    error: str
+    score: float = 0.0
+    total_score: float = 0.0
+    error: str = ""
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """Reads a row of `score_caption`."""
-        return cls(
-            score=row[contract.SCORE],
-            total_score=row[contract.TOTAL_SCORE],
-            error=_decode(row[contract.ERROR]),
+    def from_outputs(cls, outputs: dict[str, Any]) -> Self:
+        """Reads `score_caption`."""
+        return cls(**outputs)  # the fields have the outputs' names
+
+
+R = TypeVar("R", CaptionResult, FilledText, TextScore)
+
+
+def read_results(
+    response: PredictResponse, result: type[R], count: int, server: str
+) -> list[R]:
+    """Reads the results of `count` images from the answer of `server`.
+
+    Raises:
+        ServingError: An output is missing, cannot be read, or has another
+            number of rows.
+    """
+    missing = [name for name in result.OUTPUTS if name not in response.outputs]
+    if missing:
+        raise ServingError(
+            f"A captioner must answer with {', '.join(result.OUTPUTS)}. The "
+            f"answer of {server} lacks {', '.join(missing)}; serve a model "
+            "written by `bmt export`."
         )
+    columns = []
+    for name in result.OUTPUTS:
+        try:
+            # A scalar has no rows; too few values are repeated up to the shape.
+            array = tf.make_ndarray(response.outputs[name])
+        except (TypeError, ValueError) as error:
+            raise ServingError(
+                f"The output {name} of {server} cannot be read: {error}"
+            ) from error
+        # A row too many or too few would give images each other's captions.
+        if array.shape[:1] != (count,):
+            raise ServingError(
+                f"The output {name} of {server} must have a row per image. "
+                f"Received: shape {array.shape}, {count} images."
+            )
+        columns.append(array.tolist())
+    return [
+        result.from_outputs(
+            dict(zip(result.OUTPUTS, map(_to_plain, row), strict=True))
+        )
+        for row in zip(*columns, strict=True)
+    ]
 
-    @classmethod
-    def from_error(cls, error: str) -> Self:
-        """Makes the result of a text without a score."""
-        return cls(0.0, 0.0, error)
 
-
-def _pair(
-    texts: list[bytes], probabilities: list[float]
-) -> tuple[Candidate, ...]:
-    # A row is padded to the widest of its batch, with nothing likely.
-    return tuple(
-        Candidate(_decode(text), probability)
-        for text, probability in zip(texts, probabilities, strict=True)
-        if probability > 0.0
-    )
-
-
-def _decode(text: bytes) -> str:
-    return text.decode(errors="replace")
+def _to_plain(value: Any) -> Any:
+    """Texts for bytes and tuples for lists, at any depth."""
+    if isinstance(value, list):
+        return tuple(map(_to_plain, value))
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

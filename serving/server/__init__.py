@@ -1,12 +1,13 @@
 """The embedded server: TensorFlow Serving's contract in a Python process.
 
 `EmbeddedServer` opens the ports; a `Catalog` holds the versions that
-`ServedModels` loads from disk as `Servable`s; the services of both ports answer
-from the catalog.
+`ServedModels` loads from disk as `Servable`s; both ports answer from the
+catalog. Messages are received on an event loop in a thread of its own; models
+run in the threads of a `RunPool`.
 """
 
 from .embedded_server import EmbeddedServer
+from .grpc_port import TlsFiles
 from .model_config import read_model_config
-from .tls import TlsFiles
 
 __all__ = ["EmbeddedServer", "TlsFiles", "read_model_config"]

@@ -10,7 +10,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 from .servable import Servable
-from .status import StatusError
+from .status import StatusError, invalid
 
 Labels = Mapping[str, Mapping[str, int]]
 
@@ -32,6 +32,9 @@ class Catalog:
     answers no new request and is freed when its last borrower is done. All
     methods may be called from any thread.
 
+    Attributes:
+        labels: By model name, the version that each label names.
+
     Example:
         ```python
         catalog = Catalog()
@@ -43,9 +46,9 @@ class Catalog:
     """
 
     def __init__(self) -> None:
+        self.labels: Labels = {}
         self._lock = threading.Lock()
         self._models: dict[str, dict[int, _Version]] = {}
-        self._labels: Labels = {}
         self._closed = False
 
     # === Requests ===
@@ -55,11 +58,11 @@ class Catalog:
         """Lends the version that a request asks for.
 
         Args:
-            model_spec: ModelSpec. Without a version or label the latest
-                available one is meant.
+            model_spec: Without a version or label the latest available one
+                is meant.
 
         Yields:
-            Servable, which is not freed before the block ends.
+            The version, which is not freed before the block ends.
 
         Raises:
             StatusError: If the name is empty, the label is unknown, or
@@ -81,12 +84,11 @@ class Catalog:
         """Lists the state of a model's versions, the latest first.
 
         Args:
-            model_spec: ModelSpec. With a version or a label, that one alone
-                is listed.
+            model_spec: With a version or a label, that one alone is listed.
 
         Returns:
-            list of ModelVersionStatus. Versions that were unloaded, or that
-            failed to load, stay in it as END.
+            The states. Versions that were unloaded, or that failed to load,
+            stay as END.
 
         Raises:
             StatusError: If nothing of that name or version is known.
@@ -161,15 +163,6 @@ class Catalog:
                 if _available(known)
             )
 
-    @property
-    def labels(self) -> Labels:
-        """Mapping of model name to mapping of label to version."""
-        return self._labels
-
-    @labels.setter
-    def labels(self, labels: Labels) -> None:
-        self._labels = labels
-
     def close(self) -> None:
         """Frees every version at once; runs still going on are cancelled."""
         with self._lock:
@@ -190,21 +183,15 @@ class Catalog:
         if not model_spec.HasField("version_label"):
             return None
         label = model_spec.version_label
-        labels = self._labels.get(model_spec.name, {})
+        labels = self.labels.get(model_spec.name, {})
         if label not in labels:
-            raise StatusError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"Unrecognized servable version label: {label}",
-            )
+            raise invalid(f"Unrecognized servable version label: {label}")
         return labels[label]
 
     def _find(self, model_spec: ModelSpec) -> tuple[_Version, Servable]:
         name = model_spec.name
         if not name:
-            raise StatusError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                "ModelSpec has no name specified.",
-            )
+            raise invalid("ModelSpec has no name specified.")
         wanted = self._wanted_version(model_spec)
         available = _available(self._models.get(name, {}))
         number = max(available, default=-1) if wanted is None else wanted

@@ -1,61 +1,62 @@
 """The embedded server: models served over gRPC and REST from this process."""
 
+import asyncio
 import logging
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import grpc
-from grpc_health.v1 import health
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfigList
 
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
 
 from ..errors import ServingError
-from .call_gate import CallGate
 from .catalog import Catalog
-from .grpc_port import add_services, bind, bind_error, make_grpc_server
+from .grpc_port import GrpcPort, TlsFiles
+from .grpc_services import ModelService, PredictionService
 from .metrics import Metrics
 from .model_config import make_model_config
-from .model_service import ModelService
-from .prediction_service import PredictionService
-from .rest import RestServer
+from .run_pool import RunPool
 from .served_models import ServedModels
 from .status import StatusError
-from .tls import TlsFiles
 
-_logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from .rest import RestPort
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class EmbeddedServer:
     """Serves SavedModels as TensorFlow Serving would.
 
-    PredictionService, ModelService, health and reflection over gRPC, and on a
-    second port REST and Prometheus' metrics, answer with TensorFlow Serving's
-    codes and messages, so that its clients need no change. The ports open only
-    once every model is loaded and warm. Then the base paths are watched: a new
-    version is loaded and warmed up before the old one ends, and one that fails
-    leaves the old one serving.
+    PredictionService (Predict and GetModelMetadata), ModelService, health and
+    reflection over gRPC, and on a second port REST and Prometheus' metrics,
+    answer with TensorFlow Serving's codes and messages, so that its clients
+    need no change. The ports open only once every model is loaded and warm.
+    Then the base paths are watched: a new version is loaded and warmed up
+    before the old one ends, and one that fails leaves the old one serving.
 
     Args:
-        models: str or Path of the folder of one model's numbered versions, of
-            which the latest is served, or ModelConfigList.
-        model_name: str. The name that requests give, where `models` is a
-            folder.
-        host: str. The address to listen at; "0.0.0.0" for every one.
-        port: int. gRPC's port; 0 picks a free one.
-        rest_port: int. REST's port; None for no REST.
-        max_workers: int. The number of gRPC calls answered at a time; more
-            wait.
-        max_concurrent_calls: int. Calls beyond this, answered or waiting, are
-            refused as RESOURCE_EXHAUSTED; None for no limit.
-        max_message_bytes: int. Larger requests are refused as
-            RESOURCE_EXHAUSTED; -1 for no limit.
-        poll_seconds: float. Time between looks for new versions; 0 for none.
-        tls: TlsFiles for the gRPC port; None for no encryption.
+        models: Folder of one model's numbered versions, of which the latest is
+            served, or the models of a `models.config`.
+        model_name: The name that requests give, where `models` is a folder.
+        host: The address to listen at; "0.0.0.0" for every one.
+        port: gRPC's port; 0 picks a free one.
+        rest_port: REST's port; None for no REST.
+        rest_cors: Whether scripts of any web page may call the REST port.
+        max_workers: The number of predictions that run at a time; more wait.
+        max_concurrent_calls: Predictions beyond this, running or waiting, on
+            both ports together, are refused as RESOURCE_EXHAUSTED; None for no
+            limit.
+        max_message_bytes: Larger requests are refused as RESOURCE_EXHAUSTED;
+            -1 for no limit.
+        poll_seconds: Time between looks for new versions; 0 for none.
+        tls: Certificates of the gRPC port; None for no encryption.
 
     Example:
         ```python
@@ -72,6 +73,7 @@ class EmbeddedServer:
         host: str = "127.0.0.1",
         port: int = GRPC_PORT,
         rest_port: int | None = None,
+        rest_cors: bool = False,
         max_workers: int = 16,
         max_concurrent_calls: int | None = None,
         max_message_bytes: int = -1,
@@ -84,19 +86,23 @@ class EmbeddedServer:
         self.host = host
         self.port = port
         self.rest_port = rest_port
+        self.rest_cors = rest_cors
         self.max_workers = max_workers
         self.max_concurrent_calls = max_concurrent_calls
         self.max_message_bytes = max_message_bytes
         self.poll_seconds = poll_seconds
         self.tls = tls
-        self.metrics = Metrics()
+        self._metrics = Metrics()
         self._catalog = Catalog()
         self._served = ServedModels(self._catalog)
-        self._health = health.HealthServicer()
-        self._stopping = threading.Event()
-        self._gate = CallGate(max_workers)
-        self._server: grpc.Server | None = None
-        self._rest: RestServer | None = None
+        self._loading = ThreadPoolExecutor(1, "serving-load")
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve()),
+            name="serving",
+            daemon=True,
+        )
+        self._opened: Future[None] = Future()
+        self._started = False
 
     @property
     def versions(self) -> Mapping[str, list[int]]:
@@ -107,57 +113,52 @@ class EmbeddedServer:
     def start(self) -> None:
         """Loads the models, then opens the ports.
 
-        Afterwards `port`, `rest_port` and `versions` tell what is served
-        where. A server starts once.
+        Afterwards `port`, `rest_port` and `versions` say what is served where.
+        A server starts once.
 
         Raises:
             ServingError: If a model has no version that loads and warms up,
                 an address or a TLS file cannot be used, or the server was
                 started before.
         """
-        if self._stopping.is_set() or self._server is not None:
+        if self._started:
             raise ServingError("A server starts once; make a new one.")
+        self._started = True
         try:
             self._load()
-            self._server, self.port = self._listen()
-            self._rest = self._listen_for_rest()
-        except ServingError:
-            self._close()
+            self._thread.start()
+            self._opened.result()
+        except BaseException:
+            self.stop()
             raise
-        self._server.start()
-        self._start_threads()
 
     def stop(self, grace: float | None = None) -> None:
         """Lets calls in flight end, closes the ports, frees the models.
 
         Calls that come after this one end UNAVAILABLE, over REST as refused
-        connections; health checks are told NOT_SERVING meanwhile.
+        connections; health checks answer NOT_SERVING meanwhile.
 
         Args:
-            grace: float. Seconds that calls in flight may still take; beyond
-                them they end UNAVAILABLE. None gives them up at once.
+            grace: Seconds that calls in flight may still take; beyond them
+                they end UNAVAILABLE. None gives them up at once.
         """
-        self._stopping.set()
-        self._health.enter_graceful_shutdown()
-        if self._server is not None:
-            if grace is not None:
-                end = time.monotonic() + grace
-                self._gate.close()
-                if self._rest is not None:
-                    self._rest.drain(grace)
-                self._gate.wait_until_empty(end - time.monotonic())
-                grace = max(0.0, end - time.monotonic())
-            self._server.stop(grace).wait()
-        self._close()
+        self._started = True
+        if self._thread.is_alive():
+            # Where the loop has just ended by itself, there is nothing to do.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._end, grace)
+            self._thread.join()
+        self._loading.shutdown(wait=False, cancel_futures=True)
+        self._catalog.close()
 
     def wait(self, timeout: float | None = None) -> None:
         """Waits until the server is stopped.
 
         Args:
-            timeout: float. The longest wait in seconds; None for no limit.
+            timeout: The longest wait in seconds; None for no limit.
         """
-        if self._server is not None:
-            self._server.wait_for_termination(timeout)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
 
     def __enter__(self) -> Self:
         """Starts the server."""
@@ -173,8 +174,6 @@ class EmbeddedServer:
         """Stops the server."""
         self.stop()
 
-    # === Start and end ===
-
     def _load(self) -> None:
         try:
             missing = self._served.configure(self.models)
@@ -183,57 +182,81 @@ class EmbeddedServer:
         if missing:
             raise ServingError(" ".join(missing.values()))
 
-    def _start_threads(self) -> None:
-        if self._rest is not None:
-            self._rest.start()
-        if self.poll_seconds > 0:
-            threading.Thread(
-                target=self._watch, name="versions", daemon=True
-            ).start()
+    # === In the thread of the event loop ===
 
-    def _watch(self) -> None:
-        while not self._stopping.wait(self.poll_seconds):
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ending: asyncio.Future[float | None] = self._loop.create_future()
+        self._pool = RunPool(self.max_workers, self.max_concurrent_calls)
+        rest = None
+        grpc_port = self._make_grpc_port()
+        try:
+            self.port = await grpc_port.open(self.host, self.port, self.tls)
+            if self.rest_port is not None:
+                rest = self._make_rest_port()
+                self.rest_port = await rest.open(self.host, self.rest_port)
+        except BaseException as error:
+            await grpc_port.close(None)
+            self._pool.close()
+            # `start` raises it.
+            self._opened.set_exception(error)
+            return
+        self._opened.set_result(None)
+        watching = asyncio.create_task(self._watch())
+        grace = await self._ending
+        watching.cancel()
+        await self._close(grace, grpc_port, rest)
+
+    def _end(self, grace: float | None) -> None:
+        if not self._ending.done():
+            self._ending.set_result(grace)
+
+    async def _close(
+        self,
+        grace: float | None,
+        grpc_port: GrpcPort,
+        rest: "RestPort | None",
+    ) -> None:
+        await grpc_port.announce_end()
+        if grace is not None:
+            end = time.monotonic() + grace
+            if rest is not None:
+                await rest.stop_listening()
+            await self._pool.drain(grace)
+            grace = max(0.0, end - time.monotonic())
+        await grpc_port.close(grace)
+        if rest is not None:
+            await rest.close()
+        self._pool.close()
+
+    async def _watch(self) -> None:
+        while self.poll_seconds > 0:
+            await asyncio.sleep(self.poll_seconds)
             try:
-                self._served.look_again()
+                await self._loop.run_in_executor(
+                    self._loading, self._served.look_again
+                )
             # Whatever goes wrong with a look, what is served goes on.
             except Exception:
-                _logger.exception("Cannot look for new versions")
+                _LOGGER.exception("Cannot look for new versions")
 
-    def _listen(self) -> tuple[grpc.Server, int]:
-        server = make_grpc_server(
-            self._gate,
-            max_concurrent_calls=self.max_concurrent_calls,
+    def _make_grpc_port(self) -> GrpcPort:
+        return GrpcPort(
+            PredictionService(self._catalog, self._metrics, self._pool),
+            ModelService(
+                self._catalog, self._served, self._pool, self._loading
+            ),
             max_message_bytes=self.max_message_bytes,
         )
-        add_services(
-            server,
-            PredictionService(self._catalog, self.metrics),
-            ModelService(self._catalog, self._served),
-            self._health,
+
+    def _make_rest_port(self) -> "RestPort":
+        # Imported late: without REST nobody needs aiohttp.
+        from .rest import RestPort
+
+        return RestPort(
+            self._catalog,
+            self._metrics,
+            self._pool,
+            max_message_bytes=self.max_message_bytes,
+            cors=self.rest_cors,
         )
-        return server, bind(server, self.host, self.port, tls=self.tls)
-
-    def _listen_for_rest(self) -> RestServer | None:
-        if self.rest_port is None:
-            return None
-        address = (self.host, self.rest_port)
-        try:
-            rest = RestServer(
-                address,
-                self._catalog,
-                self.metrics,
-                max_message_bytes=self.max_message_bytes,
-                max_concurrent_calls=self.max_concurrent_calls,
-            )
-        except OSError as error:
-            raise bind_error(*address, error.strerror or str(error)) from error
-        self.rest_port = rest.server_port
-        return rest
-
-    def _close(self) -> None:
-        self._stopping.set()
-        if self._rest is not None:
-            self._rest.close()
-        self._gate.shut_down()
-        self._server = self._rest = None
-        self._catalog.close()

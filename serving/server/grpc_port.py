@@ -1,6 +1,8 @@
-"""The gRPC port: limits, services, health, reflection and TLS."""
+"""The gRPC port: services, health, reflection, limits and TLS."""
 
-import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -14,10 +16,8 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 )
 
 from ..errors import ServingError
-from .call_gate import CallGate
-from .model_service import ModelService
-from .prediction_service import PredictionService
-from .tls import TlsFiles, make_server_credentials
+from .addresses import listen, write_address
+from .grpc_services import ModelService, PredictionService
 
 _HEALTH_SERVICES = ("", "PredictionService", "ModelService")
 _REFLECTED = (
@@ -27,100 +27,130 @@ _REFLECTED = (
 )
 
 
-def make_grpc_server(
-    gate: CallGate,
-    *,
-    max_concurrent_calls: int | None,
-    max_message_bytes: int,
-) -> grpc.Server:
-    """Makes a server that refuses calls over its limits.
+@dataclass(frozen=True)
+class TlsFiles:
+    """PEM files by which a server proves who it is.
 
     Args:
-        gate: CallGate that lets calls in.
-        max_concurrent_calls: int, or None for no limit.
-        max_message_bytes: int. The largest request; -1 for no limit.
-
-    Returns:
-        grpc.Server without services and ports; calls over a limit end as
-        RESOURCE_EXHAUSTED.
+        key: The server's private key.
+        certificate: The server's certificate, with its chain.
+        client_ca: The authority that signs clients' certificates. With it, a
+            client without one is refused (mutual TLS).
     """
-    options = (
-        ("grpc.max_send_message_length", -1),
-        ("grpc.max_receive_message_length", max_message_bytes),
-        # Else two servers could share a port, each with a part of the calls.
-        ("grpc.so_reuseport", 0),
-    )
-    return grpc.server(
-        gate.workers,
-        interceptors=[gate],
-        options=options,
-        maximum_concurrent_rpcs=max_concurrent_calls,
-    )
+
+    key: Path
+    certificate: Path
+    client_ca: Path | None = None
 
 
-def add_services(
-    server: grpc.Server,
-    prediction_service: PredictionService,
-    model_service: ModelService,
-    health_service: health.HealthServicer,
-) -> None:
-    """Adds the services, each healthy, and their reflection."""
-    add_PredictionServiceServicer_to_server(prediction_service, server)
-    add_ModelServiceServicer_to_server(model_service, server)
-    for service in _HEALTH_SERVICES:
-        health_service.set(service, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
-    names = [service.full_name for service in _REFLECTED]
-    reflection.enable_server_reflection(
-        (*names, reflection.SERVICE_NAME), server
-    )
+class GrpcPort:
+    """Answers gRPC calls on the event loop that makes it.
 
-
-def bind(
-    server: grpc.Server, host: str, port: int, *, tls: TlsFiles | None
-) -> int:
-    """Gives a server its address.
+    A call's message is received by the loop: a slow upload holds no thread.
 
     Args:
-        server: grpc.Server.
-        host: str.
-        port: int. 0 picks a free one.
-        tls: TlsFiles; None for no encryption.
-
-    Returns:
-        int, the port.
-
-    Raises:
-        ServingError: If the address or a TLS file cannot be used.
+        prediction_service: Answers predictions.
+        model_service: Answers questions about the models.
+        max_message_bytes: The largest request; -1 for no limit. Larger ones
+            end as RESOURCE_EXHAUSTED.
     """
-    address = _write_address(host, port)
+
+    def __init__(
+        self,
+        prediction_service: PredictionService,
+        model_service: ModelService,
+        *,
+        max_message_bytes: int,
+    ) -> None:
+        self._server = grpc.aio.server(
+            options=(
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_receive_message_length", max_message_bytes),
+                # Else two servers could share a port, each with a part of the
+                # calls.
+                ("grpc.so_reuseport", 0),
+            )
+        )
+        self._health = health.aio.HealthServicer()
+        add_PredictionServiceServicer_to_server(
+            prediction_service, self._server
+        )
+        add_ModelServiceServicer_to_server(model_service, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = [service.full_name for service in _REFLECTED]
+        reflection.enable_server_reflection(
+            (*names, reflection.SERVICE_NAME), self._server
+        )
+
+    async def open(self, host: str, port: int, tls: TlsFiles | None) -> int:
+        """Answers calls at an address.
+
+        Args:
+            host: The address.
+            port: 0 picks a free one.
+            tls: The server's certificates; None for no encryption.
+
+        Returns:
+            The port.
+
+        Raises:
+            ServingError: If the address or a TLS file cannot be used.
+        """
+        address = write_address(host, port)
+        try:
+            if tls is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(
+                    address, _make_credentials(tls)
+                )
+        except RuntimeError as error:
+            # gRPC keeps the reason to its log; a plain socket says it.
+            listen(host, port).close()
+            raise ServingError(
+                f"A server needs an address of its own. gRPC cannot bind "
+                f"{address}; its log says why."
+            ) from error
+        for service in _HEALTH_SERVICES:
+            await self._health.set(
+                service, health_pb2.HealthCheckResponse.SERVING
+            )
+        await self._server.start()
+        return port
+
+    async def announce_end(self) -> None:
+        """Answers health checks with NOT_SERVING from now on."""
+        await self._health.enter_graceful_shutdown()
+
+    async def close(self, grace: float | None) -> None:
+        """Closes the port.
+
+        Args:
+            grace: Seconds that calls in flight may still take; beyond them
+                they end UNAVAILABLE. None gives them up at once.
+        """
+        await self._server.stop(grace)
+
+
+def _make_credentials(files: TlsFiles) -> grpc.ServerCredentials:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        if tls is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, make_server_credentials(tls))
-    except RuntimeError as error:
-        raise bind_error(host, port, _explain_bind(host, port)) from error
-
-
-def bind_error(host: str, port: int, reason: str) -> ServingError:
-    """Returns the error of an address that cannot be listened at."""
-    return ServingError(
-        f"A server needs an address of its own. Cannot listen at "
-        f"{_write_address(host, port)}: {reason}. Stop what listens there, or "
-        "choose another host or port."
-    )
-
-
-def _write_address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _explain_bind(host: str, port: int) -> str:
-    # gRPC keeps the reason to its log; the plain socket tells it.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host, port), family=family).close()
+        # gRPC would report bad files only in its log.
+        context.load_cert_chain(files.certificate, files.key)
+        client_ca = None
+        if files.client_ca is not None:
+            context.load_verify_locations(files.client_ca)
+            client_ca = files.client_ca.read_bytes()
+        return grpc.ssl_server_credentials(
+            [(files.key.read_bytes(), files.certificate.read_bytes())],
+            root_certificates=client_ca,
+            require_client_auth=client_ca is not None,
+        )
     except OSError as error:
-        # Python appends the address in parentheses.
-        return (error.strerror or str(error)).partition(" (while")[0]
-    return "gRPC cannot bind it"
+        raise ServingError(
+            "TLS needs a key and its certificate as PEM files, and for mutual "
+            "TLS the clients' authority as one. Cannot use "
+            f"{files.key}, {files.certificate}"
+            f"{'' if files.client_ca is None else f', {files.client_ca}'}: "
+            f"{error}."
+        ) from error

@@ -1,4 +1,4 @@
-"""REST answers: the tensors of a response as JSON."""
+"""REST answers: the outputs of a model as JSON."""
 
 import base64
 import json
@@ -7,83 +7,51 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf.json_format import MessageToDict
-from tensorflow.core.framework.tensor_pb2 import TensorProto
-from tensorflow_serving.apis.get_model_metadata_pb2 import (
-    GetModelMetadataResponse,
-    SignatureDefMap,
-)
-from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse
 
-from .examples import invalid
-from .metadata import SIGNATURE_DEF
-from .tensors import parse_tensor
+from .status import invalid
 
 # Outputs of this ending hold bytes, which JSON carries in base64.
 _BYTES_SUFFIX = "_bytes"
 
 
 def write_outputs(
-    outputs: Mapping[str, TensorProto], *, in_rows: bool
+    outputs: Mapping[str, np.ndarray], *, in_rows: bool
 ) -> dict[str, Any]:
-    """Writes a response's tensors as TensorFlow Serving's REST does.
+    """Writes outputs as TensorFlow Serving's REST does.
 
     Args:
-        outputs: mapping of output name to TensorProto.
-        in_rows: bool. Whether to write rows (`predictions`, which needs the
-            same first dimension in every output) or columns (`outputs`).
+        outputs: Arrays by output name.
+        in_rows: Whether to write rows (`predictions`, which needs the same
+            first dimension in every output) or columns (`outputs`).
 
     Returns:
-        dict, ready for `to_json`. A single output is written without its
-        name.
+        A document for `to_json`. A single output is written without its name.
 
     Raises:
         StatusError: If the outputs cannot be written in rows, or a dtype has
             no form in JSON.
     """
-    names = sorted(outputs)
-    arrays = {name: parse_tensor(outputs[name]) for name in names}
     if in_rows:
-        _check_rows(arrays)
-    columns = {name: _to_lists(name, arrays[name]) for name in names}
+        _check_rows(outputs)
+    columns = {name: _to_lists(name, outputs[name]) for name in sorted(outputs)}
+    if len(columns) == 1:
+        (only,) = columns.values()
+        return {"predictions" if in_rows else "outputs": only}
     if not in_rows:
-        only = columns[names[0]] if len(names) == 1 else columns
-        return {"outputs": only}
-    if len(names) == 1:
-        return {"predictions": columns[names[0]]}
+        return {"outputs": columns}
     rows = zip(*columns.values(), strict=True)
-    return {"predictions": [dict(zip(names, r, strict=True)) for r in rows]}
-
-
-def write_status(response: GetModelStatusResponse) -> dict[str, Any]:
-    """Writes the state of a model's versions."""
-    return MessageToDict(response, always_print_fields_with_no_presence=True)
-
-
-def write_metadata(response: GetModelMetadataResponse) -> dict[str, Any]:
-    """Writes a model's signatures."""
-    signatures = SignatureDefMap()
-    response.metadata[SIGNATURE_DEF].Unpack(signatures)
-    model_spec, written = (
-        MessageToDict(
-            message,
-            preserving_proto_field_name=True,
-            always_print_fields_with_no_presence=True,
-        )
-        for message in (response.model_spec, signatures)
-    )
-    return {"model_spec": model_spec, "metadata": {SIGNATURE_DEF: written}}
+    return {"predictions": [dict(zip(columns, r, strict=True)) for r in rows]}
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
     """Returns a document as it is sent; strings that are no UTF-8 included."""
-    text = json.dumps(document, indent=1, ensure_ascii=False)
+    text = json.dumps(document, ensure_ascii=False)
     return text.encode(errors="surrogateescape")
 
 
-def _check_rows(arrays: Mapping[str, np.ndarray]) -> None:
+def _check_rows(outputs: Mapping[str, np.ndarray]) -> None:
     batch = None
-    for name, array in arrays.items():
+    for name, array in sorted(outputs.items()):
         if array.ndim == 0:
             raise invalid(f"Tensor name: {name} has no shape information ")
         if batch is not None and len(array) != batch:
@@ -96,8 +64,7 @@ def _check_rows(arrays: Mapping[str, np.ndarray]) -> None:
 
 def _to_lists(name: str, array: np.ndarray) -> Any:
     if array.dtype == object:
-        as_bytes = name.endswith(_BYTES_SUFFIX)
-        return _write_strings(array.tolist(), as_bytes)
+        return _write_strings(array.tolist(), name.endswith(_BYTES_SUFFIX))
     dtype = tf.as_dtype(array.dtype)
     if dtype.is_complex or dtype.is_quantized:
         raise invalid(

@@ -3,135 +3,159 @@
 import base64
 import binascii
 import json
-import math
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
-from .examples import invalid
+from .status import invalid
 
-_INT_FIELDS = {
-    "int8": ("int_val", 32, True),
-    "int16": ("int_val", 32, True),
-    "int32": ("int_val", 32, True),
-    "uint8": ("int_val", 32, True),
-    "int64": ("int64_val", 64, True),
-    "uint32": ("uint32_val", 32, False),
-    "uint64": ("uint64_val", 64, False),
+_QUOTED_CHARACTERS = 256
+# dtype -> the types of its values in JSON
+_VALUE_TYPES: dict[str, set[type]] = {
+    **{name: {int, float} for name in ("float32", "float64")},
+    **{f"int{bits}": {int} for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": {int} for bits in (8, 32, 64)},
+    "bool": {bool},
+    "string": {str, dict},
 }
-_FLOAT_FIELDS = {"float32": "float_val", "float64": "double_val"}
-_JSON_TYPES = {
+# Small integers travel in 32 bits, of which the upper ones are then lost.
+_WIRE_DTYPES = dict.fromkeys(("int8", "int16", "uint8"), "int32")
+_NAMES_OF_DTYPES = {"float32": "float", "float64": "double"}
+_NAMES_OF_TYPES = {
     dict: "Object",
     list: "Array",
     str: "String",
-    bool: "True",
     int: "Number",
     float: "Number",
     type(None): "Null",
 }
 
 
-def make_tensor(value: Any, info: TensorInfo) -> TensorProto:
+def make_array(value: Any, info: TensorInfo) -> np.ndarray:
     """Reads a tensor from JSON.
 
     Args:
-        value: a JSON value; lists, one in another for each dimension. Bytes
+        value: A JSON value; lists, one in another for each dimension. Bytes
             are objects: {"b64": "..."}.
-        info: TensorInfo of the input, which gives the dtype.
+        info: The input, which gives the dtype.
 
     Returns:
-        TensorProto with its values in the `*_val` field.
+        An array; strings are bytes objects in dtype object. Numbers are
+        rounded to a float dtype, or become infinite.
 
     Raises:
         StatusError: If lists differ in length or a value is of another type.
     """
-    tensor = TensorProto(dtype=info.dtype)
-    dims, level = [], value
-    while isinstance(level, list):
-        dims.append(len(level))
-        level = level[0] if level else None
-    for size in dims:
-        tensor.tensor_shape.dim.add(size=size)
-    _fill(tensor, value, 0, dims, tf.as_dtype(info.dtype).name)
-    return tensor
+    dims, values = _flatten(value)
+    dtype = tf.as_dtype(info.dtype).name
+    _check_types(values, dtype)
+    if dtype == "string":
+        array = np.empty(len(values), dtype=object)
+        array[:] = [_to_bytes(each) for each in values]
+        return array.reshape(dims)
+    try:
+        # Too large for the dtype becomes infinite, without a warning.
+        with np.errstate(over="ignore"):
+            array = np.array(values, dtype=_WIRE_DTYPES.get(dtype, dtype))
+    except OverflowError as error:
+        raise _explain_overflow(values, dtype) from error
+    return array.astype(dtype, copy=False).reshape(dims)
 
 
-def _fill(
-    tensor: TensorProto, value: Any, level: int, dims: list[int], dtype: str
-) -> None:
-    if not isinstance(value, list):
-        if level != len(dims):
-            raise invalid(
-                f"JSON Value: {write_json(value)} found at incorrect level: "
-                f"{level + 1} in the JSON DOM. Expected at level: {len(dims)}"
-            )
-        _add(tensor, value, dtype)
-        return
-    if level >= len(dims):
-        raise invalid(
-            f"Encountered list at unexpected level: {level} expected < "
-            f"{len(dims)}"
-        )
-    if len(value) != dims[level]:
-        raise invalid(
-            f"Encountered list at unexpected size: {len(value)} at level: "
-            f"{level} expected size: {dims[level]}"
-        )
-    for each in value:
-        _fill(tensor, each, level + 1, dims, dtype)
-
-
-def _add(tensor: TensorProto, value: Any, dtype: str) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if dtype in _FLOAT_FIELDS and is_number:
-        _check_lossless(value, dtype)
-        getattr(tensor, _FLOAT_FIELDS[dtype]).append(value)
-    elif dtype in _INT_FIELDS and is_number and _fits(value, dtype):
-        getattr(tensor, _INT_FIELDS[dtype][0]).append(value)
-    elif dtype == "bool" and isinstance(value, bool):
-        tensor.bool_val.append(value)
-    elif dtype == "string" and isinstance(value, (str, dict)):
-        tensor.string_val.append(_to_bytes(value))
-    elif dtype in (*_FLOAT_FIELDS, *_INT_FIELDS, "bool", "string"):
-        kind = "False" if value is False else _JSON_TYPES[type(value)]
-        expected = {"float32": "float", "float64": "double"}.get(dtype, dtype)
-        raise invalid(
-            f"JSON Value: {write_json(value)} Type: {kind} is not of expected "
-            f"type: {expected}"
-        )
-    else:
-        raise invalid(
-            f"Conversion of JSON Value: {write_json(value)} to type: {dtype}"
-        )
-
-
-def _check_lossless(value: float, dtype: str) -> None:
-    digits, largest = (
-        (24, 3.4028234663852886e38) if dtype == "float32" else (53, None)
+def is_base64(value: Any) -> bool:
+    """Whether a JSON value stands for bytes."""
+    return (
+        isinstance(value, dict)
+        and set(value) == {"b64"}
+        and isinstance(value["b64"], str)
     )
-    lossy = (
-        abs(value) >= 2**digits
-        if isinstance(value, int)
-        else largest is not None
-        and math.isfinite(value)
-        and abs(value) > largest
-    )
-    if lossy:
-        target = "float" if dtype == "float32" else "double"
-        raise invalid(
-            f"Cannot convert JSON value: {write_json(value)} to {target} "
-            "without loss of precision."
+
+
+def quote(value: Any) -> str:
+    """Quotes a JSON value in a message, its beginning if it is long."""
+    return json.dumps(value, ensure_ascii=False)[:_QUOTED_CHARACTERS]
+
+
+# === Lists ===
+
+
+def _flatten(value: Any) -> tuple[list[int], list[Any]]:
+    """Returns the dimensions and the values in one list.
+
+    Each level is joined and checked as a whole by functions in C, not number
+    by number.
+    """
+    dims: list[int] = []
+    level = [value]
+    while list in (types := set(map(type, level))):
+        if len(types) > 1:
+            raise _explain_mixed(level, len(dims))
+        sizes = set(map(len, level))
+        if len(sizes) > 1:
+            raise _explain_sizes(level, len(dims))
+        dims += sizes
+        level = list(chain.from_iterable(level))
+    return dims, level
+
+
+def _explain_mixed(level: list[Any], depth: int) -> Exception:
+    if not isinstance(level[0], list):
+        return invalid(
+            f"Encountered list at unexpected level: {depth} expected < {depth}"
         )
-
-
-def _fits(value: float, dtype: str) -> bool:
-    _, bits, signed = _INT_FIELDS[dtype]
-    low, high = (
-        (-(2 ** (bits - 1)), 2 ** (bits - 1)) if signed else (0, 2**bits)
+    value = next(each for each in level if not isinstance(each, list))
+    expected = depth
+    first: Any = level[0]
+    while isinstance(first, list):
+        expected, first = expected + 1, first[0] if first else ()
+    return invalid(
+        f"JSON Value: {quote(value)} found at incorrect level: {depth + 1} in "
+        f"the JSON DOM. Expected at level: {expected}"
     )
-    return isinstance(value, int) and low <= value < high
+
+
+def _explain_sizes(level: list[list[Any]], depth: int) -> Exception:
+    expected = len(level[0])
+    found = next(len(each) for each in level if len(each) != expected)
+    return invalid(
+        f"Encountered list at unexpected size: {found} at level: {depth} "
+        f"expected size: {expected}"
+    )
+
+
+# === Values ===
+
+
+def _check_types(values: list[Any], dtype: str) -> None:
+    types = set(map(type, values))
+    if dtype not in _VALUE_TYPES and values:
+        raise invalid(
+            f"Conversion of JSON Value: {quote(values[0])} to type: {dtype}"
+        )
+    if unexpected := types - _VALUE_TYPES.get(dtype, set()):
+        value = next(each for each in values if type(each) in unexpected)
+        raise _explain_type(value, dtype)
+
+
+def _explain_type(value: Any, dtype: str) -> Exception:
+    kind = _NAMES_OF_TYPES.get(type(value), str(value))
+    return invalid(
+        f"JSON Value: {quote(value)} Type: {kind} is not of expected type: "
+        f"{_NAMES_OF_DTYPES.get(dtype, dtype)}"
+    )
+
+
+def _explain_overflow(values: list[Any], dtype: str) -> Exception:
+    if dtype in _NAMES_OF_DTYPES:
+        return invalid(
+            "JSON Parse error: Number too big to be stored in double."
+        )
+    limits = np.iinfo(_WIRE_DTYPES.get(dtype, dtype))
+    value = next(v for v in values if not limits.min <= v <= limits.max)
+    return _explain_type(value, dtype)
 
 
 def _to_bytes(value: str | dict[str, Any]) -> bytes:
@@ -140,24 +164,17 @@ def _to_bytes(value: str | dict[str, Any]) -> bytes:
         return value.encode(errors="replace")
     if not is_base64(value):
         raise invalid(
-            f"JSON Value: {write_json(value)} not formatted correctly for "
-            "base64 data"
+            f"JSON Value: {quote(value)} not formatted correctly for base64 "
+            "data"
         )
     try:
-        return base64.b64decode(value["b64"], validate=True)
-    except (binascii.Error, ValueError) as error:
+        # As Abseil decodes: white space is skipped, the padding may be
+        # missing, the URL-safe alphabet is refused.
+        text = b"".join(value["b64"].encode("ascii").split())
+        if not text.endswith(b"="):
+            text += b"=" * (-len(text) % 4)
+        if len(text) % 4:
+            raise binascii.Error("wrong padding")
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
         raise invalid("Unable to base64 decode") from error
-
-
-def is_base64(value: Any) -> bool:
-    """Tells whether a JSON value stands for bytes."""
-    return (
-        isinstance(value, dict)
-        and set(value) == {"b64"}
-        and isinstance(value["b64"], str)
-    )
-
-
-def write_json(value: Any) -> str:
-    """Writes a JSON value into a message."""
-    return json.dumps(value, ensure_ascii=False)

@@ -1,17 +1,22 @@
-"""Counts and latencies of calls, in TensorFlow Serving's names."""
+"""Counts and latencies of calls, under TensorFlow Serving's names."""
 
-import bisect
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+)
 
 from .status import StatusError
 
 _COUNT = ":tensorflow:serving:request_count"
 _LATENCY = ":tensorflow:serving:request_latency"
-# Upper ends in microseconds; one bucket more has none.
-_LIMITS = tuple(10 * 1.8**power for power in range(33))
+# TensorFlow Serving's upper ends, in microseconds.
+_BUCKETS = [10 * 1.8**power for power in range(33)]
 
 
 class Metrics:
@@ -31,9 +36,21 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: dict[str, int] = {}
-        self._latencies: dict[str, _Histogram] = {}
+        # Not the process's own: two servers must not mix their counts.
+        self._registry = CollectorRegistry()
+        self._count = Counter(
+            _COUNT,
+            "Calls by model and status.",
+            ["model_name", "status"],
+            registry=self._registry,
+        )
+        self._latency = Histogram(
+            _LATENCY,
+            "Microseconds of the calls that succeeded.",
+            ["model_name", "API", "entrypoint"],
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
 
     @contextmanager
     def watch(
@@ -45,66 +62,23 @@ class Metrics:
         else as "OK", and then its time is added, too.
 
         Args:
-            model_name: str. The name that the request gives.
-            api: str, such as "Predict".
-            entrypoint: str, "GRPC" or "REST".
+            model_name: The name that the request gives.
+            api: Such as "Predict".
+            entrypoint: "GRPC" or "REST".
         """
         start = time.perf_counter()
         try:
             yield
         except StatusError as error:
-            self._count(model_name, error.code.name)
+            self._count.labels(model_name, error.code.name).inc()
             raise
-        self._count(model_name, "OK")
-        seconds = time.perf_counter() - start
-        labels = _write_labels(
-            {"model_name": model_name, "API": api, "entrypoint": entrypoint}
-        )
-        with self._lock:
-            self._latencies.setdefault(labels, _Histogram()).add(seconds)
+        self._count.labels(model_name, "OK").inc()
+        microseconds = (time.perf_counter() - start) * 1e6
+        self._latency.labels(model_name, api, entrypoint).observe(microseconds)
 
-    def render(self) -> str:
+    def render(self) -> bytes:
         """Returns the page that Prometheus reads."""
-        with self._lock:
-            lines = [f"# TYPE {_COUNT} counter"]
-            lines += [f"{_COUNT}{{{k}}} {v}" for k, v in self._counts.items()]
-            lines.append(f"# TYPE {_LATENCY} histogram")
-            for labels, histogram in self._latencies.items():
-                lines += histogram.write(_LATENCY, labels)
-        return "\n".join(lines) + "\n"
-
-    def _count(self, model_name: str, status: str) -> None:
-        labels = _write_labels({"model_name": model_name, "status": status})
-        with self._lock:
-            self._counts[labels] = self._counts.get(labels, 0) + 1
-
-
-class _Histogram:
-    """Counts by bucket; microseconds."""
-
-    def __init__(self) -> None:
-        self._buckets = [0] * (len(_LIMITS) + 1)
-        self._sum = 0.0
-
-    def add(self, seconds: float) -> None:
-        microseconds = seconds * 1e6
-        self._buckets[bisect.bisect_right(_LIMITS, microseconds)] += 1
-        self._sum += microseconds
-
-    def write(self, name: str, labels: str) -> list[str]:
-        lines, total = [], 0
-        limits = [f"{limit:g}" for limit in _LIMITS] + ["+Inf"]
-        for limit, count in zip(limits, self._buckets, strict=True):
-            total += count
-            lines.append(f'{name}_bucket{{{labels},le="{limit}"}} {total}')
-        lines.append(f"{name}_sum{{{labels}}} {self._sum!r}")
-        lines.append(f"{name}_count{{{labels}}} {total}")
-        return lines
-
-
-def _write_labels(labels: Mapping[str, str]) -> str:
-    return ",".join(f'{k}="{_escape(v)}"' for k, v in labels.items())
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        page = generate_latest(self._registry)
+        # The library ends a counter's name with _total, TensorFlow Serving
+        # does not.
+        return page.replace(f"{_COUNT}_total".encode(), _COUNT.encode())

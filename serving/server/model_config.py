@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import grpc
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import (
     ModelConfigList,
@@ -10,7 +9,7 @@ from tensorflow_serving.config.model_server_config_pb2 import (
 )
 
 from ..errors import ServingError
-from .status import StatusError
+from .status import StatusError, invalid
 
 _PLATFORM = "tensorflow"
 
@@ -19,11 +18,11 @@ def read_model_config(path: str | Path) -> ModelConfigList:
     """Reads a `models.config` file.
 
     Args:
-        path: str or Path of a ModelServerConfig in text form with a
+        path: The file: a ModelServerConfig in text form with a
             `model_config_list`.
 
     Returns:
-        ModelConfigList.
+        The models in it.
 
     Raises:
         ServingError: If the file cannot be read or is of another form, or if
@@ -68,28 +67,24 @@ def check_model_config(models: ModelConfigList) -> None:
     names = [model.name for model in models.config]
     for model in models.config:
         if names.count(model.name) > 1:
-            raise _invalid(
+            raise invalid(
                 f"Illegal to list model {model.name} multiple times in config "
                 "list"
             )
     for model in models.config:
         if not Path(model.base_path).is_absolute():
-            raise _invalid(
+            raise invalid(
                 f"Expected model {model.name} to have an absolute path or URI; "
                 f"got base_path()={model.base_path}"
             )
     for model in models.config:
         if not model.model_platform and not model.model_type:
-            raise _invalid(
+            raise invalid(
                 "Illegal setting neither ModelServerConfig::model_type "
                 "(deprecated) nor ModelServerConfig::model_platform."
             )
         if model.model_platform not in ("", _PLATFORM):
-            raise _invalid(
+            raise invalid(
                 f"Model {model.name} must be of platform {_PLATFORM}; got "
                 f"{model.model_platform}"
             )
-
-
-def _invalid(message: str) -> StatusError:
-    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, message)

@@ -1,6 +1,13 @@
-"""ModelService: the state of served models, and their change, over gRPC."""
+"""What a server says of its models, and their change."""
+
+from typing import Any
 
 import grpc
+from tensorflow_serving.apis.get_model_metadata_pb2 import (
+    GetModelMetadataRequest,
+    GetModelMetadataResponse,
+    SignatureDefMap,
+)
 from tensorflow_serving.apis.get_model_status_pb2 import (
     GetModelStatusRequest,
     GetModelStatusResponse,
@@ -9,60 +16,99 @@ from tensorflow_serving.apis.model_management_pb2 import (
     ReloadConfigRequest,
     ReloadConfigResponse,
 )
-from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceServicer
+from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 from .catalog import Catalog
-from .metadata import require_model_spec
 from .served_models import ServedModels
-from .status import StatusError, abort_on_error
+from .status import StatusError, invalid
+
+SIGNATURE_DEF = "signature_def"
 
 
-class ModelService(ModelServiceServicer):
-    """Tells the versions in a catalog and changes the models in it.
+def require_model_spec(request: Any) -> ModelSpec:
+    """Returns a request's model_spec.
+
+    Raises:
+        StatusError: If the request has none.
+    """
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+    return request.model_spec
+
+
+def describe_model(
+    catalog: Catalog, request: GetModelMetadataRequest
+) -> GetModelMetadataResponse:
+    """Answers a GetModelMetadata request.
 
     Args:
-        catalog: Catalog.
-        models: ServedModels that fill the catalog.
+        catalog: The versions that are served.
+        request: "signature_def" is the one field that can be asked for.
+
+    Returns:
+        The signatures, as a packed SignatureDefMap.
+
+    Raises:
+        StatusError: If no field or another one is asked for, or the model is
+            not available.
     """
+    model_spec = require_model_spec(request)
+    if not request.metadata_field:
+        raise invalid(
+            "GetModelMetadataRequest must specify at least one metadata_field"
+        )
+    for field in request.metadata_field:
+        if field != SIGNATURE_DEF:
+            raise invalid(f"Metadata field {field} is not supported")
+    response = GetModelMetadataResponse()
+    with catalog.borrow(model_spec) as servable:
+        response.model_spec.name = model_spec.name
+        response.model_spec.version.value = servable.version
+        response.metadata[SIGNATURE_DEF].Pack(
+            SignatureDefMap(signature_def=servable.signatures)
+        )
+    return response
 
-    def __init__(self, catalog: Catalog, models: ServedModels) -> None:
-        self._catalog = catalog
-        self._models = models
 
-    def GetModelStatus(
-        self, request: GetModelStatusRequest, context: grpc.ServicerContext
-    ) -> GetModelStatusResponse:
-        """Lists the state of a model's versions, the latest first."""
-        with abort_on_error(context):
-            model_spec = require_model_spec(request)
-            return GetModelStatusResponse(
-                model_version_status=self._catalog.list_statuses(model_spec)
-            )
+def list_versions(
+    catalog: Catalog, request: GetModelStatusRequest
+) -> GetModelStatusResponse:
+    """Answers a GetModelStatus request: the versions, the latest first.
 
-    def HandleReloadConfigRequest(
-        self, request: ReloadConfigRequest, context: grpc.ServicerContext
-    ) -> ReloadConfigResponse:
-        """Serves other models; returns once the new ones are available."""
-        with abort_on_error(context):
-            if request.config.WhichOneof("config") != "model_config_list":
-                raise StatusError(
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    "ServerModelConfig type not supported by "
-                    "HandleReloadConfigRequest. Only ModelConfigList is "
-                    "currently supported",
-                )
-            missing = self._models.configure(request.config.model_config_list)
-            if missing:
-                told = ", ".join(
-                    f"{{{name} due to error: {why}}}"
-                    for name, why in missing.items()
-                )
-                raise StatusError(
-                    grpc.StatusCode.UNKNOWN,
-                    f"{len(missing)} model(s) did not become available: "
-                    f"{{{told}}}",
-                )
-            response = ReloadConfigResponse()
-            # Present though empty: no error.
-            response.status.SetInParent()
-            return response
+    Raises:
+        StatusError: If nothing of that name or version is known.
+    """
+    model_spec = require_model_spec(request)
+    return GetModelStatusResponse(
+        model_version_status=catalog.list_statuses(model_spec)
+    )
+
+
+def reload_config(
+    models: ServedModels, request: ReloadConfigRequest
+) -> ReloadConfigResponse:
+    """Answers a HandleReloadConfigRequest, once the new models are available.
+
+    Raises:
+        StatusError: If the configuration cannot be accepted, or a new model
+            did not become available.
+    """
+    if request.config.WhichOneof("config") != "model_config_list":
+        raise invalid(
+            "ServerModelConfig type not supported by "
+            "HandleReloadConfigRequest. Only ModelConfigList is currently "
+            "supported"
+        )
+    missing = models.configure(request.config.model_config_list)
+    if missing:
+        reasons = ", ".join(
+            f"{{{name} due to error: {why}}}" for name, why in missing.items()
+        )
+        raise StatusError(
+            grpc.StatusCode.UNKNOWN,
+            f"{len(missing)} model(s) did not become available: {{{reasons}}}",
+        )
+    response = ReloadConfigResponse()
+    # Present though empty: no error.
+    response.status.SetInParent()
+    return response

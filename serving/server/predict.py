@@ -9,12 +9,10 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
 from bmt_keras.contract import SERVING_DEFAULT
 
-from .cancel_token import CancelToken
 from .servable import Servable
-from .status import StatusError
+from .status import StatusError, invalid
 from .tensors import make_tensor_proto, parse_tensor
 
-_INVALID = grpc.StatusCode.INVALID_ARGUMENT
 _METHODS = (
     "tensorflow/serving/predict",
     "tensorflow/serving/classify",
@@ -27,7 +25,6 @@ def predict(
     request: PredictRequest,
     *,
     timeout_ms: int | None = None,
-    cancel: CancelToken | None = None,
 ) -> PredictResponse:
     """Answers a Predict request with TensorFlow Serving's checks and messages.
 
@@ -35,26 +32,25 @@ def predict(
     by itself, the output filter; the model's own checks come last, in the run.
 
     Args:
-        servable: Servable that the request's model_spec names.
-        request: PredictRequest. An empty signature name means
-            "serving_default", an empty output filter every output.
-        timeout_ms: int. Milliseconds after which the run is given up.
-        cancel: CancelToken that gives it up.
+        servable: The version that the request's model_spec names.
+        request: An empty signature name means "serving_default", an empty
+            output filter every output.
+        timeout_ms: Milliseconds after which the run is given up.
 
     Returns:
-        PredictResponse with the resolved signature and the actual version.
+        The outputs, with the resolved signature and the actual version.
 
     Raises:
         StatusError: If the request does not fit the signature or the run
             fails.
     """
     signature_name = request.model_spec.signature_name or SERVING_DEFAULT
-    signature = _find_signature(servable, signature_name)
+    signature = find_signature(servable, signature_name)
     _check_input_count(signature, request)
     feeds = _resolve_inputs(signature, request)
     aliases = _resolve_outputs(signature, request.output_filter)
     fetches = [signature.outputs[alias].name for alias in aliases]
-    values = servable.run(feeds, fetches, timeout_ms=timeout_ms, cancel=cancel)
+    values = servable.run(feeds, fetches, timeout_ms=timeout_ms)
 
     response = PredictResponse()
     response.model_spec.name = request.model_spec.name
@@ -65,7 +61,12 @@ def predict(
     return response
 
 
-def _find_signature(servable: Servable, name: str) -> SignatureDef:
+def find_signature(servable: Servable, name: str) -> SignatureDef:
+    """Finds a signature that Predict may run.
+
+    Raises:
+        StatusError: If there is none of that name, or its method is unknown.
+    """
     if name not in servable.signatures:
         raise StatusError(
             grpc.StatusCode.FAILED_PRECONDITION,
@@ -81,6 +82,9 @@ def _find_signature(servable: Servable, name: str) -> SignatureDef:
     return signature
 
 
+# === Inputs ===
+
+
 def _check_input_count(
     signature: SignatureDef, request: PredictRequest
 ) -> None:
@@ -90,8 +94,7 @@ def _check_input_count(
         len(sent) < len(known) and signature.defaults
     ):
         return
-    raise StatusError(
-        _INVALID,
+    raise invalid(
         f"input size does not match signature: {len(sent)}!={len(known)} "
         f"len({_braced(sent)}) != len({_braced(known)}). "
         f"Sent extra: {_braced(sent - known)}. "
@@ -109,8 +112,7 @@ def _resolve_inputs(
         elif alias in signature.defaults:
             proto = signature.defaults[alias]
         else:
-            raise StatusError(
-                _INVALID,
+            raise invalid(
                 f"Signature input alias: {alias}(feed name: {info.name}) not "
                 "found in request and no default value provided. Inputs "
                 f"expected to be in the request {_braced(request.inputs)}, or "
@@ -120,9 +122,7 @@ def _resolve_inputs(
         try:
             feeds[info.name] = parse_tensor(proto)
         except ValueError as error:
-            raise StatusError(
-                _INVALID, f"tensor parsing error: {alias}"
-            ) from error
+            raise invalid(f"tensor parsing error: {alias}") from error
     _check_input_names(signature, request)
     return feeds
 
@@ -132,12 +132,14 @@ def _check_input_names(
 ) -> None:
     used = set(request.inputs) & set(signature.inputs)
     if len(used) != len(request.inputs):
-        raise StatusError(
-            _INVALID,
+        raise invalid(
             "Inputs contains invalid name. Used request inputs: "
             f"{','.join(sorted(used))}, request input: "
             f"{','.join(sorted(request.inputs))}",
         )
+
+
+# === Outputs ===
 
 
 def _resolve_outputs(
@@ -145,15 +147,12 @@ def _resolve_outputs(
 ) -> list[str]:
     for position, alias in enumerate(output_filter):
         if alias not in signature.outputs:
-            raise StatusError(
-                _INVALID,
+            raise invalid(
                 f"output tensor alias not found in signature: {alias} Outputs "
                 f"expected to be in the set {_braced(signature.outputs)}.",
             )
         if alias in output_filter[:position]:
-            raise StatusError(
-                _INVALID, f"duplicate output tensor alias: {alias}"
-            )
+            raise invalid(f"duplicate output tensor alias: {alias}")
     return list(output_filter) or sorted(signature.outputs)
 
 

@@ -1,29 +1,46 @@
-"""REST: predict, status, metadata and metrics over HTTP."""
+"""The REST port: predict, status, metadata and metrics over HTTP."""
 
-import logging
-import socket
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
-from typing import Any
+import asyncio
+import re
+import time
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import grpc
+from aiohttp import web
+from google.protobuf.json_format import MessageToDict
+from tensorflow_serving.apis.get_model_metadata_pb2 import (
+    GetModelMetadataRequest,
+    SignatureDefMap,
+)
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
+from tensorflow_serving.apis.model_pb2 import ModelSpec
 
-from .cancel_token import CancelToken
+from bmt_keras.contract import SERVING_DEFAULT
+
+from .addresses import listen
 from .catalog import Catalog
-from .examples import invalid
-from .json_answers import to_json
+from .grpc_services import unserved
+from .json_answers import to_json, write_outputs
+from .json_requests import Document, parse_document
 from .metrics import Metrics
-from .rest_calls import TIMEOUT_SECONDS, answer_get, answer_post
-from .status import StatusError, truncate_message
-from .waiting_clients import WaitingClients
+from .model_service import SIGNATURE_DEF, describe_model, list_versions
+from .predict import find_signature
+from .run_pool import RunPool, remaining_ms
+from .status import StatusError, invalid
 
-# How soon it notices that it is to stop, or that a client has left.
-_SECONDS_BETWEEN_LOOKS = 0.1
 METRICS_PATH = "/monitoring/prometheus/metrics"
+TIMEOUT_SECONDS = 30
+# What a compressed body may expand to, as in TensorFlow Serving.
+MAX_EXPANDED_BYTES = 100 << 20
+
+_MODEL = r"/v1/models(?:/([^/:]+))?(?:/versions/(\d+)|/labels/([^/:]+))?"
+_PATHS = {
+    "POST": re.compile(_MODEL + ":(classify|regress|predict)", re.IGNORECASE),
+    "GET": re.compile(_MODEL + "(?:/(metadata))?", re.IGNORECASE),
+}
 _HTTP_CODES = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.FAILED_PRECONDITION: 400,
@@ -34,204 +51,229 @@ _HTTP_CODES = {
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
+_CORS_HEADERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Headers": "Content-Type",
+}
 
-_logger = logging.getLogger(__name__)
 
-
-class RestServer(ThreadingHTTPServer):
-    """Answers TensorFlow Serving's REST calls from a catalog.
+class RestPort:
+    """Answers TensorFlow Serving's REST calls on the loop that opens it.
 
     `POST /v1/models/M[/versions/N|/labels/L]:predict`, `GET` of the same path
     without a method (status) or with `/metadata`, and Prometheus' metrics. A
-    connection serves one request, which may take 30 seconds.
+    prediction may take 30 seconds, its body's arrival included.
 
     Args:
-        address: (host, port); port 0 picks a free one.
-        catalog: Catalog.
-        metrics: Metrics, where calls are counted.
-        max_message_bytes: int. The largest request body; -1 for no limit.
-        max_concurrent_calls: int. Calls over this are refused; None for no
-            limit.
-
-    Raises:
-        OSError: If the address cannot be used.
+        catalog: The versions that are served.
+        metrics: Where calls are counted.
+        pool: The threads in which JSON is read and models run.
+        max_message_bytes: The largest request body; -1 for no limit.
+        cors: Whether scripts of any web page may call.
     """
-
-    daemon_threads = True
-    request_queue_size = 128
 
     def __init__(
         self,
-        address: tuple[str, int],
         catalog: Catalog,
         metrics: Metrics,
+        pool: RunPool,
         *,
-        max_message_bytes: int = -1,
-        max_concurrent_calls: int | None = None,
+        max_message_bytes: int,
+        cors: bool,
     ) -> None:
-        self.catalog = catalog
-        self.metrics = metrics
-        self.max_message_bytes = max_message_bytes
-        self._limit = max_concurrent_calls
-        self._in_flight = 0
-        self._waiting = WaitingClients()
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
-        super().__init__(address, _Handler)
+        self._catalog = catalog
+        self._metrics = metrics
+        self._pool = pool
+        self._max_bytes = max_message_bytes
+        self._headers = _CORS_HEADERS if cors else {}
 
-    def server_bind(self) -> None:
-        """Takes the address, without asking a name server who it is."""
-        TCPServer.server_bind(self)
-        self.server_name = str(self.server_address[0])
-        self.server_port = int(self.server_address[1])
+    async def open(self, host: str, port: int) -> int:
+        """Answers calls at an address; port 0 picks a free one.
 
-    def start(self) -> None:
-        """Answers calls from now on, in a thread of its own."""
-        self._thread = threading.Thread(
-            target=self.serve_forever,
-            args=(_SECONDS_BETWEEN_LOOKS,),
-            name="rest",
-            daemon=True,
-        )
-        self._thread.start()
-
-    @contextmanager
-    def admit_call(self) -> Iterator[None]:
-        """Counts a call while the block runs.
+        Returns:
+            The port.
 
         Raises:
-            StatusError: If there are too many.
+            ServingError: If the address cannot be used.
         """
-        with self._changed:
-            if self._limit is not None and self._in_flight >= self._limit:
-                raise StatusError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    "Concurrent RPC limit exceeded!",
-                )
-            self._in_flight += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._in_flight -= 1
-                self._changed.notify_all()
-
-    def service_actions(self) -> None:
-        """Ends the calls of clients that have left; it is called repeatedly."""
-        self._waiting.look()
-
-    def watch(
-        self, connection: socket.socket
-    ) -> AbstractContextManager[CancelToken]:
-        """Yields a token that is cancelled when a client leaves meanwhile."""
-        return self._waiting.watch(connection)
-
-    def close(self) -> None:
-        """Closes the port, once the thread that listens to it has ended.
-
-        A thread left to a closed port would look at it without a pause.
-        """
-        if self._thread is not None:
-            self.shutdown()
-            self._thread.join()
-        self.server_close()
-
-    def drain(self, grace: float | None) -> None:
-        """Closes the port, then waits for calls in flight.
-
-        Args:
-            grace: float. The longest wait in seconds; None for none.
-        """
-        self.close()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._in_flight, grace or 0)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Notes a connection that broke, such as a client that went away."""
-        level = (
-            logging.DEBUG
-            if isinstance(sys.exception(), OSError)
-            else logging.ERROR
+        listener = listen(host, port)
+        server = web.Server(
+            self._answer,
+            # A waiting call whose client leaves is dropped.
+            handler_cancellation=True,
+            access_log=None,
+            # It would not bound what a body expands to.
+            auto_decompress=False,
         )
-        _logger.log(level, "Failed with %s", client_address, exc_info=True)
+        self._runner = web.ServerRunner(server, shutdown_timeout=0)
+        await self._runner.setup()
+        self._site = web.SockSite(self._runner, listener)
+        await self._site.start()
+        return int(listener.getsockname()[1])
 
+    async def stop_listening(self) -> None:
+        """Refuses new connections; calls on open ones end UNAVAILABLE."""
+        await self._site.stop()
 
-class _Handler(BaseHTTPRequestHandler):
-    """One request."""
+    async def close(self) -> None:
+        """Closes the port and every connection."""
+        await self._runner.cleanup()
 
-    server: RestServer
-    protocol_version = "HTTP/1.1"
-    # Else an answer to a broken first line would have no head.
-    default_request_version = "HTTP/1.0"
-    timeout = TIMEOUT_SECONDS
-    _unread = 0
-
-    def do_GET(self) -> None:
-        if self.path == METRICS_PATH:
-            page = self.server.metrics.render().encode()
-            self._send(200, page, "text/plain; version=0.0.4")
-        else:
-            self._answer(lambda: answer_get(self.server.catalog, self.path))
-
-    def do_POST(self) -> None:
-        length = self.headers.get("Content-Length", "")
-        self._unread = int(length) if length.isdecimal() else 0
-        self._answer(self._post)
-
-    def send_error(
-        self, code: int, message: str | None = None, explain: str | None = None
-    ) -> None:
-        # What HTTP itself refuses, such as another method.
-        self._send(code, to_json({"error": message or explain or ""}))
-
-    def log_message(self, format: str, *args: Any) -> None:
-        _logger.debug(format, *args)
-
-    def _answer(self, call: Callable[[], Mapping[str, Any]]) -> None:
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        kind, status = "application/json", 200
         try:
-            with self.server.admit_call():
-                self._send(200, to_json(call()))
+            if request.raw_path == METRICS_PATH:
+                kind, body = "text/plain", self._metrics.render()
+            elif request.method == "OPTIONS" and self._headers:
+                body = b""
+            elif request.method == "POST":
+                body = await self._post(request)
+            else:
+                body = self._get(request)
         except StatusError as error:
-            code = _HTTP_CODES.get(error.code, 500)
-            message = truncate_message(error.message)
-            self._skip_body()
-            self._send(code, to_json({"error": message}))
+            status = _HTTP_CODES.get(error.code, 500)
+            body = to_json({"error": error.wire_message})
+        return web.Response(
+            status=status, body=body, content_type=kind, headers=self._headers
+        )
 
-    def _post(self) -> Mapping[str, Any]:
-        body = self._read_body()
-        server = self.server
-        with server.watch(self.connection) as token:
-            return answer_post(
-                server.catalog, server.metrics, self.path, body, cancel=token
+    def _get(self, request: web.BaseRequest) -> bytes:
+        asked = _read_path(request)
+        self._pool.check_open()
+        if not asked.action:
+            statuses = GetModelStatusRequest(model_spec=asked.model_spec)
+            response = list_versions(self._catalog, statuses)
+            return to_json(
+                MessageToDict(
+                    response, always_print_fields_with_no_presence=True
+                )
             )
+        return to_json(self._write_metadata(asked.model_spec))
 
-    def _read_body(self) -> bytes:
-        if "Transfer-Encoding" in self.headers:
-            raise invalid("A request must give its Content-Length.")
-        limit = self.server.max_message_bytes
-        if 0 <= limit < self._unread:
+    def _write_metadata(self, model_spec: ModelSpec) -> Mapping[str, Any]:
+        request = GetModelMetadataRequest(
+            model_spec=model_spec, metadata_field=[SIGNATURE_DEF]
+        )
+        response = describe_model(self._catalog, request)
+        signatures = SignatureDefMap()
+        response.metadata[SIGNATURE_DEF].Unpack(signatures)
+        model, written = (
+            MessageToDict(
+                message,
+                preserving_proto_field_name=True,
+                always_print_fields_with_no_presence=True,
+            )
+            for message in (response.model_spec, signatures)
+        )
+        return {"model_spec": model, "metadata": {SIGNATURE_DEF: written}}
+
+    async def _post(self, request: web.BaseRequest) -> bytes:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        asked = _read_path(request)
+        if asked.action != "predict":
+            raise unserved(asked.action.capitalize())
+        body = await self._read_body(request)
+        is_gzip = request.headers.get("Content-Encoding", "").lower() == "gzip"
+
+        def run() -> bytes:
+            name = asked.model_spec.name
+            with self._metrics.watch(name, asked.action, "REST"):
+                text = self._expand(body) if is_gzip else body
+                document = parse_document(text)
+                return self._predict(asked.model_spec, document, deadline)
+
+        return await self._pool.run(run)
+
+    def _predict(
+        self, model_spec: ModelSpec, document: Document, deadline: float
+    ) -> bytes:
+        name = document.signature_name or SERVING_DEFAULT
+        with self._catalog.borrow(model_spec) as servable:
+            if name not in servable.signatures:
+                raise invalid(
+                    f'Serving signature name: "{name}" not found in signature '
+                    "def"
+                )
+            signature = find_signature(servable, name)
+            arrays = document.read_inputs(signature.inputs)
+            feeds = {signature.inputs[k].name: v for k, v in arrays.items()}
+            names = sorted(signature.outputs)
+            values = servable.run(
+                feeds,
+                [signature.outputs[name].name for name in names],
+                timeout_ms=remaining_ms(deadline),
+            )
+        outputs = dict(zip(names, values, strict=True))
+        return to_json(write_outputs(outputs, in_rows=document.in_rows))
+
+    # === Bodies ===
+
+    async def _read_body(self, request: web.BaseRequest) -> bytes | bytearray:
+        self._check_size(request.content_length or 0)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    self._check_size(len(body))
+        except TimeoutError as error:
             raise StatusError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"Received message larger than max ({self._unread} vs. "
-                f"{limit})",
-            )
-        length, self._unread = self._unread, 0
-        return self.rfile.read(length)
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"The body must arrive within {TIMEOUT_SECONDS} seconds.",
+            ) from error
+        except web.RequestPayloadError as error:
+            raise invalid(f"Broken body: {error}") from error
+        return body
 
-    def _skip_body(self) -> None:
-        # A client that still sends would miss the answer.
-        while self._unread > 0:
-            chunk = self.rfile.read(min(self._unread, 2**16))
-            self._unread = self._unread - len(chunk) if chunk else 0
+    def _expand(self, body: bytes | bytearray) -> bytes:
+        limit = MAX_EXPANDED_BYTES
+        if self._max_bytes >= 0:
+            limit = min(limit, self._max_bytes)
+        # 16: with the header and the checksum of gzip.
+        inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        try:
+            expanded = inflate.decompress(body, limit + 1)
+        except zlib.error as error:
+            raise invalid(f"Broken gzip body: {error}") from error
+        if len(expanded) > limit:
+            raise _too_large(f"over {limit}", limit)
+        if not inflate.eof:
+            raise invalid("Broken gzip body: its end is missing")
+        return expanded
 
-    def _send(
-        self, code: int, body: bytes, kind: str = "application/json"
-    ) -> None:
-        self.send_response(code)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
+    def _check_size(self, size: int) -> None:
+        if 0 <= self._max_bytes < size:
+            raise _too_large(str(size), self._max_bytes)
+
+
+class _AskedPath(NamedTuple):
+    model_spec: ModelSpec
+    # "predict", "classify", "regress", "metadata", or empty for the status.
+    action: str
+
+
+def _read_path(request: web.BaseRequest) -> _AskedPath:
+    path = request.raw_path
+    pattern = _PATHS.get(request.method)
+    match = pattern.fullmatch(path) if pattern else None
+    if match is None or (request.method == "POST" and not match[1]):
+        raise invalid(f"Malformed request: {request.method} {path}")
+    name, version, label, action = match.groups()
+    if not name:
+        raise invalid("Missing model name in request.")
+    model_spec = ModelSpec(name=unquote(name))
+    if version is not None:
+        if int(version) >= 2**63:
+            raise invalid(f"Failed to convert version: {version} to numeric.")
+        model_spec.version.value = int(version)
+    elif label is not None:
+        model_spec.version_label = unquote(label)
+    return _AskedPath(model_spec, (action or "").lower())
+
+
+def _too_large(size: str, limit: int) -> StatusError:
+    return StatusError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"Received message larger than max ({size} vs. {limit})",
+    )

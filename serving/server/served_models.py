@@ -20,12 +20,12 @@ from .status import StatusError
 from .version_folders import (
     VersionFolder,
     choose_versions,
+    explain_no_version,
     find_version_folders,
-    tell_no_version,
 )
 from .warmup import warm_up
 
-_logger = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 
 class ServedModels:
@@ -36,7 +36,7 @@ class ServedModels:
     stays. Methods may be called from any thread; one change is made at a time.
 
     Args:
-        catalog: Catalog to keep in step.
+        catalog: The versions to keep in step.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -54,11 +54,11 @@ class ServedModels:
         change.
 
         Args:
-            models: ModelConfigList.
+            models: The models.
 
         Returns:
-            dict of the names of new models that did not become available, and
-            why. All others are served when the call returns.
+            By name, why new models did not become available. All others are
+            served when the call returns.
 
         Raises:
             StatusError: If the configuration cannot be accepted; nothing has
@@ -97,7 +97,7 @@ class ServedModels:
         try:
             folders = find_version_folders(Path(model.base_path))
         except (ServingError, OSError) as error:
-            _logger.debug("Model %s stays as it is: %s", name, error)
+            _LOGGER.debug("Model %s stays as it is: %s", name, error)
             return str(error)
         on_disk = {folder.version for folder in folders}
         failed = self._failed.setdefault(name, {})
@@ -113,24 +113,24 @@ class ServedModels:
             self._end(name, available - versions)
         if failed:
             return " ".join(failed.values())
-        return tell_no_version(Path(model.base_path))
+        return explain_no_version(Path(model.base_path))
 
     def _load(self, name: str, folder: VersionFolder) -> None:
-        _logger.info("Loading version %d of %s", folder.version, name)
+        _LOGGER.info("Loading version %d of %s", folder.version, name)
         self._catalog.start_loading(name, folder.version)
         try:
             servable = _load_version(folder)
         except ServingError as error:
-            _logger.error("%s", error)
+            _LOGGER.error("%s", error)
             self._failed[name][folder.version] = str(error)
             self._catalog.fail(name, folder.version, _status_of(error))
         else:
             self._catalog.add(name, servable)
-            _logger.info("Serving version %d of %s", folder.version, name)
+            _LOGGER.info("Serving version %d of %s", folder.version, name)
 
     def _end(self, name: str, versions: set[int] | list[int]) -> None:
         for version in versions:
-            _logger.info("Ending version %d of %s", version, name)
+            _LOGGER.info("Ending version %d of %s", version, name)
             self._catalog.retire(name, version)
 
     def _catalog_versions(self) -> dict[str, list[int]]:

@@ -1,8 +1,5 @@
 """Failed calls: a gRPC status code with its message."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import grpc
 import tensorflow as tf
 
@@ -15,8 +12,9 @@ class StatusError(Exception):
     """A call failed with a gRPC status.
 
     Args:
-        code: grpc.StatusCode.
-        message: str. Longer than 1024 bytes, it is cut when it is sent.
+        code: The status.
+        message: What went wrong. Longer than 1024 bytes, it is cut when it is
+            sent.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
@@ -26,22 +24,27 @@ class StatusError(Exception):
 
     @classmethod
     def from_tensorflow(cls, error: tf.errors.OpError) -> "StatusError":
-        """Returns the status that a failed session run stands for."""
+        """Returns the status that an error of TensorFlow's runtime stands for.
+
+        `Session.run` appends the Python lines that built the op; the error
+        that it replaced has the runtime's own message, which TensorFlow
+        Serving sends.
+        """
+        raised = error.__context__
+        if isinstance(raised, tf.errors.OpError):
+            error = raised
         return cls(_CODES[error.error_code], error.message)
 
+    @property
+    def wire_message(self) -> str:
+        """The message as it is sent: 1024 bytes of it, then a mark."""
+        encoded = self.message.encode(errors="replace")
+        if len(encoded) <= _MESSAGE_LIMIT:
+            return encoded.decode()
+        cut = encoded[:_MESSAGE_LIMIT].decode(errors="ignore")
+        return f"{cut}...TRUNCATED"
 
-def truncate_message(message: str) -> str:
-    """Returns the message as it is sent: 1024 bytes of it, then a mark."""
-    encoded = message.encode()
-    if len(encoded) <= _MESSAGE_LIMIT:
-        return message
-    return encoded[:_MESSAGE_LIMIT].decode(errors="ignore") + "...TRUNCATED"
 
-
-@contextmanager
-def abort_on_error(context: grpc.ServicerContext) -> Iterator[None]:
-    """Ends the call with its status when the block raises a `StatusError`."""
-    try:
-        yield
-    except StatusError as error:
-        context.abort(error.code, truncate_message(error.message))
+def invalid(message: str) -> StatusError:
+    """Returns the error of a request that does not fit."""
+    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, message)

@@ -33,11 +33,11 @@ def parse_tensor(proto: TensorProto) -> np.ndarray:
     `tensor_content`. `tf.make_ndarray` refuses the second and the fourth.
 
     Args:
-        proto: TensorProto of any dtype and a full shape.
+        proto: Any dtype and a full shape.
 
     Returns:
-        np.ndarray of the proto's shape and dtype; strings are bytes objects
-        in an array of dtype object.
+        An array of the proto's shape and dtype; strings are bytes objects in
+        an array of dtype object.
 
     Raises:
         ValueError: If the dtype, the shape and the values do not fit together.
@@ -57,10 +57,10 @@ def to_array(value: object) -> np.ndarray:
     """Returns a fetched value as an array, a scalar string included.
 
     Args:
-        value: np.ndarray, NumPy scalar or bytes, as sessions return them.
+        value: An array, a NumPy scalar or bytes, as sessions return them.
 
     Returns:
-        np.ndarray; NumPy alone would cut trailing zero bytes off a string.
+        An array; NumPy alone would cut trailing zero bytes off a string.
     """
     if isinstance(value, bytes):
         return np.array(value, dtype=object)
@@ -71,11 +71,11 @@ def make_tensor_proto(array: np.ndarray) -> TensorProto:
     """Writes an array into the value fields of a proto.
 
     Args:
-        array: np.ndarray; strings are bytes objects in dtype object.
+        array: Strings are bytes objects in dtype object.
 
     Returns:
-        TensorProto whose `*_val` field holds every value, as TensorFlow
-        Serving answers. Rarer dtypes (8-bit floats) use `tensor_content`.
+        A proto whose `*_val` field holds every value, as TensorFlow Serving
+        answers. Rarer dtypes (8-bit floats) use `tensor_content`.
     """
     if array.dtype.name not in _VALUE_FIELDS:
         return tf.make_tensor_proto(array)

@@ -9,14 +9,16 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from ..errors import ServingError
 
+_LARGEST_VERSION = 2**63 - 1
+
 
 @dataclass(frozen=True, order=True)
 class VersionFolder:
     """A version of a model on disk.
 
     Args:
-        version: int. The folder's name as a number.
-        path: Path of the SavedModel.
+        version: The folder's name as a number.
+        path: Folder of the SavedModel.
     """
 
     version: int
@@ -27,12 +29,13 @@ def find_version_folders(base_path: Path) -> list[VersionFolder]:
     """Finds the versions of a model, the oldest first.
 
     Args:
-        base_path: Path whose numbered subfolders are versions: "00000123" is
-            version 123. Everything else in it is ignored, so that a new
-            version can be written beside its final name and then renamed.
+        base_path: Its numbered subfolders are versions: "00000123" is version
+            123. Everything else in it is ignored, numbers of more than 64 bits
+            included, so that a new version can be written under another name
+            and then renamed.
 
     Returns:
-        list of VersionFolder, by version; empty if there is none.
+        The versions; empty if there is none.
 
     Raises:
         ServingError: If there is no such folder.
@@ -45,7 +48,9 @@ def find_version_folders(base_path: Path) -> list[VersionFolder]:
     folders = sorted(
         VersionFolder(int(path.name), path)
         for path in base_path.iterdir()
-        if re.fullmatch("[0-9]+", path.name) and path.is_dir()
+        if re.fullmatch("[0-9]+", path.name)
+        and int(path.name) <= _LARGEST_VERSION
+        and path.is_dir()
     )
     # "7" and "007" are one version.
     return list({folder.version: folder for folder in folders}.values())
@@ -54,22 +59,16 @@ def find_version_folders(base_path: Path) -> list[VersionFolder]:
 def find_latest_version(base_path: Path) -> VersionFolder:
     """Finds the latest version of a model.
 
-    Args:
-        base_path: Path, as `find_version_folders` takes it.
-
-    Returns:
-        VersionFolder.
-
     Raises:
         ServingError: If there is no version, or no such folder.
     """
     folders = find_version_folders(base_path)
     if not folders:
-        raise ServingError(tell_no_version(base_path))
+        raise ServingError(explain_no_version(base_path))
     return folders[-1]
 
 
-def tell_no_version(base_path: Path) -> str:
+def explain_no_version(base_path: Path) -> str:
     """Says that a base path has no version, and what it has."""
     names = sorted(path.name for path in base_path.iterdir())
     return (
@@ -86,14 +85,13 @@ def choose_versions(
     """Chooses the versions to serve.
 
     Args:
-        folders: VersionFolders, the oldest first.
-        model: ModelConfig, whose policy is `latest` with the number of
-            versions, `all`, or `specific` with the versions. Unset means the
-            latest.
+        folders: The versions on disk, the oldest first.
+        model: Its policy is `latest` with the number of versions, `all`, or
+            `specific` with the versions. Unset means the latest.
 
     Returns:
-        list of VersionFolder, the oldest first. A specific version that has
-        no folder is left out.
+        The chosen versions, the oldest first. A specific version that has no
+        folder is left out.
     """
     policy = model.model_version_policy
     kind = policy.WhichOneof("policy_choice")

@@ -1,19 +1,14 @@
 """Warm-up: recorded requests run before a version is served."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from ..errors import ServingError
-from .classify import classify
-from .multi_inference import multi_inference
 from .predict import predict
-from .regress import regress
 from .servable import Servable
 from .status import StatusError
 from .version_folders import VersionFolder
@@ -21,30 +16,24 @@ from .version_folders import VersionFolder
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 MAX_RECORDS = 1000
 
-_RUNS: dict[str, Callable[..., Any]] = {
-    "predict_log": predict,
-    "classify_log": classify,
-    "regress_log": regress,
-    "multi_inference_log": multi_inference,
-}
-
-_logger = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 
 def warm_up(servable: Servable, folder: VersionFolder) -> int:
-    """Runs a version's recorded requests, if it carries any.
+    """Runs a version's recorded Predict requests, if it carries any.
 
     The first run of a signature builds its executor and can take seconds;
-    after a warm-up no client waits for that.
+    after a warm-up no client waits for that. Requests of other kinds, which
+    TensorFlow Serving alone answers, are left out.
 
     Args:
-        servable: Servable loaded from the folder.
-        folder: VersionFolder, with the records in
+        servable: The version, loaded from the folder.
+        folder: The version on disk, with the requests in
             assets.extra/tf_serving_warmup_requests: an uncompressed TFRecord
             file of at most 1000 PredictionLog.
 
     Returns:
-        int, the number of requests that ran.
+        The number of requests that ran.
 
     Raises:
         ServingError: If the file cannot be read or a request fails, since a
@@ -53,11 +42,11 @@ def warm_up(servable: Servable, folder: VersionFolder) -> int:
     path = folder.path / WARMUP_FILE
     if not path.exists():
         return 0
-    records = _read_records(path)
-    for number, record in enumerate(records, start=1):
-        _run_record(servable, record, where=f"record {number} of {path}")
-    _logger.info("Ran %d warm-up requests of %s", len(records), path)
-    return len(records)
+    num_run = 0
+    for number, record in enumerate(_read_records(path), start=1):
+        num_run += _run_record(servable, record, f"record {number} of {path}")
+    _LOGGER.info("Ran %d warm-up requests of %s", num_run, path)
+    return num_run
 
 
 def _read_records(path: Path) -> list[bytes]:
@@ -77,24 +66,26 @@ def _read_records(path: Path) -> list[bytes]:
     return records
 
 
-def _run_record(servable: Servable, record: bytes, *, where: str) -> None:
+def _run_record(servable: Servable, record: bytes, where: str) -> bool:
+    """Runs a record; returns whether it was a Predict request."""
     try:
         log = PredictionLog.FromString(record)
-    except DecodeError as error:
+        kind = log.WhichOneof("log_type")
+    except DecodeError:
+        kind = None
+    if kind is None:
         raise ServingError(
             f"A warm-up record must be a PredictionLog. Found: {where}, "
             f"{len(record)} bytes of something else. Export the model again."
-        ) from error
-    kind = log.WhichOneof("log_type")
-    if kind not in _RUNS:
-        raise ServingError(
-            f"A warm-up record must hold one of {', '.join(_RUNS)}. Found: "
-            f"{kind} in {where}. Remove the record."
         )
+    if kind != "predict_log":
+        _LOGGER.warning("Left out %s: it is a %s", where, kind)
+        return False
     try:
-        _RUNS[kind](servable, getattr(log, kind).request)
+        predict(servable, log.predict_log.request)
     except StatusError as error:
         raise ServingError(
             f"Every warm-up request must succeed. Failed: {where} with "
             f"{error}. Export the model again, or remove the file."
         ) from error
+    return True

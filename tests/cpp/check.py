@@ -1,7 +1,7 @@
 """Compares the roads to an export: `python tests/cpp/check.py [FOLDER...]`.
 
-A tiny captioner is exported; the C++ loader, `saved_model_cli run` and the TF1
-session of the embedded server must give the captions of the one in memory.
+A tiny captioner is exported; the C++ loader, `saved_model_cli run` and the
+embedded server must give the captions of the one in memory.
 Each FOLDER is that of a tensorflow package, such as `site-packages/tensorflow`,
 against which the C++ loader is tried, too; the installed one comes first.
 """
@@ -15,14 +15,14 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from roads import CheckError, Row, run_by_cli, run_by_cpp, run_by_session
+from roads import CheckError, Row, run_by_cli, run_by_cpp, run_by_server
 
 INSTALLED = Path(sysconfig.get_path("purelib"), "tensorflow")
 TOLERANCE = 1e-4
 
 
 def make_export(folder: Path) -> tuple[Path, list[Path], list[Row]]:
-    """Exports a tiny captioner; gives photos and their captions, too."""
+    """Exports a tiny captioner; returns the version, photos and captions."""
     import keras
 
     from bmt_keras.captioner import Captioner
@@ -89,12 +89,12 @@ def main() -> None:
             for package in packages
         }
         roads["saved_model_cli run"] = run_by_cli
-        roads["TF1 session of the embedded server"] = run_by_session
+        roads["embedded server"] = run_by_server
         for road, run in roads.items():
             try:
                 compare(run(version, [*photos, broken]), expected)
-            except CheckError as err:
-                sys.exit(f"check_cpp: {road}: {err}")
+            except CheckError as error:
+                sys.exit(f"check_cpp: {road}: {error}")
             print(f"{road}: as the captioner in memory")
     print(
         f"{len(expected)} captions, such as {expected[0].caption!r}, are equal "

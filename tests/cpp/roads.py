@@ -1,4 +1,4 @@
-"""The roads by which an export can be run: C++, the command line, a session."""
+"""The roads by which an export can be run: C++, the command line, a server."""
 
 import ast
 import re
@@ -23,7 +23,6 @@ LIBRARIES = (
     "-l:libtensorflow_cc.so.2",
     "-l:libtensorflow_framework.so.2",
 )
-NAMES = ("caption", "score", "error")
 BYTES = re.compile(r"""b'(?:[^'\\]|\\.)*'|b"(?:[^"\\]|\\.)*\"""")
 
 
@@ -64,12 +63,12 @@ def run_by_cli(version: Path, photos: Sequence[Path]) -> list[Row]:
         inputs = Path(folder, "photos.npy")
         # Bytes of a fixed width; JPEG ends in none that are zero.
         np.save(inputs, np.array([photo.read_bytes() for photo in photos]))
-        told = _run(
+        printed = _run(
             *(str(CLI), "run", "--dir", str(version), "--tag_set", "serve"),
             *("--signature_def", "serving_default"),
             *("--inputs", f"image_bytes={inputs}"),
         )
-    parts = re.split(r"Result for output key (\w+):", told)
+    parts = re.split(r"Result for output key (\w+):", printed)
     results = dict(zip(parts[1::2], parts[2::2], strict=True))
     captions, errors = (
         [ast.literal_eval(each).decode() for each in BYTES.findall(text)]
@@ -79,23 +78,17 @@ def run_by_cli(version: Path, photos: Sequence[Path]) -> list[Row]:
     return [Row(*row) for row in zip(captions, scores, errors, strict=True)]
 
 
-def run_by_session(version: Path, photos: Sequence[Path]) -> list[Row]:
-    """Runs the session in which the embedded server holds a model."""
-    from bmt_keras.serving.server.servable import Servable
-    from bmt_keras.serving.server.version_folders import VersionFolder
+def run_by_server(version: Path, photos: Sequence[Path]) -> list[Row]:
+    """Asks the embedded server, which runs a TF1 session."""
+    from bmt_keras.serving.client import CaptionClient
+    from bmt_keras.serving.server import EmbeddedServer
 
-    servable = Servable(VersionFolder(int(version.name), version))
-    signature = servable.signatures["serving_default"]
-    inputs = np.array([photo.read_bytes() for photo in photos], object)
-    captions, scores, errors = servable.run(
-        {signature.inputs["image_bytes"].name: inputs},
-        [signature.outputs[name].name for name in NAMES],
-    )
-    servable.close()
-    return [
-        Row(caption.decode(), float(score), error.decode())
-        for caption, score, error in zip(captions, scores, errors, strict=True)
-    ]
+    with (
+        EmbeddedServer(version.parent, port=0) as server,
+        CaptionClient(f"127.0.0.1:{server.port}") as client,
+    ):
+        results = client.caption(photos)
+    return [Row(each.caption, each.score, each.error) for each in results]
 
 
 def _run(*command: str) -> str:

@@ -8,6 +8,7 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
+from huggingface_hub import ModelCard
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 import bmt_keras
@@ -15,12 +16,10 @@ from bmt_keras import contract
 from bmt_keras.errors import InputError
 from bmt_keras.export import export_captioner, saved_model
 from bmt_keras.export.check import check_signatures
-from bmt_keras.export.manifest import write_manifest
-from bmt_keras.export.model_card import find_metrics, read_metrics
+from bmt_keras.export.description import read_metrics, write_manifest
 from bmt_keras.presets import PRESETS
-from bmt_keras.serving.server.servable import Servable
-from bmt_keras.serving.server.version_folders import find_version_folders
-from bmt_keras.serving.server.warmup import warm_up
+from bmt_keras.serving.client import CaptionClient
+from bmt_keras.serving.server import EmbeddedServer
 
 SIGNATURES = {
     contract.SERVING_DEFAULT,
@@ -33,45 +32,49 @@ SIGNATURES = {
 }
 
 
-# === What lies beside the model ===
+# === What is written with the model ===
 
 
-def test_warm_up_asks_every_signature_and_for_captions_alone(version):
+@pytest.fixture(scope="module")
+def warmup_requests(version):
     path = version / "assets.extra" / "tf_serving_warmup_requests"
-    requests = [
+    return [
         PredictionLog.FromString(record).predict_log.request
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
     ]
+
+
+def test_warm_up_asks_every_signature_and_for_captions_alone(warmup_requests):
     asked = [
-        (r.model_spec.signature_name, tuple(r.output_filter)) for r in requests
+        (r.model_spec.signature_name, tuple(r.output_filter))
+        for r in warmup_requests
     ]
     assert len(asked) == len(set(asked)) == len(SIGNATURES) + 1
     assert set(asked) == {
         *((name, ()) for name in SIGNATURES),
         (contract.SERVING_DEFAULT, (contract.CAPTION,)),
     }
-    for request in requests:
+    for request in warmup_requests:
         assert request.model_spec.name == contract.MODEL_NAME
-        for tensor in request.inputs.values():
-            assert tensor.tensor_shape.dim[0].size == 1
 
 
-def test_embedded_server_warms_up_on_it(version):
-    (folder,) = find_version_folders(version.parent)
-    servable = Servable(folder)
-    try:
-        assert warm_up(servable, folder) == len(SIGNATURES) + 1
-    finally:
-        servable.close()
-
-
-def test_warm_up_rows_are_good(version, session):
-    path = version / "assets.extra" / "tf_serving_warmup_requests"
-    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-        request = PredictionLog.FromString(record).predict_log.request
+def test_warm_up_examples_are_good_and_one_each(warmup_requests, session):
+    for request in warmup_requests:
         inputs = {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
+        assert {len(value) for value in inputs.values()} == {1}
         outputs = session.run(request.model_spec.signature_name, **inputs)
         assert not outputs.get(contract.ERROR, np.array([b""])).any()
+
+
+def test_embedded_server_warms_up_on_it_and_captions(
+    version, captioner, photos
+):
+    with (
+        EmbeddedServer(version.parent, port=0) as server,
+        CaptionClient(f"127.0.0.1:{server.port}") as client,
+    ):
+        result = client.caption_one(photos[0])
+    assert result.caption == captioner.caption(photos[:1])[0].text
 
 
 def test_manifest_tells_what_was_exported(captioner, version):
@@ -101,6 +104,9 @@ def test_manifest_names_the_preset_of_the_settings(tiny_captioner, tmp_path):
 
 def test_model_card_tells_signatures_and_figures(version, textless_version):
     card = (version / "README.md").read_text()
+    metadata = ModelCard(card).data
+    assert metadata.library_name == "keras"
+    assert metadata.pipeline_tag == "image-to-text"
     assert all(f"| `{name}` |" in card for name in SIGNATURES)
     assert "| cider_d | 0.4568 |" in card
     assert "| num_photos | 8 |" in card
@@ -109,19 +115,14 @@ def test_model_card_tells_signatures_and_figures(version, textless_version):
     assert "None were given" in card
 
 
-def test_figures_are_found_beside_the_captioner(tmp_path):
-    captioner = tmp_path / "captioner"
-    captioner.mkdir()
-    assert find_metrics(captioner) is None
+def test_figures_are_numbers_by_name(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text('{"cider_d": 0.5}')
-    assert find_metrics(captioner) == {"cider_d": 0.5}
+    assert read_metrics(path) == {"cider_d": 0.5}
     for content in ("no json", "[1]", '{"cider_d": "high"}'):
         path.write_text(content)
         with pytest.raises(InputError, match=r"metrics.json: expected figures"):
-            find_metrics(captioner)
-    with pytest.raises(InputError, match="expected figures"):
-        read_metrics(tmp_path / "none.json")
+            read_metrics(path)
 
 
 # === Whole or not at all ===

@@ -70,7 +70,7 @@ def test_other_failures_are_final(ask, fail_first, code):
 def test_server_that_is_full_for_a_photo_does_not_end_a_stream(ask, fail_first):
     target, calls = fail_first(1, grpc.StatusCode.RESOURCE_EXHAUSTED)
     (_, bad), (_, good) = ask(
-        target, "stream", [b"1", b"2"], photos_a_request=1, concurrency=1
+        target, "stream", [b"1", b"2"], images_per_request=1, concurrency=1
     )
     assert "RESOURCE_EXHAUSTED: the queue is full" in bad.error
     assert good.caption == "a photo of 1 bytes"
@@ -89,42 +89,51 @@ def test_deadline_holds_for_all_attempts_together(ask, fail_first):
         )
 
 
-def test_answers_that_do_not_fit_are_told(ask, serve_answers, answer_captions):
-    def answer(request, context):
-        response = answer_captions(request)
-        response.outputs["error"].tensor_shape.dim[0].size = 3
-        return response
-
-    target = serve_answers(answer)
-    with pytest.raises(
-        ServingError, match=r"error of model bmt .* 1 values, shape"
-    ):
-        ask(target, "caption", [b"1"])
-
-
-def test_answers_with_too_few_rows_are_told(
-    ask, serve_answers, answer_captions
+@pytest.mark.parametrize(
+    ("images", "spoil", "match"),
+    [
+        (
+            [b"1"],
+            lambda outputs: outputs["error"].tensor_shape.ClearField("dim"),
+            r"error of model bmt .* row per image. .* shape \(\), 1 images",
+        ),
+        (
+            [b"1", b"2"],
+            lambda outputs: setattr(
+                outputs["score"].tensor_shape.dim[0], "size", 3
+            ),
+            "The output score of model bmt .* cannot be read",
+        ),
+        (
+            [b"1", b"2"],
+            lambda outputs: setattr(
+                outputs["caption"].tensor_shape.dim[0], "size", 3
+            ),
+            r"shape \(3,\), 2 images",
+        ),
+        (
+            [b"1"],
+            lambda outputs: setattr(outputs["score"], "dtype", 99),
+            "The output score of model bmt .* cannot be read",
+        ),
+        (
+            [b"1"],
+            lambda outputs: [outputs.pop(n) for n in ("token_scores", "error")],
+            "lacks token_scores, error; serve a model written by `bmt export`",
+        ),
+    ],
+    ids=["scalar", "other size", "more rows", "unknown dtype", "missing"],
+)
+def test_answers_of_another_form_are_refused(
+    ask, serve_answers, answer_captions, images, spoil, match
 ):
     def answer(request, context):
-        del request.inputs["image_bytes"].string_val[1:]
-        return answer_captions(request)
-
-    target = serve_answers(answer)
-    with pytest.raises(ServingError, match="1 rows, 2 photos"):
-        ask(target, "caption", [b"1", b"2"])
-
-
-def test_answers_without_the_agreed_outputs_are_told(
-    ask, serve_answers, answer_captions
-):
-    def answer(request, context):
         response = answer_captions(request)
-        del response.outputs["token_scores"], response.outputs["error"]
+        spoil(response.outputs)
         return response
 
-    target = serve_answers(answer)
-    with pytest.raises(ServingError, match="lacks token_scores, error; serve"):
-        ask(target, "caption", [b"1"])
+    with pytest.raises(ServingError, match=match):
+        ask(serve_answers(answer), "caption", images)
 
 
 # === Addresses ===
@@ -148,7 +157,7 @@ def test_addresses_take_turns_and_stand_in_for_each_other(
     both = f"ipv4:{','.join([*targets, down])}"
     # The second server's connection may come after the first answers.
     for _ in range(50):
-        found = ask(both, "stream", [b"1"] * 8, photos_a_request=1)
+        found = ask(both, "stream", [b"1"] * 8, images_per_request=1)
         assert [result.error for _, result in found] == [""] * 8
         if len(asked) == 2:
             break
@@ -343,5 +352,5 @@ def test_certificate_and_key_belong_together():
 
 def test_missing_certificate_is_named(ask, tmp_path):
     tls = Tls(ca=tmp_path / "nowhere.pem")
-    with pytest.raises(ServingError, match=r"nowhere\.pem: No such file"):
+    with pytest.raises(ServingError, match=r"nowhere\.pem: .* No such file"):
         ask("127.0.0.1:9", "caption", [], client={"tls": tls})

@@ -60,6 +60,7 @@ def write_models(folder: Path, base: str) -> Path:
     write_half_plus(folder / "half_plus" / "00000123", 3.0)
     (folder / "half_plus" / "999.tmp").mkdir()
     (folder / "half_plus" / "notes").mkdir()
+    (folder / "half_plus" / str(2**63)).mkdir()
     (folder / "half_plus" / "1000").write_text("a file")
     write_counter(folder / "counter" / "1")
     toolbox = Toolbox()
@@ -81,80 +82,26 @@ def write_models(folder: Path, base: str) -> Path:
     return path
 
 
-# === TensorFlow 1: half of x plus a bias, by tensors and by examples ===
+# === TensorFlow 1: half of x plus a bias ===
 
 
 def write_half_plus(path: Path, bias: float) -> None:
     with v1.Session(graph=tf.Graph()) as session:
-        tensors = _build_half_plus(bias)
+        slope = v1.get_variable("slope", initializer=0.5, use_resource=False)
+        x = v1.placeholder(tf.float32, None, name="x")
+        y = tf.add(slope * x, bias, name="y")
         session.run(v1.global_variables_initializer())
+        build = v1.saved_model.build_tensor_info
+        signature = v1.saved_model.build_signature_def(
+            inputs={"x": build(x)},
+            outputs={"y": build(y)},
+            method_name="tensorflow/serving/predict",
+        )
         builder = v1.saved_model.Builder(str(path))
         builder.add_meta_graph_and_variables(
-            session, ["serve"], _half_plus_signatures(tensors)
+            session, ["serve"], {"serving_default": signature}
         )
         builder.save()
-
-
-def _build_half_plus(bias):
-    slope = v1.get_variable("slope", initializer=0.5, use_resource=False)
-    examples = v1.placeholder(tf.string, [None], name="examples")
-    parsed = v1.io.parse_example(
-        examples, {"x": v1.io.FixedLenFeature([1], tf.float32)}
-    )["x"]  # (batch, 1)
-    y = slope * parsed + bias
-    x = v1.placeholder(tf.float32, None, name="x")
-    signs = tf.where(y > bias, tf.fill(tf.shape(y), b"+"), b"-")
-    return {
-        "x": x,
-        "y": tf.add(slope * x, bias, name="y"),
-        "examples": examples,
-        "other": v1.placeholder(tf.string, [None], name="other"),
-        "column": y,
-        "flat": tf.reshape(y, [-1]),
-        "words": tf.concat([signs, tf.fill(tf.shape(y), b"any")], axis=1),
-        "scores": tf.concat([y, -y], axis=1),
-    }
-
-
-def _half_plus_signatures(tensors):
-    regress, classify, predict = (
-        f"tensorflow/serving/{method}"
-        for method in ("regress", "classify", "predict")
-    )
-    plans = {
-        "serving_default": (predict, {"x": "x"}, {"y": "y"}),
-        "regress_column": (
-            regress,
-            {"inputs": "examples"},
-            {"outputs": "column"},
-        ),
-        "regress_flat": (regress, {"inputs": "examples"}, {"outputs": "flat"}),
-        "regress_wide": (
-            regress,
-            {"inputs": "examples"},
-            {"outputs": "scores"},
-        ),
-        "regress_other": (regress, {"inputs": "other"}, {"outputs": "flat"}),
-        "classify_scores": (
-            classify,
-            {"inputs": "examples"},
-            {"scores": "column"},
-        ),
-        "classify_both": (
-            classify,
-            {"inputs": "examples"},
-            {"classes": "words", "scores": "scores"},
-        ),
-    }
-    build = v1.saved_model.build_tensor_info
-    return {
-        name: v1.saved_model.build_signature_def(
-            inputs={k: build(tensors[t]) for k, t in inputs.items()},
-            outputs={k: build(tensors[t]) for k, t in outputs.items()},
-            method_name=method,
-        )
-        for name, (method, inputs, outputs) in plans.items()
-    }
 
 
 # === TensorFlow 1: state ===

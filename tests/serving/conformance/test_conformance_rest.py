@@ -36,6 +36,24 @@ def test_path_names_version_or_label(fetch, part, y):
     assert answer == (200, {"predictions": [y]})
 
 
+def test_numbers_are_rounded_or_become_infinite(fetch):
+    code, answer = fetch(f"{HALF}:predict", {"inputs": [33554434.5, 1e39]})
+    assert code == 200
+    assert answer["outputs"] == [16777220.0, float("inf")]
+
+
+def test_what_follows_the_document_is_ignored(fetch):
+    body = b' {"instances": [2.0]} }'
+    answer = fetch(f"{HALF}:predict", body=body)
+    assert answer == (200, {"predictions": [4.0]})
+
+
+def test_number_that_no_double_holds_is_a_parse_error(fetch):
+    code, answer = fetch(f"{HALF}:predict", body=b'{"instances": [1e400]}')
+    assert code == 400
+    assert answer["error"].startswith("JSON Parse error: Number too big")
+
+
 def test_several_inputs_and_outputs_are_named(fetch):
     path, name = f"{TOOLS}:predict", "two_inputs"
     rows = [{"a": 5, "b": 3}, {"a": 1, "b": 1}]

@@ -84,10 +84,7 @@ def test_metadata_holds_every_signature(prediction):
     assert response.metadata["signature_def"].Unpack(signatures)
     default = signatures.signature_def["serving_default"]
     assert default.inputs["x"].name == "x:0"
-    assert set(signatures.signature_def["classify_both"].outputs) == {
-        "classes",
-        "scores",
-    }
+    assert default.outputs["y"].name == "y:0"
     assert response.model_spec.name == "half_plus"
     assert response.model_spec.version.value == 123
 

@@ -52,11 +52,11 @@ def long_call(make_request):
 
 @pytest.fixture(scope="session")
 def wait_for_calls():
-    """Waits until a server has so many calls in flight."""
+    """Waits until a server has that many calls in flight."""
 
     def wait(server, count):
         end = time.monotonic() + 20
-        while server._gate.workers._unfinished != count:
+        while server._pool._num_calls != count:
             assert time.monotonic() < end
             time.sleep(0.01)
 

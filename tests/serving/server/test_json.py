@@ -8,14 +8,16 @@ import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
 from bmt_keras.serving.server.json_answers import to_json, write_outputs
-from bmt_keras.serving.server.json_tensors import make_tensor
+from bmt_keras.serving.server.json_requests import parse_document
+from bmt_keras.serving.server.json_tensors import make_array
 from bmt_keras.serving.server.status import StatusError
-from bmt_keras.serving.server.tensors import make_tensor_proto, parse_tensor
 
 
-def _read(value, dtype):
-    enum = tf.as_dtype(dtype).as_datatype_enum
-    return parse_tensor(make_tensor(value, TensorInfo(dtype=enum)))
+def _info(dtype):
+    return TensorInfo(dtype=tf.as_dtype(dtype).as_datatype_enum)
+
+
+# === Requests ===
 
 
 @pytest.mark.parametrize(
@@ -30,17 +32,50 @@ def _read(value, dtype):
         (1.5, "float64"),
         ([True, False], "bool"),
         ([], "float32"),
+        ([[], []], "float32"),
     ],
 )
 def test_numbers_keep_their_value(value, dtype):
-    array = _read(value, dtype)
+    array = make_array(value, _info(dtype))
     assert array.dtype.name == dtype
     assert array.tolist() == value
 
 
-def test_strings_and_bytes_become_bytes():
-    array = _read(["a", {"b64": "/w=="}], "string")
-    assert array.tolist() == [b"a", b"\xff"]
+@pytest.mark.parametrize(
+    ("value", "dtype", "expected"),
+    [
+        (2**24 + 1, "float32", 2.0**24),
+        (1e39, "float32", np.inf),
+        (-(10**39), "float32", -np.inf),
+        (2**53 + 1, "float64", 2.0**53),
+        (300, "int8", 44),
+    ],
+)
+def test_numbers_are_fitted_to_the_dtype(value, dtype, expected):
+    assert make_array([value], _info(dtype)).tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("ä", "ä".encode()),
+        ("\ud800", b"?"),
+        ({"b64": "/w=="}, b"\xff"),
+        ({"b64": "/w"}, b"\xff"),
+        ({"b64": " Y Q\n=\t="}, b"a"),
+        ({"b64": ""}, b""),
+    ],
+)
+def test_strings_become_bytes(value, expected):
+    assert make_array([value], _info("string")).tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    "text", ["?", "_w==", "/w=", "YQ===", "YWI==", "Y", "Y=Q=", "ä"]
+)
+def test_bad_base64_is_refused(text):
+    with pytest.raises(StatusError, match="Unable to base64 decode"):
+        make_array([{"b64": text}], _info("string"))
 
 
 @pytest.mark.parametrize(
@@ -48,72 +83,101 @@ def test_strings_and_bytes_become_bytes():
     [
         (1.5, "int32", "1.5 Type: Number is not of expected type: int32"),
         (2**31, "int32", "is not of expected type: int32"),
+        (2**31, "int8", "is not of expected type: int8"),
+        (2**63, "int64", "is not of expected type: int64"),
         (-1, "uint32", "is not of expected type: uint32"),
         ("1", "float32", "Type: String is not of expected type: float"),
+        ([0.5, True], "float32", "Type: True is not of expected type: float"),
         (None, "float64", "Type: Null is not of expected type: double"),
         (False, "int64", "Type: False is not of expected type: int64"),
         (1, "bool", "is not of expected type: bool"),
         (1, "string", "is not of expected type: string"),
-        (2**24, "float32", "to float without loss of precision."),
-        (1e39, "float32", "to float without loss of precision."),
-        (2**53, "float64", "to double without loss of precision."),
-        ({"b64": "?"}, "string", "Unable to base64 decode"),
+        (10**400, "float32", "Number too big to be stored in double."),
         ({"b65": "YQ=="}, "string", "not formatted correctly for base64 data"),
         (1, "complex64", "Conversion of JSON Value: 1 to type: complex64"),
         ([1, [2]], "int32", "Encountered list at unexpected level: 1"),
         ([[1], 2], "int32", "2 found at incorrect level: 2"),
+        ([[[1]], 2], "int32", "level: 2 in the JSON DOM. Expected at level: 3"),
     ],
 )
-def test_value_that_does_not_fit_is_told(value, dtype, part):
+def test_value_that_does_not_fit_is_refused(value, dtype, part):
     with pytest.raises(StatusError) as caught:
-        _read(value, dtype)
+        make_array(value, _info(dtype))
     assert part in caught.value.message
 
 
-def _write(array, name="y", *, in_rows=False):
-    outputs = {name: make_tensor_proto(np.asarray(array))}
-    return json.loads(to_json(write_outputs(outputs, in_rows=in_rows)))
+@pytest.mark.parametrize(
+    ("body", "part"),
+    [
+        (b" ", "The document is empty"),
+        (b'{"inputs": 1e400}', "Number too big to be stored in double"),
+        (b'{"inputs": -1.5E+999}', "Number too big to be stored in double"),
+        (b'{"inputs": ' + b"9" * 5000 + b"}", "JSON Parse error: "),
+        (b"[1]", "JSON Value: [1] Is not object"),
+        (b'{"inputs": [1, }', "Invalid value. at offset: 15"),
+        (b'{"inputs": "\xff"}', "can't decode byte 0xff"),
+        (b'{"inputs": ' + b"[" * 10**6, "recursion"),
+    ],
+)
+def test_broken_document_is_refused(body, part):
+    with pytest.raises(StatusError) as caught:
+        parse_document(body)
+    assert part in caught.value.message
 
 
-def test_float32_is_written_with_its_own_digits():
-    text = to_json(
-        write_outputs(
-            {"y": make_tensor_proto(np.float32([0.1, 9e6, 3e-5]))},
-            in_rows=False,
-        )
-    )
-    assert json.loads(text) == {"outputs": [0.1, 9000000.0, 0.00003]}
-    assert b"9000000.0" in text
+@pytest.mark.parametrize("key", ["inputs", "instances"])
+@pytest.mark.parametrize("depth", [100, 500, 800, 900, 950])
+def test_depth_of_a_document_is_no_danger(key, depth):
+    body = f'{{"{key}": {"[" * depth}1, [2]{"]" * depth}}}'.encode()
+    with pytest.raises(StatusError) as caught:
+        parse_document(body).read_inputs({"x": _info("float32")})
+    assert caught.value.code.name == "INVALID_ARGUMENT"
+    assert len(caught.value.message) < 1000
 
 
-def test_numbers_that_json_lacks_are_written_as_words():
-    text = to_json(
-        write_outputs(
-            {"y": make_tensor_proto(np.float32([np.nan, np.inf, -np.inf]))},
-            in_rows=True,
-        )
-    )
-    assert [word in text for word in (b"NaN", b"Infinity", b"-Infinity")] == [
-        True
-    ] * 3
+@pytest.mark.parametrize("text", ["1e30", "0.5E-400", "NaN", "-Infinity"])
+def test_numbers_of_any_notation_are_read(text):
+    document = parse_document(f'\n{{"inputs": [{text}]}} and more'.encode())
+    (x,) = document.read_inputs({"x": _info("float64")})["x"]
+    np.testing.assert_equal(x, float(text))
 
 
-def test_half_precision_and_scalars_are_written():
-    assert _write(np.float16([0.5])) == {"outputs": [0.5]}
-    assert _write(np.int64(3)) == {"outputs": 3}
+# === Answers ===
 
 
-def test_strings_that_are_no_utf8_keep_their_bytes():
-    array = np.array([b"a\xff"], dtype=object)
-    outputs = {"y": make_tensor_proto(array)}
-    assert b'"a\xff"' in to_json(write_outputs(outputs, in_rows=False))
+def _write(array, *, in_rows=False):
+    return to_json(write_outputs({"y": np.asarray(array)}, in_rows=in_rows))
 
 
-def test_scalar_has_no_rows():
-    with pytest.raises(StatusError, match="y has no shape information"):
-        _write(np.float32(1.0), in_rows=True)
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        # The digits of float32 itself.
+        (np.float32([0.1, 9e6, 3e-5]), b"[0.1, 9000000.0, 3e-05]"),
+        (np.float32([np.nan, np.inf, -np.inf]), b"[NaN, Infinity, -Infinity]"),
+        (np.float16([0.5]), b"[0.5]"),
+        (np.int64(3), b"3"),
+        (np.array([b"a\xff"], dtype=object), b'["a\xff"]'),
+    ],
+)
+def test_outputs_are_written(array, text):
+    assert _write(array) == b'{"outputs": ' + text + b"}"
 
 
-def test_complex_number_cannot_be_written():
-    with pytest.raises(StatusError, match="tensor type: complex64"):
-        _write(np.complex64([1j]))
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.float32(1.0), "y has no shape information"),
+        (np.complex64([1j]), "tensor type: complex64"),
+    ],
+)
+def test_outputs_that_json_lacks_are_refused(array, message):
+    with pytest.raises(StatusError, match=message):
+        _write(array, in_rows=True)
+
+
+def test_rows_name_their_outputs():
+    outputs = {"b": np.int32([1, 2]), "a": np.float32([0.5, 1.5])}
+    assert json.loads(to_json(write_outputs(outputs, in_rows=True))) == {
+        "predictions": [{"a": 0.5, "b": 1}, {"a": 1.5, "b": 2}]
+    }

@@ -1,53 +1,206 @@
-"""HTTP on the REST port: clients that do not go by the book."""
+"""HTTP on the REST port: bodies, connections, headers and metrics."""
 
+import gzip
+import http.client
 import json
 import socket
+import urllib.request
+from contextlib import contextmanager
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from bmt_keras.serving.server import rest
+
+PATH = "/v1/models/toolbox:predict"
+BODY = json.dumps({"signature_name": "shout", "inputs": ["a"]}).encode()
+LOUD = {"outputs": {"loud": ["a!"], "loud_bytes": [{"b64": "YSE="}]}}
+GZIP = {"Content-Encoding": "gzip"}
 
 
-def test_request_without_its_length_is_told(serve_toolbox):
-    with (
-        serve_toolbox(rest_port=0) as (server, *_),
-        socket.create_connection(("127.0.0.1", server.rest_port)) as client,
-    ):
-        client.sendall(
-            b"POST /v1/models/toolbox:predict HTTP/1.1\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n"
-        )
-        answer = client.makefile("rb").read()
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"must give its Content-Length" in answer
+@pytest.fixture
+def connect(serve_toolbox):
+    """Serves the toolbox; opens a connection to its REST port."""
+
+    @contextmanager
+    def open_connection(**options):
+        with serve_toolbox(rest_port=0, **options) as (server, *_):
+            connection = http.client.HTTPConnection(
+                "127.0.0.1", server.rest_port, timeout=30
+            )
+            yield connection
+            connection.close()
+
+    return open_connection
 
 
-def test_client_that_leaves_harms_no_other(serve_toolbox, send_rest):
-    with serve_toolbox(rest_port=0) as (server, *_):
-        address = ("127.0.0.1", server.rest_port)
-        for part in (b"POST", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"):
-            with socket.create_connection(address) as client:
-                client.sendall(part)
-        code, _ = send_rest(
-            f"127.0.0.1:{server.rest_port}",
-            "/v1/models/toolbox:predict",
-            {"signature_name": "shout", "instances": ["a"]},
-        )
-        assert code == 200
+def _post(connection, body, headers=None, path=PATH):
+    connection.request("POST", path, body, headers or {})
+    with connection.getresponse() as answer:
+        return answer.status, json.load(answer)
+
+
+# === Bodies ===
+
+
+def test_connection_serves_bodies_of_every_kind(connect):
+    with connect() as connection:
+        bodies = [(BODY, {}), (iter([BODY[:9], BODY[9:]]), {})]
+        bodies.append((gzip.compress(BODY), GZIP))
+        sockets = set()
+        for body, headers in bodies:
+            assert _post(connection, body, headers) == (200, LOUD)
+            sockets.add(connection.sock)
+    # It was kept open.
+    assert len(sockets) == 1
 
 
 @pytest.mark.parametrize(
-    ("request_", "code"),
+    ("body", "code", "part"),
     [
-        (b"DELETE /v1/models/toolbox HTTP/1.1\r\n\r\n", 501),
-        (b"GET /v1/models/toolbox HTTP/one\r\n\r\n", 400),
+        (b"no gzip", 400, "Broken gzip body"),
+        (gzip.compress(BODY)[:-1], 400, "Broken gzip body"),
+        (gzip.compress(bytes(10**6)), 429, "message larger than max"),
     ],
 )
-def test_what_http_refuses_is_told_in_json(serve_toolbox, request_, code):
-    with (
-        serve_toolbox(rest_port=0) as (server, *_),
-        socket.create_connection(("127.0.0.1", server.rest_port)) as client,
-    ):
-        client.sendall(request_)
-        head, _, body = client.makefile("rb").read().partition(b"\r\n\r\n")
-    assert f"HTTP/1.1 {code} ".encode() in head
-    assert list(json.loads(body)) == ["error"]
-    assert json.loads(body)["error"]
+def test_compressed_body_that_cannot_be_read_is_refused(
+    connect, monkeypatch, body, code, part
+):
+    monkeypatch.setattr(rest, "MAX_EXPANDED_BYTES", 10**5)
+    with connect() as connection:
+        status, answer = _post(connection, body, GZIP)
+        assert status == code
+        assert part in answer["error"]
+        assert _post(connection, BODY) == (200, LOUD)
+
+
+def test_body_is_bounded_however_it_comes(connect):
+    with connect(max_message_bytes=1000) as connection:
+        for body, headers in (
+            (bytes(2000), {}),
+            (iter([bytes(2000)]), {}),
+            (gzip.compress(bytes(2000)), GZIP),
+        ):
+            status, answer = _post(connection, body, headers)
+            assert (status, list(answer)) == (429, ["error"])
+            connection.close()
+        assert _post(connection, BODY) == (200, LOUD)
+
+
+def test_body_that_never_comes_is_given_up(connect, monkeypatch):
+    monkeypatch.setattr(rest, "TIMEOUT_SECONDS", 0.1)
+    with connect() as connection:
+        connection.putrequest("POST", PATH)
+        connection.putheader("Content-Length", "9")
+        connection.endheaders(b"{")
+        with connection.getresponse() as answer:
+            assert answer.status == 504
+
+
+def test_client_that_leaves_harms_no_other(connect):
+    with connect() as connection:
+        address = (connection.host, connection.port)
+        head = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{"
+        for part in (b"POST", head % PATH.encode()):
+            with socket.create_connection(address) as client:
+                client.sendall(part)
+        assert _post(connection, BODY) == (200, LOUD)
+
+
+# === Other requests ===
+
+
+@pytest.mark.parametrize("method", ["classify", "regress"])
+def test_other_methods_are_served_elsewhere(connect, method):
+    with connect() as connection:
+        path = f"/v1/models/toolbox:{method}"
+        code, answer = _post(connection, b"{}", path=path)
+    assert code == 501
+    assert "is served by TensorFlow Serving" in answer["error"]
+
+
+@pytest.mark.parametrize("method", ["DELETE", "OPTIONS"])
+def test_method_that_is_none_is_malformed(connect, method):
+    with connect() as connection:
+        connection.request(method, "/v1/models/toolbox")
+        with connection.getresponse() as answer:
+            assert answer.status == 400
+            assert json.load(answer) == {
+                "error": f"Malformed request: {method} /v1/models/toolbox"
+            }
+
+
+def test_what_is_no_http_is_a_bad_request(connect):
+    with connect() as connection:
+        connection.connect()
+        connection.sock.sendall(b"GET / HTTP/one\r\n\r\n")
+        with connection.sock.makefile("rb") as answer:
+            assert b" 400 " in answer.readline()
+
+
+@pytest.mark.parametrize("cors", [False, True])
+def test_scripts_of_web_pages_may_call_where_it_is_asked_for(connect, cors):
+    with connect(rest_cors=cors) as connection:
+        connection.request("OPTIONS", PATH)
+        with connection.getresponse() as answer:
+            assert answer.status == (200 if cors else 400)
+            allowed = answer.headers["Access-Control-Allow-Methods"]
+            answer.read()
+        connection.request("POST", PATH, BODY)
+        with connection.getresponse() as answer:
+            origin = answer.headers["Access-Control-Allow-Origin"]
+            answer.read()
+    assert (allowed, origin) == (("GET, POST", "*") if cors else (None, None))
+
+
+# === Metrics ===
+
+
+def test_metrics_count_calls_by_model_and_code(
+    serve_toolbox, quick, make_request, expect_error, send_rest
+):
+    with serve_toolbox(rest_port=0) as (server, stub, _):
+        for _ in range(2):
+            stub.Predict(quick)
+        expect_error(stub.Predict, make_request("", model='m"'))
+        address = f"127.0.0.1:{server.rest_port}"
+        assert send_rest(address, PATH, body=BODY)[0] == 200
+        url = f"http://{address}/monitoring/prometheus/metrics"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            page = answer.read().decode()
+    counter, latency = (
+        f":tensorflow:serving:request_{name}" for name in ("count", "latency")
+    )
+    assert f"# TYPE {counter} counter" in page
+    assert f"# TYPE {latency} histogram" in page
+    # Python's reader gives a counter's samples the ending back.
+    values = {
+        (
+            sample.name.removesuffix("_total"),
+            *sorted(sample.labels.items()),
+        ): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+    def count(model, status):
+        return values[counter, ("model_name", model), ("status", status)]
+
+    assert count("toolbox", "OK") == 3
+    assert count('m"', "NOT_FOUND") == 1
+    labels = (
+        *(("API", "Predict"), ("entrypoint", "GRPC")),
+        ("model_name", "toolbox"),
+    )
+    assert values[f"{latency}_count", *labels] == 2
+    buckets = {
+        float(dict(rest)["le"]): value
+        for (name, *rest), value in values.items()
+        if name == f"{latency}_bucket" and set(labels) < set(rest)
+    }
+    limits = sorted(buckets)
+    # The limits are 10 * 1.8**n.
+    assert limits[0] == 10
+    assert limits[19] == pytest.approx(708235.35)
+    assert len(limits) == 34
+    assert (buckets[limits[0]], buckets[limits[-1]]) == (0, 2)

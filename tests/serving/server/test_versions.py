@@ -157,7 +157,7 @@ def test_request_in_flight_keeps_its_version(served, publish):
             assert new.version == 2
         assert _count(old) == 1
     assert _states(catalog) == {2: AVAILABLE, 1: END}
-    with pytest.raises(StatusError, match="Session has been closed"):
+    with pytest.raises(StatusError, match="Version 1 has been unloaded"):
         _count(old)
 
 

@@ -1,1 +1,0 @@
-"""How fast all of it is: ratios measured side by side in one run."""

@@ -1,0 +1,159 @@
+"""What a version says of itself: `bmt.json` to programs, a card to people."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from huggingface_hub import ModelCard, ModelCardData
+
+import bmt_keras
+from bmt_keras import contract
+from bmt_keras.captioner import Captioner
+from bmt_keras.data.images import MAX_PIXELS, PREPROCESSING_VERSION
+from bmt_keras.errors import InputError
+from bmt_keras.presets import PRESETS
+
+_PURPOSES = {
+    contract.SERVING_DEFAULT: "a caption of an image, with a score",
+    contract.CAPTION_WITH_LENGTH: "the same, with a given number of tokens",
+    contract.EMBED_IMAGE: "an image's embedding",
+    contract.CAPTION_EMBEDDING: "a caption of an embedding",
+    contract.MASKED_LM: "the masked language model's logits",
+    contract.FILL_MASK: "a caption with `[MASK]` completed, with candidates",
+    contract.SCORE_CAPTION: "how likely a caption is for an image",
+}
+
+_CARD = """\
+---
+{metadata}
+---
+
+# A captioner of images
+
+A masked language model that looks at an image and writes a caption in a few
+parallel passes, exported by bmt_keras for TensorFlow Serving.
+
+| signature | gives |
+|---|---|
+{signatures}
+
+- Images: JPEG, PNG, GIF, BMP or WebP, resized to {width} x {height} pixels; an
+  EXIF rotation is ignored.
+- Captions: up to {max_tokens} tokens of a vocabulary of {vocabulary_size}.
+- Image model: {image_model}; fusion: {fusion}; text model: ALBERT,
+  {text_weights} at the start.
+- A caption can be wrong. `score` says how likely the model finds its words, not
+  whether they are true.
+- `bmt.json` holds all settings and the vocabulary's hash.
+
+## Figures
+
+{figures}
+"""
+
+
+def write_manifest(
+    version_folder: Path,
+    captioner: Captioner,
+    *,
+    version: int,
+    signatures: Iterable[str],
+) -> None:
+    """Writes `bmt.json`: what a version was made of.
+
+    `preset` is the name of the preset that has just these settings, or null.
+    """
+    settings, tokenizer = captioner.settings, captioner.tokenizer
+    presets = [name for name, preset in PRESETS.items() if preset == settings]
+    content = {
+        "version": version,
+        "bmt_keras": bmt_keras.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "signatures": sorted(signatures),
+        "preset": presets[0] if presets else None,
+        "settings": dataclasses.asdict(settings),
+        "vocabulary": {
+            "size": tokenizer.vocabulary_size,
+            "sha256": hashlib.sha256(tokenizer.proto).hexdigest(),
+        },
+        "preprocessing": {
+            "version": PREPROCESSING_VERSION,
+            "height": settings.image_height,
+            "width": settings.image_width,
+            "channels": "RGB",
+            "resize": "bilinear",
+            "max_pixels": MAX_PIXELS,
+        },
+    }
+    text = json.dumps(content, indent=2) + "\n"
+    (version_folder / "bmt.json").write_text(text, encoding="utf-8")
+
+
+def write_model_card(
+    version_folder: Path,
+    captioner: Captioner,
+    *,
+    signatures: Iterable[str],
+    metrics: Mapping[str, float] | None,
+) -> None:
+    """Writes `README.md`: what a version does, and its figures by name."""
+    settings = captioner.settings
+    metadata = ModelCardData(
+        library_name="keras",
+        pipeline_tag="image-to-text",
+        tags=["image-captioning", "tensorflow-serving", "bmt_keras"],
+    )
+    figures = "None were given at the export."
+    if metrics:
+        rows = [f"| {name} | {value:.4g} |" for name, value in metrics.items()]
+        figures = "\n".join(["| figure | value |", "|---|---|", *rows])
+    card = ModelCard(
+        _CARD.format(
+            metadata=metadata.to_yaml(),
+            signatures="\n".join(
+                f"| `{name}` | {_PURPOSES[name]} |" for name in signatures
+            ),
+            width=settings.image_width,
+            height=settings.image_height,
+            max_tokens=captioner.graph.max_words,
+            vocabulary_size=captioner.tokenizer.vocabulary_size,
+            image_model=settings.image_model,
+            fusion=settings.fusion,
+            text_weights=settings.text_weights,
+            figures=figures,
+        )
+    )
+    card.save(version_folder / "README.md")
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """Reads figures by name, as `bmt evaluate` wrote them.
+
+    Raises:
+        InputError: The file is missing or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: expected figures as `bmt evaluate` writes them, found "
+            f"no such JSON: {error}."
+        ) from error
+    if not isinstance(content, dict) or not all(
+        map(_is_number, content.values())
+    ):
+        raise InputError(
+            f"{path}: expected figures as `bmt evaluate` writes them, numbers "
+            "by name, found other JSON."
+        )
+    return content
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,108 @@
+"""What the scripts measure of the library: the presets' models and data.
+
+Weights are random, so that nothing is downloaded.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import corpus
+import keras
+import numpy as np
+from measure import Options
+
+from bmt_keras.captioner import Captioner
+from bmt_keras.data.coco import Photo, read_coco_captions
+from bmt_keras.data.photo_features import PhotoFeatures
+from bmt_keras.data.tokenizer import CaptionTokenizer
+from bmt_keras.models import build_image_encoder, build_masked_lm
+from bmt_keras.presets import resolve_settings
+from bmt_keras.settings import Settings
+from bmt_keras.training.data import make_tokenizer
+
+_VOCABULARY = 30_000  # ALBERT's
+# Models that are too small to tell anything: `--small`.
+_SMALL = {
+    "image_model": "MobileNetV2",
+    "image_layer": "",
+    "image_pooling": 1,
+    "image_height": 32,
+    "image_width": 32,
+    "num_layers": 1,
+    "num_heads": 2,
+    "fusion_blocks": 1,
+    "fusion_heads": 2,
+    "embedding_dim": 8,
+    "hidden_dim": 16,
+    "intermediate_dim": 16,
+    "length_candidates": 2,
+}
+
+
+def make_settings(options: Options, preset: str, **changes: Any) -> Settings:
+    """A preset with random weights and what a case or the options change."""
+    fields = {
+        "text_weights": "random",
+        "image_weights": "random",
+        "pretrained_head": False,
+        "vocabulary": options.vocabulary and str(options.vocabulary),
+        **(_SMALL if options.small else {}),
+    }
+    return dataclasses.replace(resolve_settings(preset, fields), **changes)
+
+
+def read_images(options: Options) -> list[Photo]:
+    """The images' paths and captions."""
+    return read_coco_captions(
+        options.captions, options.images, limit=options.limit
+    )
+
+
+def repeat_images(images: Sequence[Photo], count: int) -> list[Photo]:
+    """As many images as asked for, with ids of their own."""
+    chosen = itertools.islice(itertools.cycle(images), count)
+    return [
+        dataclasses.replace(image, image_id=number)
+        for number, image in enumerate(chosen)
+    ]
+
+
+def find_tokenizer(
+    settings: Settings, images: Sequence[Photo]
+) -> CaptionTokenizer:
+    """A run's tokenizer; a made vocabulary is as large as ALBERT's."""
+    if settings.vocabulary or settings.prune_vocabulary:
+        return make_tokenizer(settings, images)
+    captions = [caption for image in images for caption in image.captions]
+    known = CaptionTokenizer.from_captions(captions).vocabulary_size
+    # Digits keep the other words apart from the captions' own. One word per
+    # line: SentencePiece leaves out lines that are too long.
+    others = [f"{word}0" for word in corpus.make_words(_VOCABULARY - known)]
+    return CaptionTokenizer.from_captions([*captions, *others])
+
+
+def random_embeddings(
+    images: Sequence[Photo], shape: tuple[int, ...]
+) -> PhotoFeatures:
+    """Embeddings whose numbers mean nothing: float16, in memory."""
+    rng = np.random.default_rng(0)
+    array = rng.random((len(images), *shape), np.float32).astype(np.float16)
+    rows = {image.image_id: row for row, image in enumerate(images)}
+    return PhotoFeatures(array, rows)
+
+
+def build_captioner(options: Options, preset: str) -> Captioner:
+    """A captioner that nothing has trained."""
+    settings = make_settings(options, preset)
+    tokenizer = find_tokenizer(settings, read_images(options))
+    keras.utils.set_random_seed(settings.seed)
+    encoder = build_image_encoder(settings)
+    return Captioner(
+        build_masked_lm(settings, tokenizer, image_encoder=encoder),
+        tokenizer,
+        settings=settings,
+        image_encoder=encoder,
+        length_counts=[1] * (settings.max_length - 1),
+    )

@@ -1,0 +1,279 @@
+"""How fast is training, compared with the notebook's own loop?
+
+python tests/benchmarks/training.py --out benchmarks/training.json
+
+All of preset `notebook`: its step compared with a bare ALBERT forward pass of
+its batches; live and cached training compared with its step; and reading
+batches compared with the step that takes them.
+"""
+
+import dataclasses
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import library
+import numpy as np
+import tensorflow as tf
+from measure import Case, CaseBuilders, Group, Options, Row, main
+from notebook_step import NotebookModel
+
+from bmt_keras.data.batches import CaptionBatches
+from bmt_keras.models import (
+    BimodalMaskedLM,
+    build_image_encoder,
+    build_masked_lm,
+)
+from bmt_keras.training.data import make_batches
+from bmt_keras.training.optimizer import compile_model
+from bmt_keras.training.text_cache import TextCache
+
+NOTEBOOK = "notebook's step"
+ALBERT = "bare ALBERT forward"
+LIVE, BUCKETED = "live, batch 8", "live, batch 8, buckets"
+CACHING = "caching of a masking"
+CACHED, CACHED_64 = "cached, batch 8", "cached, batch 64"
+PIPELINE = "input pipeline: {}"
+BATCH, LARGE_BATCH = 8, 64
+EPOCHS = 20  # of the run over which caching is averaged
+_MASKINGS = (1, 2, 5)
+_BUCKET_WIDTH = 4
+_CACHED_IMAGES = 52  # about 256 captions, whose states a round computes
+_MORE = 10  # times as many cached steps as live ones make up a round
+
+
+def training_rows() -> list[Row]:
+    return [
+        Row(NOTEBOOK, {NOTEBOOK: 1}, {ALBERT: 1}, at_most=1.3),
+        Row(LIVE, {LIVE: 1}, {NOTEBOOK: 1}, at_least=1.3),
+        Row(BUCKETED, {BUCKETED: 1}, {NOTEBOOK: 1}, at_least=1.3),
+        Row(CACHING, {CACHING: 1}, {ALBERT: 1}),
+        *_cached_rows(CACHED, at_least=10),
+        *_cached_rows(CACHED_64, at_least=15),
+    ]
+
+
+def _cached_rows(name: str, *, at_least: float) -> list[Row]:
+    reference = {NOTEBOOK: 1.0}
+    rows = [Row(f"{name}, step alone", {name: 1}, reference)]
+    for maskings in _MASKINGS:
+        parts = {name: 1.0, CACHING: maskings / EPOCHS}
+        of = f"{name}, {EPOCHS} epochs, {maskings} maskings"
+        wanted = at_least if maskings == _MASKINGS[0] else None
+        rows.append(Row(of, parts, reference, at_least=wanted))
+    return rows
+
+
+def pipeline_rows() -> list[Row]:
+    return [
+        Row(read, {read: 1}, {name: 1}, at_least=5)
+        for name in (LIVE, CACHED, CACHED_64)
+        for read in [PIPELINE.format(name)]
+    ]
+
+
+def build_cases(options: Options, stack: ExitStack) -> CaseBuilders:
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    subject = _Subject(options, Path(folder))
+    return {
+        NOTEBOOK: subject.notebook,
+        ALBERT: subject.albert,
+        LIVE: partial(subject.live, bucket_width=0),
+        BUCKETED: partial(subject.live, bucket_width=_BUCKET_WIDTH),
+        CACHING: subject.caching,
+        CACHED: partial(subject.cached, BATCH),
+        CACHED_64: partial(subject.cached, LARGE_BATCH),
+        PIPELINE.format(LIVE): subject.read_live,
+        PIPELINE.format(CACHED): partial(subject.read_cached, BATCH),
+        PIPELINE.format(CACHED_64): partial(subject.read_cached, LARGE_BATCH),
+    }
+
+
+def _train_steps(
+    model: keras.Model, dataset: tf.data.Dataset, steps: int
+) -> Callable[[], None]:
+    """Steps of `fit`, without its callbacks, on an endless dataset."""
+    model.make_train_function()
+    iterator = iter(dataset)
+
+    def run() -> None:
+        for _ in range(steps):
+            logs = model.train_function(iterator)
+        float(logs["loss"])
+
+    return run
+
+
+def _read_batches(dataset: tf.data.Dataset, steps: int) -> Callable[[], None]:
+    iterator = iter(dataset)
+
+    def run() -> None:
+        for _ in range(steps):
+            next(iterator)
+
+    return run
+
+
+# === What is called of the library ===
+
+
+class _Subject:
+    """Preset `notebook` and its data; the methods build the cases."""
+
+    def __init__(self, options: Options, folder: Path) -> None:
+        self._steps = options.steps
+        self._folder = folder
+        self._settings = library.make_settings(
+            options, "notebook", batch_size=BATCH, epochs=EPOCHS
+        )
+        self._images = library.read_images(options)
+        self._tokenizer = library.find_tokenizer(self._settings, self._images)
+        self._encoder = build_image_encoder(self._settings)
+        self._embeddings = library.random_embeddings(
+            self._images, tuple(self._encoder.output.shape[1:])
+        )
+
+    def notebook(self) -> Case:
+        """The notebook's own step."""
+        model = self._build_model()
+        notebook = NotebookModel(
+            model.text_encoder,
+            masking=model.masking,
+            image_embedding_shape=model.image_embedding_shape,
+        )
+        compile_model(notebook, self._settings, total_steps=1)
+        return self._train_live(notebook, self._make_batches())
+
+    def albert(self) -> Case:
+        """ALBERT's states alone, of the same batches."""
+        model, batches = self._build_model(), self._make_batches()
+        planned = self._plan(batches)
+        read = [batches.gather(each) for each in planned]
+        encode = tf.function(
+            partial(model.encode_text, training=False),
+            input_signature=[tf.TensorSpec((None, None), tf.int32)] * 2,
+        )
+
+        def run() -> None:
+            for batch in read:
+                encode(batch["token_ids"], batch["padding_mask"]).numpy()
+
+        return Case(run, items=_count_captions(planned))
+
+    def live(self, *, bucket_width: int) -> Case:
+        """The library's step, with ALBERT in it."""
+        return self._train_live(
+            self._build_compiled(), self._make_batches(bucket_width)
+        )
+
+    def caching(self) -> Case:
+        """Computing one masking's states of captions."""
+        batches = self._make_batches(images=_CACHED_IMAGES)
+        folder = self._folder / "caching"
+        cache = self._make_cache(self._build_model(), batches, folder)
+
+        def run() -> None:
+            for states in folder.glob("round-*"):
+                shutil.rmtree(states)
+            cache.dataset()
+
+        return Case(run, items=len(batches))
+
+    def cached(self, batch_size: int) -> Case:
+        """The library's step on states computed before."""
+        model, steps = self._build_compiled(), self._steps * _MORE
+        dataset = self._cached_data(model, batch_size)
+        run = _train_steps(model, dataset, steps)
+        return Case(run, items=steps * batch_size)
+
+    def read_live(self) -> Case:
+        steps = self._steps * _MORE
+        run = _read_batches(self._make_batches().dataset(), steps)
+        return Case(run, items=steps * BATCH)
+
+    def read_cached(self, batch_size: int) -> Case:
+        steps = self._steps * _MORE
+        dataset = self._cached_data(self._build_model(), batch_size)
+        return Case(_read_batches(dataset, steps), items=steps * batch_size)
+
+    def _build_model(self) -> BimodalMaskedLM:
+        return build_masked_lm(
+            self._settings, self._tokenizer, image_encoder=self._encoder
+        )
+
+    def _build_compiled(self) -> BimodalMaskedLM:
+        model = self._build_model()
+        compile_model(model, self._settings, total_steps=1)
+        return model
+
+    def _make_batches(
+        self,
+        bucket_width: int = 0,
+        *,
+        batch_size: int = BATCH,
+        images: int | None = None,
+    ) -> CaptionBatches:
+        settings = dataclasses.replace(
+            self._settings, bucket_width=bucket_width, batch_size=batch_size
+        )
+        return make_batches(
+            self._images[:images], self._embeddings, settings, self._tokenizer
+        )
+
+    def _train_live(self, model: keras.Model, batches: CaptionBatches) -> Case:
+        """The same batches without end, read anew each time."""
+        planned = self._plan(batches)
+        dataset = batches.dataset_of(lambda: itertools.cycle(planned))
+        run = _train_steps(model, dataset, len(planned))
+        return Case(run, items=_count_captions(planned))
+
+    def _plan(self, batches: CaptionBatches) -> list[Any]:
+        """Batches of an epoch, from the shortest to the longest, evenly."""
+        steps = batches.steps_per_epoch
+        epoch = itertools.islice(batches.plan.from_step(0), steps)
+        planned = sorted(epoch, key=lambda each: each.length)
+        steps = min(self._steps, len(planned))
+        chosen = (np.arange(steps) + 0.5) * len(planned) / steps
+        return [planned[int(index)] for index in chosen]
+
+    def _make_cache(
+        self, model: BimodalMaskedLM, batches: CaptionBatches, folder: Path
+    ) -> TextCache:
+        return TextCache(
+            batches,
+            model,
+            settings=dataclasses.replace(self._settings, cached_maskings=1),
+            tokenizer=self._tokenizer,
+            steps_per_epoch=batches.steps_per_epoch,
+            folder=folder,
+        )
+
+    def _cached_data(
+        self, model: BimodalMaskedLM, batch_size: int
+    ) -> tf.data.Dataset:
+        """Batches with the states that the model's ALBERT gives."""
+        batches = self._make_batches(
+            batch_size=batch_size, images=_CACHED_IMAGES
+        )
+        # Each model has weights, and so states, of its own.
+        folder = tempfile.mkdtemp(dir=self._folder)
+        return self._make_cache(model, batches, Path(folder)).dataset()
+
+
+def _count_captions(planned: list[Any]) -> int:
+    return sum(len(each.captions) for each in planned)
+
+
+GROUPS = [
+    Group("training", training_rows(), build_cases),
+    Group("pipeline", pipeline_rows(), build_cases),
+]
+
+if __name__ == "__main__":
+    main(__doc__, GROUPS)
