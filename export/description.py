@@ -84,8 +84,8 @@ def write_manifest(
         },
         "preprocessing": {
             "version": PREPROCESSING_VERSION,
-            "height": settings.image_height,
-            "width": settings.image_width,
+            "height": settings.image.height,
+            "width": settings.image.width,
             "channels": "RGB",
             "resize": "bilinear",
             "max_pixels": MAX_PIXELS,
@@ -119,13 +119,13 @@ def write_model_card(
             signatures="\n".join(
                 f"| `{name}` | {_PURPOSES[name]} |" for name in signatures
             ),
-            width=settings.image_width,
-            height=settings.image_height,
-            max_tokens=captioner.graph.max_words,
+            width=settings.image.width,
+            height=settings.image.height,
+            max_tokens=captioner.graph.max_caption_tokens,
             vocabulary_size=captioner.tokenizer.vocabulary_size,
-            image_model=settings.image_model,
-            fusion=settings.fusion,
-            text_weights=settings.text_weights,
+            image_model=settings.image.model,
+            fusion=settings.fusion.kind,
+            text_weights=settings.text.weights,
             figures=figures,
         )
     )

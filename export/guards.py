@@ -126,7 +126,7 @@ class TextEncoder:
         """
         if drop_final_period:
             texts = tf.strings.regex_replace(texts, _FINAL_PERIOD, r"\1")
-        unknown = self._tokenizer.unknown_id
+        unknown = self._tokenizer.unknown_token_id
         token_ids = self._encode(texts)
         errors = self._check_tokens(token_ids, allowed=unknown)
         return self._to_dense(token_ids, errors, unknown), errors
@@ -140,7 +140,7 @@ class TextEncoder:
         Returns:
             As `encode_captions`.
         """
-        mask = self._tokenizer.mask_id
+        mask = self._tokenizer.mask_token_id
         token_ids = self._encode(texts)
         errors = first_error(
             tf.where(
@@ -195,16 +195,18 @@ class TextEncoder:
     ) -> tf.Tensor:
         """Pads to the longest good text: int32, (batch, length)."""
         tokenizer = self._tokenizer
-        stand_in = [tokenizer.cls_id, filler, tokenizer.sep_id]
+        stand_in = [tokenizer.cls_token_id, filler, tokenizer.sep_token_id]
         good = tf.equal(errors, "")
         lengths = tf.cast(token_ids.row_lengths(), tf.int32)
         width = tf.reduce_max(tf.where(good, lengths, len(stand_in)))
         dense = token_ids[:, : self._max_caption_tokens + _NUM_SPECIAL]
-        dense = dense.to_tensor(tokenizer.pad_id)
+        dense = dense.to_tensor(tokenizer.pad_token_id)
 
         def pad(tensor: tf.Tensor, more: tf.Tensor | int) -> tf.Tensor:
             paddings = [[0, 0], [0, more]]
-            return tf.pad(tensor, paddings, constant_values=tokenizer.pad_id)
+            return tf.pad(
+                tensor, paddings, constant_values=tokenizer.pad_token_id
+            )
 
         # (batch, width), also where all good texts are shorter than a bad one
         dense = pad(dense, len(stand_in))[:, :width]

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import tensorflow as tf
 
-from bmt_keras.caption_graph import CaptionGraph
+from bmt_keras.captioner.graph import CaptionGraph
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.models import BimodalMaskedLM, fold_batch_norm
 
@@ -26,7 +26,7 @@ def share_parts(graph: CaptionGraph) -> CaptionGraph:
     """
     shared = copy.copy(graph)
     shared.model = cast(BimodalMaskedLM, _SharedModel(graph.model))
-    if graph.model.image_encoder is not None:
+    if graph.model.image_tower is not None:
         # Its training is over; a frozen one is folded already.
         shared.embedder = fold_batch_norm(graph.embedder)
     shared.tokenizer = cast(CaptionTokenizer, _SharedTokenizer(graph.tokenizer))

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from bmt_keras import contract
-from bmt_keras.caption_graph import CaptionGraph
+from bmt_keras.captioner.graph import CaptionGraph
 
 from .guards import Outputs, TextEncoder, blank_errors, run_nonempty
 from .shared_graph import share_parts
@@ -35,7 +35,7 @@ class CaptionerSignatures:
     def __init__(self, graph: CaptionGraph) -> None:
         self._graph = share_parts(graph)
         self._texts = TextEncoder(
-            graph.tokenizer, max_caption_tokens=graph.max_words
+            graph.tokenizer, max_caption_tokens=graph.max_caption_tokens
         )
         self._embedding_spec = tf.TensorSpec(
             (None, *graph.embedding_shape),
@@ -58,7 +58,7 @@ class CaptionerSignatures:
         """
         graph = self._graph
         # The embedder stands in for an encoder that was trained along.
-        replaced = graph.model.image_encoder
+        replaced = graph.model.image_tower
         unused = set(map(id, replaced.weights)) if replaced else set()
         weights = [w for w in graph.model.weights if id(w) not in unused]
         module = tf.Module(name="captioner")
@@ -150,8 +150,8 @@ class CaptionerSignatures:
         graph = self._graph
         token_ids, refused = self._texts.encode_templates(text)
         filled = graph.fill_masks(embedding, token_ids)
-        # (batch, max_words, NUM_CANDIDATES) both: for each mask, from the
-        # left, the likeliest tokens while all other masks are masks.
+        # (batch, max_caption_tokens, NUM_CANDIDATES) both: for each mask, from
+        # the left, the likeliest tokens while all other masks are masks.
         tokens, probabilities = graph.mask_candidates(
             embedding, token_ids, count=NUM_CANDIDATES
         )
@@ -168,10 +168,10 @@ class CaptionerSignatures:
     ) -> tuple[Outputs, tf.Tensor]:
         graph = self._graph
         token_ids, refused = self._texts.encode_captions(
-            text, drop_final_period=graph.settings.drop_final_period
+            text, drop_final_period=graph.settings.batches.drop_final_period
         )
         total = tf.reduce_sum(graph.score_captions(embedding, token_ids), 1)
-        is_token = tf.not_equal(token_ids, graph.tokenizer.pad_id)
+        is_token = tf.not_equal(token_ids, graph.tokenizer.pad_token_id)
         # `[CLS]` and `[SEP]` have no score.
         count = tf.reduce_sum(tf.cast(is_token, tf.float32), axis=1) - 2.0
         outputs = {contract.SCORE: total / count, contract.TOTAL_SCORE: total}
@@ -213,7 +213,7 @@ class CaptionerSignatures:
         bounds = tf.stack(
             [
                 tf.where(free, 1, length),
-                tf.where(free, self._graph.max_words, length),
+                tf.where(free, self._graph.max_caption_tokens, length),
             ],
             axis=1,
         )
@@ -226,10 +226,11 @@ class CaptionerSignatures:
             contract.TOKEN_IDS,
             contract.TOKEN_SCORES,
         )
-        return {name: written[name] for name in names}
+        # (batch, one caption, ...)
+        return {name: written[name][:, 0] for name in names}
 
     def _check_length(self, length: tf.Tensor) -> tf.Tensor:
-        most = self._graph.max_words
+        most = self._graph.max_caption_tokens
         refusal = tf.strings.join(
             [
                 f"`length`: expected a number of tokens from 1 to {most}, or "

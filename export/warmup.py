@@ -39,7 +39,7 @@ def make_example_inputs(
     """
     image, noise = _make_jpeg(captioner), _make_jpeg(captioner, seed=0)
     broken = b"no image"
-    length = captioner.settings.max_length
+    length = captioner.settings.text.sequence_length
     embedding = np.random.default_rng(0).normal(
         size=(2, *captioner.graph.embedding_shape)
     )
@@ -59,7 +59,7 @@ def make_example_inputs(
         contract.CAPTION_EMBEDDING: {contract.IMAGE_EMBEDDING: embedding},
         contract.MASKED_LM: {
             contract.TOKEN_IDS: np.full(
-                (2, length), captioner.tokenizer.mask_id, np.int32
+                (2, length), captioner.tokenizer.mask_token_id, np.int32
             ),
             contract.PADDING_MASK: np.ones((2, length), np.int32),
             contract.IMAGE_EMBEDDING: embedding,

@@ -73,7 +73,7 @@ def evaluate(
     from bmt_keras.captioner import Captioner
     from bmt_keras.evaluation.model_metrics import evaluate_captioner
 
-    model = Captioner.load(
+    model = Captioner.from_preset(
         captioner, mbr_samples=mbr_samples, rerank_top=rerank_top
     )
     good, features = _read_features(model, pairs, skip_bad)

@@ -28,12 +28,12 @@ def export(
             "tensorflow-text's ops in the server."
         ),
     ] = True,
-    consensus_draws: inputs.ConsensusDraws = None,
-    finalists: inputs.Finalists = None,
+    mbr_samples: inputs.MbrSamples = None,
+    rerank_top: inputs.RerankTop = None,
     metrics: Annotated[
         Path | None,
         typer.Option(
-            help="Figures for the model card; by default metrics.json next to "
+            help="Scores for the model card; by default metrics.json next to "
             "the captioner's folder, if it is there."
         ),
     ] = None,
@@ -48,8 +48,8 @@ def export(
 
     path = metrics or captioner.resolve().parent / "metrics.json"
     folder = export_captioner(
-        Captioner.load(
-            captioner, consensus_draws=consensus_draws, finalists=finalists
+        Captioner.from_preset(
+            captioner, mbr_samples=mbr_samples, rerank_top=rerank_top
         ),
         out,
         version=version,

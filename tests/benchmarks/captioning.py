@@ -150,7 +150,10 @@ class _Subject:
         token_id = max({*range(tokenizer.vocabulary_size)} - special)
         shape = (batch * self._candidates, TOKENS + 2)
         canvas = np.full(shape, token_id, np.int32)
-        canvas[:, 0], canvas[:, -1] = tokenizer.cls_id, tokenizer.sep_id
+        canvas[:, 0], canvas[:, -1] = (
+            tokenizer.cls_token_id,
+            tokenizer.sep_token_id,
+        )
         return canvas
 
 

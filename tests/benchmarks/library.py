@@ -14,10 +14,10 @@ import numpy as np
 from measure import Options
 
 from bmt_keras.captioner import Captioner
-from bmt_keras.data.coco import Photo, read_coco_captions
-from bmt_keras.data.photo_features import PhotoFeatures
+from bmt_keras.data.captions import CaptionedImage, read_coco_captions
+from bmt_keras.data.photo_features import ImageFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
-from bmt_keras.models import build_image_encoder, build_masked_lm
+from bmt_keras.models import build_image_tower, build_masked_lm
 from bmt_keras.presets import resolve_settings
 from bmt_keras.settings import Settings
 from bmt_keras.training.data import make_tokenizer
@@ -53,14 +53,16 @@ def make_settings(options: Options, preset: str, **changes: Any) -> Settings:
     return dataclasses.replace(resolve_settings(preset, fields), **changes)
 
 
-def read_images(options: Options) -> list[Photo]:
+def read_images(options: Options) -> list[CaptionedImage]:
     """The images' paths and captions."""
     return read_coco_captions(
         options.captions, options.images, limit=options.limit
     )
 
 
-def repeat_images(images: Sequence[Photo], count: int) -> list[Photo]:
+def repeat_images(
+    images: Sequence[CaptionedImage], count: int
+) -> list[CaptionedImage]:
     """As many images as asked for, with ids of their own."""
     chosen = itertools.islice(itertools.cycle(images), count)
     return [
@@ -70,10 +72,10 @@ def repeat_images(images: Sequence[Photo], count: int) -> list[Photo]:
 
 
 def find_tokenizer(
-    settings: Settings, images: Sequence[Photo]
+    settings: Settings, images: Sequence[CaptionedImage]
 ) -> CaptionTokenizer:
     """A run's tokenizer; a made vocabulary is as large as ALBERT's."""
-    if settings.vocabulary or settings.prune_vocabulary:
+    if settings.text.vocabulary or settings.text.prune_vocabulary:
         return make_tokenizer(settings, images)
     captions = [caption for image in images for caption in image.captions]
     known = CaptionTokenizer.from_captions(captions).vocabulary_size
@@ -84,25 +86,25 @@ def find_tokenizer(
 
 
 def random_embeddings(
-    images: Sequence[Photo], shape: tuple[int, ...]
-) -> PhotoFeatures:
+    images: Sequence[CaptionedImage], shape: tuple[int, ...]
+) -> ImageFeatures:
     """Embeddings whose numbers mean nothing: float16, in memory."""
     rng = np.random.default_rng(0)
     array = rng.random((len(images), *shape), np.float32).astype(np.float16)
     rows = {image.image_id: row for row, image in enumerate(images)}
-    return PhotoFeatures(array, rows)
+    return ImageFeatures(array, rows)
 
 
 def build_captioner(options: Options, preset: str) -> Captioner:
     """A captioner that nothing has trained."""
     settings = make_settings(options, preset)
     tokenizer = find_tokenizer(settings, read_images(options))
-    keras.utils.set_random_seed(settings.seed)
-    encoder = build_image_encoder(settings)
+    keras.utils.set_random_seed(settings.optimization.seed)
+    encoder = build_image_tower(settings)
     return Captioner(
-        build_masked_lm(settings, tokenizer, image_encoder=encoder),
+        build_masked_lm(settings, tokenizer, image_tower=encoder),
         tokenizer,
         settings=settings,
-        image_encoder=encoder,
-        length_counts=[1] * (settings.max_length - 1),
+        image_tower=encoder,
+        length_counts=[1] * (settings.text.sequence_length - 1),
     )

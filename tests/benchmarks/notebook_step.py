@@ -23,30 +23,30 @@ class NotebookModel(keras.Model):
     """Fills masks as the notebook did; fitted on whole captions.
 
     Args:
-        text_encoder: A frozen `keras_nlp.models.AlbertBackbone`.
+        text_tower: A frozen `keras_nlp.models.AlbertBackbone`.
         masking: A `TokenMasking`.
         image_embedding_shape: Shape of an image's embedding, without batch.
     """
 
     def __init__(
         self,
-        text_encoder: keras.Model,
+        text_tower: keras.Model,
         *,
         masking: TokenMasking,
         image_embedding_shape: tuple[int, ...],
     ) -> None:
         super().__init__(name="notebook")
-        self.text_encoder = text_encoder
+        self.text_tower = text_tower
         self.masking = masking
         self.repeat = ImageEmbeddingRepeat()
         self.concatenate = keras.layers.Concatenate()
-        self.dense = keras.layers.Dense(text_encoder.embedding_dim)
-        self.head = MaskedTokenHead(text_encoder.token_embedding)
+        self.dense = keras.layers.Dense(text_tower.embedding_dim)
+        self.head = MaskedTokenHead(text_tower.token_embedding)
         self.token_loss = MaskedTokenLoss()
         self.loss_tracker = keras.metrics.Mean(name="loss")
         # Builds the layers.
         self._fuse(
-            keras.Input((None, text_encoder.hidden_dim)),
+            keras.Input((None, text_tower.hidden_dim)),
             keras.Input(image_embedding_shape),
         )
 
@@ -66,7 +66,7 @@ class NotebookModel(keras.Model):
         indices = tf.stack([tf.cast(used[:, 0], tf.int32), positions], axis=1)
         labels = tf.gather_nd(masked["labels"], used)
         with tf.GradientTape() as tape:
-            states = self.text_encoder(
+            states = self.text_tower(
                 {
                     "token_ids": masked["token_ids"],
                     "padding_mask": data["padding_mask"],

@@ -15,7 +15,7 @@ import numpy as np
 from measure import Case, CaseBuilders, Group, Options, Row, main
 
 from bmt_keras.data.photo_features import prepare_features
-from bmt_keras.models import build_image_encoder
+from bmt_keras.models import build_image_tower
 from bmt_keras.training.data import feature_source
 
 # Images of a step: enough that what a run costs once, half a second, hardly
@@ -51,7 +51,7 @@ def build_cases(
 def _build_encoder(options: Options, preset: str) -> tuple[Any, Any]:
 
     settings = library.make_settings(options, preset)
-    return settings, build_image_encoder(settings)
+    return settings, build_image_tower(settings)
 
 
 def build_preparing(
@@ -73,7 +73,7 @@ def build_preparing(
 def build_bare_model(options: Options, preset: str, batches: int) -> Case:
     """The image model alone, as Keras runs it."""
     settings, encoder = _build_encoder(options, preset)
-    shape = (BATCH, settings.image_height, settings.image_width, 3)
+    shape = (BATCH, settings.image.height, settings.image.width, 3)
     pixels = np.random.default_rng(0).random(shape, np.float32) * 255
 
     def run() -> None:

@@ -19,7 +19,7 @@ import training
 from measure import Case, Group, Options, Row
 
 import serving
-from bmt_keras.data.coco import read_coco_captions
+from bmt_keras.data.captions import read_coco_captions
 
 TIMES = {
     "step": [1.0, 2.0, 1.0],

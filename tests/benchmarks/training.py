@@ -7,7 +7,6 @@ its batches; live and cached training compared with its step; and reading
 batches compared with the step that takes them.
 """
 
-import dataclasses
 import itertools
 import shutil
 import tempfile
@@ -27,7 +26,7 @@ from notebook_step import NotebookModel
 from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.models import (
     BimodalMaskedLM,
-    build_image_encoder,
+    build_image_tower,
     build_masked_lm,
 )
 from bmt_keras.training.data import make_batches
@@ -134,7 +133,7 @@ class _Subject:
         )
         self._images = library.read_images(options)
         self._tokenizer = library.find_tokenizer(self._settings, self._images)
-        self._encoder = build_image_encoder(self._settings)
+        self._encoder = build_image_tower(self._settings)
         self._embeddings = library.random_embeddings(
             self._images, tuple(self._encoder.output.shape[1:])
         )
@@ -143,7 +142,7 @@ class _Subject:
         """The notebook's own step."""
         model = self._build_model()
         notebook = NotebookModel(
-            model.text_encoder,
+            model.text_tower,
             masking=model.masking,
             image_embedding_shape=model.image_embedding_shape,
         )
@@ -204,7 +203,7 @@ class _Subject:
 
     def _build_model(self) -> BimodalMaskedLM:
         return build_masked_lm(
-            self._settings, self._tokenizer, image_encoder=self._encoder
+            self._settings, self._tokenizer, image_tower=self._encoder
         )
 
     def _build_compiled(self) -> BimodalMaskedLM:
@@ -219,8 +218,8 @@ class _Subject:
         batch_size: int = BATCH,
         images: int | None = None,
     ) -> CaptionBatches:
-        settings = dataclasses.replace(
-            self._settings, bucket_width=bucket_width, batch_size=batch_size
+        settings = self._settings.replace(
+            bucket_width=bucket_width, batch_size=batch_size
         )
         return make_batches(
             self._images[:images], self._embeddings, settings, self._tokenizer
@@ -248,7 +247,7 @@ class _Subject:
         return TextCache(
             batches,
             model,
-            settings=dataclasses.replace(self._settings, cached_maskings=1),
+            settings=self._settings.replace(cached_maskings=1),
             tokenizer=self._tokenizer,
             steps_per_epoch=batches.steps_per_epoch,
             folder=folder,

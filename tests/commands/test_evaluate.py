@@ -6,7 +6,7 @@ import pytest
 @pytest.fixture
 def evaluated(bmt, tiny_captioner, tiny_sample, tmp_path):
     """Runs `bmt evaluate` on the sample's validation pictures."""
-    tiny_captioner.save(tmp_path / "captioner")
+    tiny_captioner.save_to_preset(tmp_path / "captioner")
     out = tmp_path / "scores"
 
     def run(*options):

@@ -12,7 +12,7 @@ def exported(tiny_captioner, tmp_path, monkeypatch):
 
     monkeypatch.setattr("bmt_keras.export.export_captioner", keep)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    tiny_captioner.save(tmp_path / "captioner")
+    tiny_captioner.save_to_preset(tmp_path / "captioner")
     return calls
 
 

@@ -26,10 +26,10 @@ def make_export(folder: Path) -> tuple[Path, list[Path], list[Row]]:
     import keras
 
     from bmt_keras.captioner import Captioner
-    from bmt_keras.data.coco import read_coco_captions
+    from bmt_keras.data.captions import read_coco_captions
     from bmt_keras.data.tokenizer import CaptionTokenizer
     from bmt_keras.export import export_captioner
-    from bmt_keras.models import build_image_encoder, build_masked_lm
+    from bmt_keras.models import build_image_tower, build_masked_lm
     from bmt_keras.sample import write_sample
     from bmt_keras.settings import Settings
 
@@ -42,13 +42,15 @@ def make_export(folder: Path) -> tuple[Path, list[Path], list[Row]]:
     tokenizer = CaptionTokenizer.from_captions(
         caption for photo in photos for caption in photo.captions
     )
-    settings = Settings(hidden_dim=32, intermediate_dim=32, embedding_dim=16)
-    encoder = build_image_encoder(settings)
+    settings = Settings().replace(
+        text_hidden_dim=32, text_intermediate_dim=32, text_embedding_dim=16
+    )
+    encoder = build_image_tower(settings)
     captioner = Captioner(
-        build_masked_lm(settings, tokenizer, image_encoder=encoder),
+        build_masked_lm(settings, tokenizer, image_tower=encoder),
         tokenizer,
         settings=settings,
-        image_encoder=encoder,
+        image_tower=encoder,
     )
     # The wheel's libraries lack tensorflow_text's ops, the server has them.
     version = export_captioner(captioner, folder / "bmt", text_inputs=False)

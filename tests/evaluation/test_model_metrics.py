@@ -8,7 +8,7 @@ from bmt_keras.evaluation import Calibration
 @pytest.fixture(scope="module")
 def val(tiny_captioner, sample_photos):
     photos = sample_photos[1]
-    features = tiny_captioner.features(photo.path for photo in photos)
+    features = tiny_captioner.read_features(photo.path for photo in photos)
     return photos, features, [photo.captions[0] for photo in photos]
 
 

@@ -83,7 +83,10 @@ def test_manifest_tells_what_was_exported(captioner, version):
     assert content["bmt_keras"] == bmt_keras.__version__
     assert content["preset"] is None
     assert set(content["signatures"]) == SIGNATURES
-    assert content["settings"]["max_length"] == captioner.settings.max_length
+    assert (
+        content["settings"]["sequence_length"]
+        == captioner.settings.text.sequence_length
+    )
     proto = captioner.tokenizer.proto
     assert content["vocabulary"] == {
         "size": captioner.tokenizer.vocabulary_size,
@@ -174,7 +177,7 @@ EXPORT = """
 import os, resource, sys
 from bmt_keras.captioner import Captioner
 from bmt_keras.export import export_captioner
-captioner = Captioner.load(sys.argv[1])
+captioner = Captioner.from_preset(sys.argv[1])
 if int(sys.argv[3]):
     # No file may grow larger: a write fails as it does on a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
@@ -195,7 +198,7 @@ def _on_a_disk_of(size, folder, *command):
 # The weights fail at 4 kB; 1.5 MB have room for them, but not for the graph.
 @pytest.mark.parametrize("size", [4_000, 1_500_000])
 def test_full_disk_publishes_nothing(tiny_captioner, tmp_path, size):
-    tiny_captioner.save(tmp_path / "captioner")
+    tiny_captioner.save_to_preset(tmp_path / "captioner")
     base = tmp_path / "bmt"
     base.mkdir()
     command = [sys.executable, "-c", EXPORT, tmp_path / "captioner", base, "0"]

@@ -130,7 +130,7 @@ def test_signatures_have_the_contracts_names(session):
 
 
 def test_outputs_have_stable_shapes(captioner, session):
-    words = captioner.graph.max_words
+    words = captioner.graph.max_caption_tokens
     expected = {
         contract.SERVING_DEFAULT: {
             contract.TOKEN_IDS: [words + 2],
@@ -151,7 +151,7 @@ def test_outputs_have_stable_shapes(captioner, session):
 
 
 def test_asked_lengths_are_those_of_the_library(captioner, session, photos):
-    lengths = np.array([3, 0, 7, captioner.graph.max_words], np.int32)
+    lengths = np.array([3, 0, 7, captioner.graph.max_caption_tokens], np.int32)
     served = session.run(
         contract.CAPTION_WITH_LENGTH, image_bytes=photos[:4], length=lengths
     )
@@ -283,8 +283,8 @@ def test_no_graph_is_stored_twice(version):
 
 
 def test_every_weight_is_stored_once(captioner, version):
-    models = {captioner.model, captioner.image_encoder}
-    if captioner.model.image_encoder is not None:
+    models = {captioner.model, captioner.image_tower}
+    if captioner.model.image_tower is not None:
         models = {captioner.model}
     weights = sum(
         keras_weight.value.numpy().nbytes

@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -54,7 +52,7 @@ def test_candidates_are_the_likeliest_tokens(captioner, session, photos):
         )
         probabilities = tf.nn.softmax(logits[0]).numpy()
         probabilities[:, tokenizer.special_token_ids] = 0
-        masks = np.flatnonzero(np.array(token_ids) == tokenizer.mask_id)
+        masks = np.flatnonzero(np.array(token_ids) == tokenizer.mask_token_id)
         for place, values in enumerate(probabilities[masks]):
             best = np.argsort(-values)[:5]
             np.testing.assert_allclose(
@@ -125,7 +123,7 @@ def test_bad_text_leaves_the_other_scores_whole(session, photos):
 
 def test_full_stops_go_where_training_left_them_out(tiny_captioner, photos):
     graph = tiny_captioner.graph
-    graph.settings = dataclasses.replace(graph.settings, drop_final_period=True)
+    graph.settings = graph.settings.replace(drop_final_period=True)
     try:
         traced = CaptionerSignatures(graph).trace()[contract.SCORE_CAPTION]
     finally:

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from bmt_keras.captioner.texts import encode_captions, encode_templates
-from bmt_keras.data.coco import drop_final_period
+from bmt_keras.data.captions import drop_final_period
 from bmt_keras.errors import InputError
 from bmt_keras.export.guards import TextEncoder
 
@@ -47,7 +47,9 @@ def encode(encoder, texts, **options):
 def test_captions_are_the_librarys(encoder, tokenizer):
     found, errors = encode(encoder, CAPTIONS)
     assert errors == [""] * len(CAPTIONS)
-    expected = encode_captions(CAPTIONS, tokenizer, max_words=MAX_TOKENS)
+    expected = encode_captions(
+        CAPTIONS, tokenizer, max_caption_tokens=MAX_TOKENS
+    )
     np.testing.assert_array_equal(found, expected)
 
 
@@ -76,14 +78,18 @@ def test_bad_caption_has_the_librarys_complaint(
     assert errors[1].startswith("`text`: ")
     assert message in errors[1]
     with pytest.raises(InputError, match=message.replace("[", "\\[")):
-        encode_captions([text], tokenizer, max_words=MAX_TOKENS)
+        encode_captions([text], tokenizer, max_caption_tokens=MAX_TOKENS)
     # The others are as wide as without it, and it stands in for a caption.
     expected, _ = encode(encoder, [CAPTIONS[0], CAPTIONS[3]])
     np.testing.assert_array_equal(found[[0, 2]], expected)
     assert found[1, :3].tolist() == [
-        *(tokenizer.cls_id, tokenizer.unknown_id, tokenizer.sep_id)
+        *(
+            tokenizer.cls_token_id,
+            tokenizer.unknown_token_id,
+            tokenizer.sep_token_id,
+        )
     ]
-    assert (found[1, 3:] == tokenizer.pad_id).all()
+    assert (found[1, 3:] == tokenizer.pad_token_id).all()
 
 
 def test_templates_are_the_librarys(encoder, tokenizer):
@@ -91,8 +97,8 @@ def test_templates_are_the_librarys(encoder, tokenizer):
     token_ids, errors = encoder.encode_templates(tf.constant(texts))
     assert not any(errors.numpy())
     found = token_ids.numpy()[:, 1:-1]
-    found[found == tokenizer.sep_id] = tokenizer.pad_id
-    expected = encode_templates(texts, tokenizer, max_words=MAX_TOKENS)
+    found[found == tokenizer.sep_token_id] = tokenizer.pad_token_id
+    expected = encode_templates(texts, tokenizer, max_caption_tokens=MAX_TOKENS)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -112,7 +118,11 @@ def test_bad_template_has_a_complaint(encoder, tokenizer, text, message):
     token_ids, errors = encoder.encode_templates(tf.constant(["[MASK]", text]))
     assert errors.numpy()[0] == b""
     assert message in errors.numpy()[1].decode()
-    frame = [tokenizer.cls_id, tokenizer.mask_id, tokenizer.sep_id]
+    frame = [
+        tokenizer.cls_token_id,
+        tokenizer.mask_token_id,
+        tokenizer.sep_token_id,
+    ]
     assert token_ids.numpy().tolist() == [frame, frame]
 
 

@@ -65,7 +65,7 @@ def test_run_in_bfloat16_goes_on_and_leaves_a_captioner_in_float32(
         run(settings.replace(jit_compile=True), Halt())
     captioner = run(settings)
     assert watch.compiled == [False, True, False]
-    again = Captioner.load(tmp_path / "run" / "captioner")
+    again = Captioner.from_preset(tmp_path / "run" / "captioner")
     for model in (captioner.model, again.model):
         assert not any("bfloat16" in name for name in policies(model))
     photos = [photo.path for photo in sample_photos[1]]

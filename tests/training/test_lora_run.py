@@ -45,7 +45,7 @@ def test_run_by_lora_goes_on_and_leaves_an_ordinary_captioner(
     assert len(factors) == 4
     assert all(np.abs(np.array(factor)).max() > 0 for factor in factors)
     captioner = run()
-    again = Captioner.load(tmp_path / "run" / "captioner")
+    again = Captioner.from_preset(tmp_path / "run" / "captioner")
     assert not find_lora_layers(again.model)
     photos = [photo.path for photo in sample_photos[1]]
     assert again.caption(photos) == captioner.caption(photos)

@@ -72,7 +72,7 @@ def test_run_leaves_captioner_logs_and_checkpoints(finished, sample_photos):
     events = list((folder / "tensorboard").rglob("events.*"))
     assert {path.parent.name for path in events} >= {"train", "captions"}
     photos = [photo.path for photo in sample_photos[1]]
-    again = Captioner.load(folder / "captioner")
+    again = Captioner.from_preset(folder / "captioner")
     assert again.caption(photos) == captioner.caption(photos)
 
 
@@ -145,7 +145,7 @@ def test_finished_run_takes_another_weight_of_concepts(
     settings = tiny_settings.replace(concept_weight=0.9)
     captioner = run(sample_photos, settings, tmp_path / "run")
     assert captioner.model.concept_weight == 0.9
-    again = Captioner.load(tmp_path / "run" / "captioner")
+    again = Captioner.from_preset(tmp_path / "run" / "captioner")
     assert again.model.concept_weight == 0.9
 
 

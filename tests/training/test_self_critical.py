@@ -191,7 +191,7 @@ def test_second_phase_follows_and_becomes_the_run_s_captioner(
     paths = [photo.path for photo in sample_photos[1][:3]]
     expected = captioner.caption(paths)
     for folder in ("run/captioner", "run/cider/captioner"):
-        again = Captioner.load(tmp_path / folder)
+        again = Captioner.from_preset(tmp_path / folder)
         assert again.caption(paths) == expected
         assert again.calibration == captioner.calibration
     assert (tmp_path / "run/cider/history.csv").is_file()
@@ -211,7 +211,7 @@ def test_average_of_the_weights_is_what_is_saved(
         np.testing.assert_array_equal(np.array(weight), np.array(average))
     load = (
         "from bmt_keras.captioner import Captioner; "
-        f"Captioner.load({str(tmp_path / 'run/captioner')!r})"
+        f"Captioner.from_preset({str(tmp_path / 'run/captioner')!r})"
     )
     subprocess.run([sys.executable, "-c", load], check=True)
 

@@ -37,6 +37,6 @@ def test_stopped_run_learns_what_an_unbroken_one_does(
         stopped.model.weights, unbroken.model.weights, strict=True
     ):
         np.testing.assert_allclose(one, other, atol=1e-5)
-    again = Captioner.load(tmp_path / "stopped" / "captioner")
+    again = Captioner.from_preset(tmp_path / "stopped" / "captioner")
     photos = [photo.path for photo in sample_photos[1]]
     assert again.caption(photos) == stopped.caption(photos)
