@@ -252,8 +252,8 @@ def _f1(ngrams: _Ngrams) -> Any:
 
 def _shared_weight(ngrams: _Ngrams) -> Any:
     """What two captions of one image share: (candidates, candidates)."""
-    # TensorFlow's: `unique` and `scatter_nd` are no operations of Keras. A
-    # comparison of all pairs of n-grams of all pairs of captions is slower.
+    # In TensorFlow: Keras has no operation like `unique`, which spares a
+    # comparison of all n-grams of two captions with each other.
     shape = tf.shape(ngrams.ids)
     different, kind = tf.unique(tf.reshape(ngrams.ids, (-1,)))
     candidate = tf.repeat(tf.range(shape[0]), shape[1])

@@ -82,10 +82,10 @@ def write_masks(
         else:
             wanted = _tokens_masked(count, step, options.passes)
             hidden = chosen = _least_certain(scores, to_write, wanted)
-        shown = ops.where(hidden, mask_token_id, token_ids)
-        choices, log_probs = _choices_at(
-            predictor, canvas._replace(token_ids=shown), chosen, step, draws
+        shown = canvas._replace(
+            token_ids=ops.where(hidden, mask_token_id, token_ids)
         )
+        choices, log_probs = _choices_at(predictor, shown, chosen, step, draws)
         unknown = ops.logical_and(hidden, ops.logical_not(chosen))
         taken = avoid_repeats(
             token_ids,
@@ -94,12 +94,12 @@ def write_masks(
             written=chosen,
             known=ops.logical_and(is_token, ops.logical_not(unknown)),
         )[..., None]
-
-        def pick(values: Any, old: Any) -> Any:
-            new = ops.take_along_axis(values, taken, axis=-1)[..., 0]
-            return ops.where(chosen, new, old)
-
-        return pick(choices, token_ids), pick(log_probs, scores)
+        tokens = ops.take_along_axis(choices, taken, axis=-1)[..., 0]
+        log_probs = ops.take_along_axis(log_probs, taken, axis=-1)[..., 0]
+        return (
+            ops.where(chosen, tokens, token_ids),
+            ops.where(chosen, log_probs, scores),
+        )
 
     passes = longest if in_turn else _used_passes(longest, options.passes)
     token_ids, scores = ops.fori_loop(

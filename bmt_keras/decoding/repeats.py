@@ -1,7 +1,7 @@
 """The guard against "a a man" and "a man a man"."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import ops
 
@@ -35,7 +35,7 @@ def avoid_repeats(
         int32, (images, candidates, width): which choice is taken; 0 where none
         is written.
     """
-    beside, before, after = _constraints(certainty, written, known)
+    rules = _rules(certainty, written, known)
     count = ops.shape(choices)[-1]
     ranks = ops.arange(count, dtype="int32")
 
@@ -44,24 +44,8 @@ def avoid_repeats(
         chosen = ops.take_along_axis(choices, index, axis=-1)[..., 0]
         return ops.where(written, chosen, token_ids)
 
-    def look_around(tokens: Any) -> tuple[Any, Any]:
-        """Tokens at `_OFFSETS`, and whether they must differ, if so."""
-        near = _near(tokens)
-        left, inner = (
-            ops.equal(near(-3), near(-1)),
-            ops.equal(near(-1), near(1)),
-        )
-        same_before = ops.stack([left, inner], axis=-1)
-        same_after = ops.stack([inner, ops.equal(near(1), near(3))], axis=-1)
-        in_pair = (before & same_before) | (after & same_after)
-        # Both (images, candidates, width, offsets).
-        return (
-            ops.stack([near(offset) for offset in _OFFSETS], axis=-1),
-            ops.concatenate([beside, in_pair], axis=-1),
-        )
-
     def choose(taken: Any, _: Any) -> tuple[Any, Any]:
-        others, must_differ = look_around(tokens_of(taken))
+        others, must_differ = rules.at_offsets(tokens_of(taken))
         # (images, candidates, width, offsets, choices)
         same = ops.equal(choices[..., None, :], others[..., None])
         clash = ops.logical_and(must_differ[..., None], same)
@@ -74,7 +58,7 @@ def avoid_repeats(
 
     favourites = ops.zeros_like(token_ids)
     tokens = tokens_of(favourites)
-    others, must_differ = look_around(tokens)
+    others, must_differ = rules.at_offsets(tokens)
     clash = ops.logical_and(must_differ, ops.equal(others, tokens[..., None]))
     # Each choice depends on more certain positions alone, so that the loop
     # ends after as many rounds as their longest chain has; mostly without one.
@@ -84,14 +68,39 @@ def avoid_repeats(
     return taken
 
 
-def _constraints(
-    certainty: Any, written: Any, known: Any
-) -> tuple[Any, Any, Any]:
-    """Where a token gives way: bool, (images, candidates, width, 2) each.
+class _Rules(NamedTuple):
+    """Where a token gives way to another, the more certain one.
 
-    To its neighbours; to those next to them if the tokens before both are the
-    same; and if those after both are. The least certain of them gives way.
+    Attributes:
+        beside: bool, (images, candidates, width, 2), to its neighbours.
+        before: Of the same shape, to those next to them, if the tokens before
+            both are the same.
+        after: If the tokens after both are.
     """
+
+    beside: Any
+    before: Any
+    after: Any
+
+    def at_offsets(self, tokens: Any) -> tuple[Any, Any]:
+        """The tokens at `_OFFSETS` of each, and whether it must differ.
+
+        Both are (images, candidates, width, offsets).
+        """
+        near = _near(tokens)
+        left, right = ops.equal(near(-3), near(-1)), ops.equal(near(1), near(3))
+        around = ops.equal(near(-1), near(1))
+        in_pair = ops.logical_or(
+            ops.logical_and(self.before, ops.stack([left, around], axis=-1)),
+            ops.logical_and(self.after, ops.stack([around, right], axis=-1)),
+        )
+        return (
+            ops.stack([near(offset) for offset in _OFFSETS], axis=-1),
+            ops.concatenate([self.beside, in_pair], axis=-1),
+        )
+
+
+def _rules(certainty: Any, written: Any, known: Any) -> _Rules:
     key = ops.where(written, certainty, 1.0)
     key = ops.where(known, key, -1e30)
     priority = ops.argsort(ops.argsort(key, axis=-1), axis=-1)
@@ -105,7 +114,7 @@ def _constraints(
             outranked = ops.logical_and(outranked, near(offset) > priority)
         return outranked
 
-    return (
+    return _Rules(
         ops.stack([yields(-1), yields(1)], axis=-1),
         ops.stack([yields(-2, -1, -3), yields(2, -1, 1)], axis=-1),
         ops.stack([yields(-2, 1, -1), yields(2, 1, 3)], axis=-1),
