@@ -61,6 +61,8 @@ class _Group:
         """Checks the fields."""
         for each in dataclasses.fields(self):  # type: ignore[arg-type]
             value, metadata = getattr(self, each.name), each.metadata
+            if not metadata:
+                continue  # of a subclass, which checks it
             name = metadata["option"] or each.name
             if metadata["choices"] and value not in metadata["choices"]:
                 raise InputError(

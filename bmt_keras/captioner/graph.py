@@ -280,7 +280,9 @@ class CaptionGraph:
         tokenizer, head = self.tokenizer, self.model.concept_head
         expected = None
         if head is not None:
-            expected = ExpectedTokens(projected.token_shares, head.rarity())
+            expected = ExpectedTokens(
+                projected.token_probabilities, head.rarity()
+            )
 
         def predict_logits(
             token_ids: tf.Tensor,
@@ -289,14 +291,9 @@ class CaptionGraph:
             mask_positions: tf.Tensor,
         ) -> tf.Tensor:
             # To the model an image's candidates are neighbouring rows.
-            embedding = image_embedding
-            if projected is None:
-                candidates = tf.shape(token_ids)[1]
-                embedding = tf.repeat(image_embedding, candidates, axis=0)
             logits = self.model.token_logits(
                 _to_rows(token_ids),
                 _to_rows(padding_mask),
-                embedding,
                 projected_image=projected,
                 mask_positions=_to_rows(mask_positions),
                 skip_padding=True,

@@ -12,7 +12,7 @@ import numpy as np
 
 from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.data.captions import CaptionedImage, drop_final_period
-from bmt_keras.data.checkpoint_files import find_checkpoint
+from bmt_keras.models.checkpoint_files import find_checkpoint
 from bmt_keras.data.feature_source import FeatureSource
 from bmt_keras.data.features import (
     SHARD_SIZE,

@@ -119,12 +119,16 @@ def train_captioner(
             model, train.count_tokens(tokenizer.vocabulary_size)
         )
     if is_fresh and model.concept_head is not None:
-        model.concept_head.set_shares(
+        model.concept_head.adapt(
             train.share_of_captions(tokenizer.vocabulary_size)
         )
     # A checkpoint holds those of the run before.
     model.concept_weight = settings.fusion.concept_weight
-    model.jit_compile = settings.optimization.jit_compile
+    if model.uses_xla != settings.optimization.jit_compile:
+        model.compile(
+            optimizer=model.optimizer,
+            jit_compile=settings.optimization.jit_compile,
+        )
     check_same_step(strategy, count_batches(model.optimizer))
     if strategy is not None:
         fit_model_to_replicas(model, strategy)
