@@ -2,7 +2,7 @@
 
 At inference a normalisation is a scale and a shift of each channel, which the
 convolution's kernel and bias can carry: the same result for a third of the
-nodes and weights, and without another way through memory (Jacob et al. 2018,
+nodes and weights, and without another pass over memory (Jacob et al. 2018,
 arXiv 1712.05877, section 3.2).
 """
 
@@ -11,9 +11,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.models import Functional, Sequential
 
-_OF_LAYERS = (Functional, Sequential)
+# Keras has no public names for the class of functional models, nor below for
+# the nodes that say which layer reads which.
+from keras.src.models import Functional
+
+_OF_LAYERS = (Functional, keras.Sequential)
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 

@@ -88,6 +88,9 @@ class BimodalMaskedLM(keras.Model):
         float, (images, vocabulary_size).
     """
 
+    train_function: Any  # Keras sets both.
+    test_function: Any
+
     def __init__(
         self,
         text_tower: keras.Model,

@@ -13,6 +13,7 @@ averages are those of one device with the whole batch.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -259,16 +260,13 @@ def take_step(model: "BimodalMaskedLM", data: Any) -> dict[str, Any]:
     """Learns from a batch: the plain way."""
     inputs, targets = mask_batch(data, model.masking, training=True)
     outputs, gradients, sums = _learn(model, inputs, targets)
+    update = partial(_update, model)
     # Where no text tower runs, much of a step is Adam's many small operations,
     # which XLA makes one. The optimizer's variables must be there before.
-    if (
-        "text_states" in inputs
-        and tf.inside_function()
-        and model.optimizer.built
-    ):
-        tf.function(_update, jit_compile=True)(model, gradients)
-    else:
-        _update(model, gradients)
+    is_short = "text_states" in inputs and tf.inside_function()
+    if is_short and model.optimizer.built:
+        update = tf.function(update, jit_compile=True)
+    update(gradients)
     return _show(model, sums, outputs, targets)
 
 
