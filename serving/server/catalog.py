@@ -34,15 +34,6 @@ class Catalog:
 
     Attributes:
         labels: By model name, the version that each label names.
-
-    Example:
-        ```python
-        catalog = Catalog()
-        catalog.add("bmt", servable)
-        with catalog.borrow(ModelSpec(name="bmt")) as servable:
-            servable.run(feeds, fetches)
-        catalog.retire("bmt", servable.version)
-        ```
     """
 
     def __init__(self) -> None:
@@ -84,7 +75,7 @@ class Catalog:
         """Lists the state of a model's versions, the latest first.
 
         Args:
-            model_spec: With a version or a label, that one alone is listed.
+            model_spec: With a version, that one alone is listed.
 
         Returns:
             The states. Versions that were unloaded, or that failed to load,
@@ -94,7 +85,12 @@ class Catalog:
             StatusError: If nothing of that name or version is known.
         """
         with self._lock:
-            wanted = self._wanted_version(model_spec)
+            # TensorFlow Serving's status knows no labels.
+            wanted = (
+                int(model_spec.version.value)
+                if model_spec.HasField("version")
+                else None
+            )
             known = self._models.get(model_spec.name, {})
             if wanted is not None:
                 known = {n: known[n] for n in (wanted,) if n in known}

@@ -18,11 +18,11 @@ from bmt_keras.contract import GRPC_PORT, MODEL_NAME
 from ..errors import ServingError
 from .catalog import Catalog
 from .grpc_port import GrpcPort, TlsFiles
-from .grpc_services import ModelService, PredictionService
 from .metrics import Metrics
 from .model_config import make_model_config
 from .run_pool import RunPool
 from .served_models import ServedModels
+from .services import ModelService, PredictionService
 from .status import StatusError
 
 if TYPE_CHECKING:

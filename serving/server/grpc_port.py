@@ -17,7 +17,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 
 from ..errors import ServingError
 from .addresses import listen, write_address
-from .grpc_services import ModelService, PredictionService
+from .services import ModelService, PredictionService
 
 _HEALTH_SERVICES = ("", "PredictionService", "ModelService")
 _REFLECTED = (

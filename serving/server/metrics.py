@@ -25,14 +25,6 @@ class Metrics:
     The names, labels and buckets are those of TensorFlow Serving's
     `request_count` and `request_latency`. All methods may be called from any
     thread.
-
-    Example:
-        ```python
-        metrics = Metrics()
-        with metrics.watch("bmt", "Predict", "GRPC"):
-            response = predict(servable, request)
-        page = metrics.render()
-        ```
     """
 
     def __init__(self) -> None:

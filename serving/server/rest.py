@@ -22,13 +22,17 @@ from bmt_keras.contract import SERVING_DEFAULT
 
 from .addresses import listen
 from .catalog import Catalog
-from .grpc_services import unserved
-from .json_answers import to_json, write_outputs
-from .json_requests import Document, parse_document
+from .json_requests import Document, parse_document, read_inputs
+from .json_tensors import to_json, write_outputs
 from .metrics import Metrics
-from .model_service import SIGNATURE_DEF, describe_model, list_versions
 from .predict import find_signature
 from .run_pool import RunPool, remaining_ms
+from .services import (
+    SIGNATURE_DEF,
+    describe_model,
+    list_versions,
+    unserved,
+)
 from .status import StatusError, invalid
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
@@ -188,7 +192,7 @@ class RestPort:
     def _predict(
         self, model_spec: ModelSpec, document: Document, deadline: float
     ) -> bytes:
-        name = document.signature_name or SERVING_DEFAULT
+        name = document.get("signature_name") or SERVING_DEFAULT
         with self._catalog.borrow(model_spec) as servable:
             if name not in servable.signatures:
                 raise invalid(
@@ -196,7 +200,7 @@ class RestPort:
                     "def"
                 )
             signature = find_signature(servable, name)
-            arrays = document.read_inputs(signature.inputs)
+            arrays = read_inputs(document, signature.inputs)
             feeds = {signature.inputs[k].name: v for k, v in arrays.items()}
             names = sorted(signature.outputs)
             values = servable.run(
@@ -205,7 +209,7 @@ class RestPort:
                 timeout_ms=remaining_ms(deadline),
             )
         outputs = dict(zip(names, values, strict=True))
-        return to_json(write_outputs(outputs, in_rows=document.in_rows))
+        return to_json(write_outputs(outputs, in_rows="instances" in document))
 
     # === Bodies ===
 
@@ -264,7 +268,8 @@ def _read_path(request: web.BaseRequest) -> _AskedPath:
         raise invalid("Missing model name in request.")
     model_spec = ModelSpec(name=unquote(name))
     if version is not None:
-        if int(version) >= 2**63:
+        # Python refuses to read thousands of digits.
+        if len(version) > 19 or int(version) >= 2**63:
             raise invalid(f"Failed to convert version: {version} to numeric.")
         model_spec.version.value = int(version)
     elif label is not None:

@@ -7,9 +7,15 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
-from bmt_keras.serving.server.json_answers import to_json, write_outputs
-from bmt_keras.serving.server.json_requests import parse_document
-from bmt_keras.serving.server.json_tensors import make_array
+from bmt_keras.serving.server.json_requests import (
+    parse_document,
+    read_inputs,
+)
+from bmt_keras.serving.server.json_tensors import (
+    make_array,
+    to_json,
+    write_outputs,
+)
 from bmt_keras.serving.server.status import StatusError
 
 
@@ -130,7 +136,7 @@ def test_broken_document_is_refused(body, part):
 def test_depth_of_a_document_is_no_danger(key, depth):
     body = f'{{"{key}": {"[" * depth}1, [2]{"]" * depth}}}'.encode()
     with pytest.raises(StatusError) as caught:
-        parse_document(body).read_inputs({"x": _info("float32")})
+        read_inputs(parse_document(body), {"x": _info("float32")})
     assert caught.value.code.name == "INVALID_ARGUMENT"
     assert len(caught.value.message) < 1000
 
@@ -138,7 +144,7 @@ def test_depth_of_a_document_is_no_danger(key, depth):
 @pytest.mark.parametrize("text", ["1e30", "0.5E-400", "NaN", "-Infinity"])
 def test_numbers_of_any_notation_are_read(text):
     document = parse_document(f'\n{{"inputs": [{text}]}} and more'.encode())
-    (x,) = document.read_inputs({"x": _info("float64")})["x"]
+    (x,) = read_inputs(document, {"x": _info("float64")})["x"]
     np.testing.assert_equal(x, float(text))
 
 

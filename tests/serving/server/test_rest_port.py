@@ -130,6 +130,15 @@ def test_method_that_is_none_is_malformed(connect, method):
             }
 
 
+@pytest.mark.parametrize("version", [str(2**63), "9" * 5000])
+def test_version_over_64_bits_is_refused(connect, version):
+    with connect() as connection:
+        connection.request("GET", f"/v1/models/toolbox/versions/{version}")
+        with connection.getresponse() as answer:
+            assert answer.status == 400
+            assert "Failed to convert version" in json.load(answer)["error"]
+
+
 def test_what_is_no_http_is_a_bad_request(connect):
     with connect() as connection:
         connection.connect()

@@ -1,4 +1,4 @@
-"""PredictionService and ModelService over gRPC."""
+"""PredictionService and ModelService: what a server answers over gRPC."""
 
 import asyncio
 import time
@@ -11,6 +11,7 @@ import grpc
 from tensorflow_serving.apis.get_model_metadata_pb2 import (
     GetModelMetadataRequest,
     GetModelMetadataResponse,
+    SignatureDefMap,
 )
 from tensorflow_serving.apis.get_model_status_pb2 import (
     GetModelStatusRequest,
@@ -20,6 +21,7 @@ from tensorflow_serving.apis.model_management_pb2 import (
     ReloadConfigRequest,
     ReloadConfigResponse,
 )
+from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceServicer
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.prediction_service_pb2_grpc import (
@@ -28,16 +30,12 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 
 from .catalog import Catalog
 from .metrics import Metrics
-from .model_service import (
-    describe_model,
-    list_versions,
-    reload_config,
-    require_model_spec,
-)
 from .predict import predict
 from .run_pool import RunPool, remaining_ms
 from .served_models import ServedModels
-from .status import StatusError
+from .status import StatusError, invalid
+
+SIGNATURE_DEF = "signature_def"
 
 
 class PredictionService(PredictionServiceServicer):
@@ -66,7 +64,7 @@ class PredictionService(PredictionServiceServicer):
         def run() -> PredictResponse:
             with (
                 self._metrics.watch(request.model_spec.name, "Predict", "GRPC"),
-                self._catalog.borrow(require_model_spec(request)) as servable,
+                self._catalog.borrow(_require_model_spec(request)) as servable,
             ):
                 timeout_ms = remaining_ms(deadline)
                 return predict(servable, request, timeout_ms=timeout_ms)
@@ -140,8 +138,11 @@ class ModelService(ModelServiceServicer):
         async with _abort_on_error(context):
             self._pool.check_open()
             return await asyncio.get_running_loop().run_in_executor(
-                self._loading, reload_config, self._models, request
+                self._loading, _reload_config, self._models, request
             )
+
+
+# === Answers ===
 
 
 def unserved(method: str) -> StatusError:
@@ -151,6 +152,87 @@ def unserved(method: str) -> StatusError:
         f"This server answers Predict alone; {method} is served by TensorFlow "
         "Serving, which takes the same model folder.",
     )
+
+
+def _require_model_spec(request: Any) -> ModelSpec:
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+    return request.model_spec
+
+
+def describe_model(
+    catalog: Catalog, request: GetModelMetadataRequest
+) -> GetModelMetadataResponse:
+    """Answers a GetModelMetadata request.
+
+    Args:
+        catalog: The versions that are served.
+        request: "signature_def" is the one field that can be asked for.
+
+    Returns:
+        The signatures, as a packed SignatureDefMap.
+
+    Raises:
+        StatusError: If no field or another one is asked for, or the model is
+            not available.
+    """
+    model_spec = _require_model_spec(request)
+    if not request.metadata_field:
+        raise invalid(
+            "GetModelMetadataRequest must specify at least one metadata_field"
+        )
+    for field in request.metadata_field:
+        if field != SIGNATURE_DEF:
+            raise invalid(f"Metadata field {field} is not supported")
+    response = GetModelMetadataResponse()
+    with catalog.borrow(model_spec) as servable:
+        response.model_spec.name = model_spec.name
+        response.model_spec.version.value = servable.version
+        response.metadata[SIGNATURE_DEF].Pack(
+            SignatureDefMap(signature_def=servable.signatures)
+        )
+    return response
+
+
+def list_versions(
+    catalog: Catalog, request: GetModelStatusRequest
+) -> GetModelStatusResponse:
+    """Answers a GetModelStatus request: the versions, the latest first.
+
+    Raises:
+        StatusError: If nothing of that name or version is known.
+    """
+    model_spec = _require_model_spec(request)
+    return GetModelStatusResponse(
+        model_version_status=catalog.list_statuses(model_spec)
+    )
+
+
+def _reload_config(
+    models: ServedModels, request: ReloadConfigRequest
+) -> ReloadConfigResponse:
+    if request.config.WhichOneof("config") != "model_config_list":
+        raise invalid(
+            "ServerModelConfig type not supported by "
+            "HandleReloadConfigRequest. Only ModelConfigList is currently "
+            "supported"
+        )
+    missing = models.configure(request.config.model_config_list)
+    if missing:
+        reasons = ", ".join(
+            f"{{{name} due to error: {why}}}" for name, why in missing.items()
+        )
+        raise StatusError(
+            grpc.StatusCode.UNKNOWN,
+            f"{len(missing)} model(s) did not become available: {{{reasons}}}",
+        )
+    response = ReloadConfigResponse()
+    # Present though empty: no error.
+    response.status.SetInParent()
+    return response
+
+
+# === Failures ===
 
 
 @asynccontextmanager
