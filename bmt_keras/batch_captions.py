@@ -14,7 +14,7 @@ from typing import IO, Any
 from bmt_keras.atomic import write_atomically
 from bmt_keras.captioner import Caption, Captioner
 from bmt_keras.data.captions import CaptionedImage
-from bmt_keras.data.photo_reader import decode_photos
+from bmt_keras.data.images import decode_images
 from bmt_keras.errors import InputError
 
 _LOGGER = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def _caption_batches(
 ) -> Iterator[list[dict[str, Any]]]:
     photos = [CaptionedImage(i, path, ()) for i, path in enumerate(paths)]
     settings = captioner.settings
-    for batch, pixels, errors in decode_photos(
+    for batch, pixels, errors in decode_images(
         photos,
         height=settings.image.height,
         width=settings.image.width,
