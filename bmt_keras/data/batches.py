@@ -153,8 +153,9 @@ class CaptionBatches:
             Dictionaries of `token_ids` int32 (batch, length), `padding_mask`
             int32 (batch, length), the image input float32 (images, ...) and,
             where they were asked for, `image_ids` int64 (images,). The
-            captions of an image are neighbouring rows. Shares have the `rows`
-            int32 (batch,) and `num_rows` int32 () that `TokenMasking` takes.
+            captions of an image are neighbouring rows. Shares also have
+            `rows` int32 (batch,), their rows in the whole batch, and
+            `num_rows` int32 (), its size.
         """
         return self.dataset_of(
             lambda: self.plan.from_step(start_step), replicas=replicas
