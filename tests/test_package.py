@@ -127,9 +127,9 @@ def test_beam_is_imported_by_one_file_alone():
         for path in (ROOT / "bmt_keras").rglob("*.py")
         for name in imported_names(path)
         if within(name, "apache_beam")
-        or name.startswith("bmt_keras.training.beam_shards")
+        or name.startswith("bmt_keras.training.beam")
     }
-    assert files == {"beam_shards.py", "prepare.py"}
+    assert files == {"beam.py", "prepare.py"}
 
 
 @pytest.mark.parametrize("module", ["bmt_keras", "bmt_keras.commands"])

@@ -15,7 +15,7 @@ from bmt_keras.atomic import write_atomically
 from bmt_keras.captioner.captioner import Captioner
 from bmt_keras.captioner.captions import Caption
 from bmt_keras.data.captions import CaptionedImage
-from bmt_keras.data.photo_reader import decode_photos
+from bmt_keras.data.images import decode_images
 from bmt_keras.errors import InputError
 
 _LOGGER = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def _caption_batches(
 ) -> Iterator[list[dict[str, Any]]]:
     images = [CaptionedImage(i, path, ()) for i, path in enumerate(paths)]
     height, width, _ = captioner.graph.pixels_shape
-    for batch, pixels, errors in decode_photos(
+    for batch, pixels, errors in decode_images(
         images, height=height, width=width, batch_size=batch_size
     ):
         good = [i for i, error in enumerate(errors) if not error]

@@ -100,14 +100,14 @@ def _read_features(
     """Reads images ahead of the image model; the good ones come back."""
     import numpy as np
 
-    from bmt_keras.data.photo_reader import decode_photos, report_unreadable
+    from bmt_keras.data.images import decode_images, report_unreadable
 
     good: list[CaptionedImage] = []
     features: list[np.ndarray] = []
     bad: list[str] = []
     settings = captioner.settings
     with show_progress("Reading images") as on_progress:
-        for batch, pixels, errors in decode_photos(
+        for batch, pixels, errors in decode_images(
             images, height=settings.image.height, width=settings.image.width
         ):
             kept = [i for i, error in enumerate(errors) if not error]

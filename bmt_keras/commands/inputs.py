@@ -9,7 +9,7 @@ import typer
 from bmt_keras.data.captions import (
     CaptionedImage,
     read_coco_captions,
-    split_photos,
+    split_images,
 )
 from bmt_keras.errors import InputError
 
@@ -78,7 +78,7 @@ def read_both_sides(
     """
     photos = read_coco_captions(captions, images, limit=limit)
     if val_captions is None and val_images is None:
-        return split_photos(photos, val_share, seed=seed)
+        return split_images(photos, val_share, seed=seed)
     if val_captions is None or val_images is None:
         raise InputError(
             "`--val-captions` and `--val-images` must be given together. "

@@ -16,7 +16,7 @@ from bmt_keras.parent import end_with_parent
 from bmt_keras.progress import show_progress
 
 if TYPE_CHECKING:
-    from bmt_keras.data.shard_writing import ShardWriter
+    from bmt_keras.data.features import FeatureWriter
     from bmt_keras.settings import Settings
 
 
@@ -103,8 +103,8 @@ def prepare(
 
 def _make_writer(
     settings: "Settings", runner: str | None, options: str | None
-) -> "ShardWriter":
-    from bmt_keras.data.shard_writing import write_shards
+) -> "FeatureWriter":
+    from bmt_keras.data.features import write_features
 
     if runner is None:
         if options is not None:
@@ -112,9 +112,9 @@ def _make_writer(
                 "`--runner-options` must be given with `--runner`. Received: "
                 f"--runner-options={options}."
             )
-        return write_shards
+        return write_features
     try:
-        from bmt_keras.training.beam_shards import BeamWriter
+        from bmt_keras.training.beam import BeamWriter
     except ModuleNotFoundError as err:
         if (err.name or "").split(".")[0] != "apache_beam":
             raise

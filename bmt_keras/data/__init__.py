@@ -1,1 +1,1 @@
-"""From photos and captions on disk to batches."""
+"""From images and captions on disk to batches."""

@@ -13,7 +13,7 @@ class Share:
     """Where the captions of a replica's share stand in the whole batch.
 
     Attributes:
-        rows: int, (batch,), their places; that of a blank row is any.
+        rows: int, (batch,), their rows there; that of a blank row is any.
         num_rows: Captions in the whole batch.
         num_captions: Captions in the share; the rows after them are blank.
     """
@@ -25,35 +25,35 @@ class Share:
 
 @dataclass(frozen=True)
 class PlannedBatch:
-    """The captions that a step learns from, and the photos that they are of.
+    """The captions that a step learns from, and the images that they are of.
 
     Attributes:
         epoch: Number of the pass over all captions, from 0.
         captions: int, (batch,), the captions' indices.
-        photo_rows: int, (photos,), rows of the features.
-        is_turned: bool, (photos,), whether a photo is mirrored.
+        image_rows: int, (images,), rows of the features.
+        is_mirrored: bool, (images,), whether an image is mirrored.
         length: Tokens to which the captions are padded.
         share: Of which part of a batch the above tells; None for all of it.
     """
 
     epoch: int
     captions: np.ndarray
-    photo_rows: np.ndarray
-    is_turned: np.ndarray
+    image_rows: np.ndarray
+    is_mirrored: np.ndarray
     length: int
     share: Share | None = None
 
 
 class BatchPlan:
-    """Plans the batches of a run; it reads no photo and no caption.
+    """Plans the batches of a run; it reads no image and no caption.
 
     The order of a step depends on the seed and the step alone. Captions of
-    like length share a batch. Captions of a photo may stay together in groups.
+    like length share a batch. Captions of an image may stay together in groups.
 
     Args:
-        photo_rows: int, (photos,), each photo's row of the features.
-        counts: int, (photos,), captions of each photo.
-        lengths: int, (captions,), tokens of each caption, in the photos' order.
+        image_rows: int, (images,), each image's row of the features.
+        counts: int, (images,), captions of each image.
+        lengths: int, (captions,), tokens of each caption, in the images' order.
         batch_size: As for `CaptionBatches`, and so are all that follow.
         sequence_length: int.
         bucket_width: int.
@@ -69,7 +69,7 @@ class BatchPlan:
 
     def __init__(
         self,
-        photo_rows: Sequence[int],
+        image_rows: Sequence[int],
         counts: Sequence[int],
         lengths: Sequence[int],
         *,
@@ -88,9 +88,9 @@ class BatchPlan:
         self._shuffle = shuffle
         self._shuffle_buffer = shuffle_buffer
         self._seed = seed
-        # A group: its photo's row and its captions' indices.
+        # A group: its image's row and its captions' indices.
         self._rows, self._groups = _group_captions(
-            photo_rows, counts, lengths, group_size
+            image_rows, counts, lengths, group_size
         )
         self._bounds = self._find_bounds(lengths, bucket_width, sequence_length)
         self._buckets = self._find_buckets(bucket_width > 0)
@@ -133,13 +133,13 @@ class BatchPlan:
         epoch, skip = divmod(step, self.steps_per_epoch)
         while True:
             rng = np.random.default_rng([self._seed, epoch, _MIRROR_SEED])
-            turned = (rng.random(len(self._groups)) < 0.5) & self._mirror
+            mirrored = (rng.random(len(self._groups)) < 0.5) & self._mirror
             for members in self.of_epoch(epoch)[skip:]:
                 yield PlannedBatch(
                     epoch,
                     np.concatenate([self._groups[i] for i in members]),
                     self._rows[members],
-                    turned[members],
+                    mirrored[members],
                     int(self._bounds[members].max()),
                 )
             epoch, skip = epoch + 1, 0
@@ -168,20 +168,20 @@ class BatchPlan:
 
 
 def _group_captions(
-    photo_rows: Sequence[int],
+    image_rows: Sequence[int],
     counts: Sequence[int],
     lengths: Sequence[int],
     group_size: int,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Cuts each photo's captions, sorted by length, into groups."""
+    """Cuts each image's captions, sorted by length, into groups."""
     rows, groups, start = [], [], 0
-    for photo_row, count in zip(photo_rows, counts, strict=True):
+    for image_row, count in zip(image_rows, counts, strict=True):
         captions = np.arange(start, start + count)
         if group_size > 1:
             order = np.argsort(lengths[start : start + count], kind="stable")
             captions = captions[order]
         for first in range(0, count, group_size):
-            rows.append(photo_row)
+            rows.append(image_row)
             groups.append(captions[first : first + group_size])
         start += count
     return np.array(rows), groups
@@ -196,7 +196,7 @@ def _shuffle(
     buffer = list(members[:buffer_size])
     shuffled = []
     for member in members[buffer_size:]:
-        place = rng.integers(buffer_size)
-        shuffled.append(buffer[place])
-        buffer[place] = member
+        drawn = rng.integers(buffer_size)
+        shuffled.append(buffer[drawn])
+        buffer[drawn] = member
     return np.array([*shuffled, *rng.permutation(buffer)])

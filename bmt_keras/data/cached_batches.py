@@ -5,10 +5,73 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from bmt_keras.data.batch_plan import PlannedBatch
 from bmt_keras.data.batches import CaptionBatches
-from bmt_keras.data.masked_states import MaskedStates
-from bmt_keras.data.untuned import without_tuning
+from bmt_keras.data.store import ShardedRows
+
+
+def masked_token_row(hidden_dim: int) -> np.dtype:
+    """Type of a masked token as it is kept.
+
+    Args:
+        hidden_dim: Width of the text tower's states.
+
+    Returns:
+        `state`, float32, (hidden_dim,); `caption`, the caption's index;
+        `position`, the token's position in it; `label`, the hidden token id.
+    """
+    return np.dtype(
+        [
+            ("state", "<f4", (hidden_dim,)),
+            ("caption", "<i4"),
+            ("position", "<i4"),
+            ("label", "<i4"),
+        ]
+    )
+
+
+class MaskedStates:
+    """The masked tokens of captions under one masking, found by caption.
+
+    Args:
+        shards: Rows of type `masked_token_row`, sorted by caption, which also
+            ascend from shard to shard.
+        num_captions: Number of all captions, with those in no shard.
+
+    Attributes:
+        hidden_dim: Width of the states.
+    """
+
+    def __init__(self, shards: Sequence[np.ndarray], num_captions: int) -> None:
+        captions = np.concatenate([rows["caption"] for rows in shards])
+        self._labels = np.concatenate([rows["label"] for rows in shards])
+        self._states = ShardedRows([rows["state"] for rows in shards])
+        self._counts = np.bincount(captions, minlength=num_captions)
+        self._first = np.cumsum(self._counts) - self._counts
+        self.hidden_dim = int(self._states.shape[1])
+
+    def gather(self, captions: np.ndarray) -> dict[str, np.ndarray]:
+        """Reads the masked tokens of some captions.
+
+        Args:
+            captions: int, (batch,).
+
+        Returns:
+            `text_states`, float32, (batch, slots, hidden_dim), zeros after a
+            caption's last masked token; `mask_positions`, int32, (tokens,), the
+            filled slots of the flattened batch * slots; `labels`, int32,
+            (tokens,).
+        """
+        counts = self._counts[captions]
+        slots = max(int(counts.max(initial=0)), 1)
+        filled = np.arange(slots) < counts[:, None]  # (batch, slots)
+        tokens = (self._first[captions][:, None] + np.arange(slots))[filled]
+        states = np.zeros((*filled.shape, self.hidden_dim), np.float32)
+        states[filled] = self._states[tokens]
+        return {
+            "text_states": states,
+            "mask_positions": np.flatnonzero(filled).astype(np.int32),
+            "labels": self._labels[tokens],
+        }
 
 
 def cached_dataset(
@@ -19,11 +82,11 @@ def cached_dataset(
 ) -> tf.data.Dataset:
     """Gives the batches of `batches.dataset`, masked and encoded.
 
-    The captions and photos of each step are those of the live batches; each
+    The captions and images of each step are those of the live batches; each
     pass over the captions takes the next masking.
 
     Args:
-        batches: Plans the steps and reads the photos.
+        batches: Plans the steps and reads the images.
         maskings: The masked tokens of all captions, once for each masking;
             None for one whose turn does not come.
         start_step: Begin at this step of the run.
@@ -43,32 +106,20 @@ def cached_dataset(
             # Only what is read ahead of a run's end is in no masking.
             if states is None:
                 return
+            own_lengths = lengths[planned.captions][:, None]
+            is_token = np.arange(planned.length) < own_lengths
             yield {
-                **_gather(states, planned, lengths),
-                **batches.gather_photos(planned),
+                **states.gather(planned.captions),
+                "padding_mask": is_token.astype(np.int32),
+                **batches.gather_images(planned),
             }
 
-    dataset = tf.data.Dataset.from_generator(
+    return batches.to_dataset(
         gather,
-        output_signature={
+        {
             "text_states": tf.TensorSpec((None, None, width), tf.float32),
             "mask_positions": tf.TensorSpec((None,), tf.int32),
             "labels": tf.TensorSpec((None,), tf.int32),
             "padding_mask": tf.TensorSpec((None, None), tf.int32),
-            **batches.photo_signature,
         },
     )
-    return without_tuning(dataset.map(batches.photos_to_float).prefetch(4))
-
-
-def _gather(
-    states: MaskedStates, planned: PlannedBatch, lengths: np.ndarray
-) -> dict[str, np.ndarray]:
-    text_states, mask_positions, labels = states.gather(planned.captions)
-    is_token = np.arange(planned.length) < lengths[planned.captions][:, None]
-    return {
-        "text_states": text_states,
-        "mask_positions": mask_positions,
-        "labels": labels,
-        "padding_mask": is_token.astype(np.int32),
-    }

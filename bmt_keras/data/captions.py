@@ -1,4 +1,4 @@
-"""Photos and their captions, read from COCO's captions format."""
+"""Images and their captions, read from COCO's captions format."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """A photo on disk with all its captions."""
+    """An image on disk with all its captions."""
 
     image_id: int
     path: Path
@@ -25,57 +25,57 @@ class CaptionedImage:
 
 
 def read_coco_captions(
-    captions_file: str | Path,
-    images_dir: str | Path,
+    path: str | Path,
+    images: str | Path,
     *,
     limit: int | None = None,
 ) -> list[CaptionedImage]:
-    """Reads a captions file and finds its photos.
+    """Reads a captions file and finds its images.
 
     Args:
-        captions_file: JSON with `images` (`id`, `file_name`) and `annotations`
-            (`id`, `image_id`, `caption`).
-        images_dir: The folder that the file names are relative to.
-        limit: Keep only so many photos, the first ones of the file.
+        path: JSON with `images` (`id`, `file_name`) and `annotations` (`id`,
+            `image_id`, `caption`).
+        images: The folder that the file names are relative to.
+        limit: Keep only the first images of the file, `limit` of them.
 
     Returns:
-        The photos in the file's order, each with all its captions. Photos
-        without a caption are left out; whether a photo's file exists and can
+        The images in the file's order, each with all its captions. Images
+        without a caption are left out; whether an image's file exists and can
         be decoded shows when it is read.
 
     Raises:
         InputError: The file or folder is missing or malformed; the message
             names the file, the entry and the field.
     """
-    path, folder = Path(captions_file), Path(images_dir)
+    path, folder = Path(path), Path(images)
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of photos, found none.")
     content = _load_json(path)
     file_names = _read_images(path, content["images"])
     captions = _read_annotations(path, content["annotations"], file_names)
-    photos = [
+    captioned = [
         CaptionedImage(image_id, folder / name, tuple(captions[image_id]))
         for image_id, name in file_names.items()
         if captions[image_id]
     ]
-    if not photos:
+    if not captioned:
         raise InputError(
             f"{path}: expected captions in `annotations`, found none."
         )
-    if len(photos) < len(file_names):
+    if len(captioned) < len(file_names):
         _LOGGER.warning(
             "%s: %d photos have no caption and are left out.",
             path,
-            len(file_names) - len(photos),
+            len(file_names) - len(captioned),
         )
-    return photos[:limit]
+    return captioned[:limit]
 
 
-def read_texts(captions_file: str | Path) -> list[str]:
-    """Reads the texts of a captions file, whatever their photos.
+def read_texts(path: str | Path) -> list[str]:
+    """Reads the texts of a captions file, whatever their images.
 
     Args:
-        captions_file: As for `read_coco_captions`.
+        path: As for `read_coco_captions`.
 
     Returns:
         The captions.
@@ -83,56 +83,74 @@ def read_texts(captions_file: str | Path) -> list[str]:
     Raises:
         InputError: As for `read_coco_captions`.
     """
-    path = Path(captions_file)
+    path = Path(path)
     content = _load_json(path)
     names = _read_images(path, content["images"])
     captions = _read_annotations(path, content["annotations"], names)
     return [text for texts in captions.values() for text in texts]
 
 
-def split_photos(
-    photos: Sequence[CaptionedImage], val_share: float, *, seed: int
+def split_images(
+    images: Sequence[CaptionedImage], val_share: float, *, seed: int
 ) -> tuple[list[CaptionedImage], list[CaptionedImage]]:
-    """Splits by photo, so that all captions of a photo stay on one side.
+    """Splits by image, so that all captions of an image stay on one side.
 
     Args:
-        photos: The photos to split.
-        val_share: Share of the photos held out, in (0, 1).
+        images: The images to split.
+        val_share: Share of the images held out, in (0, 1).
         seed: The same seed gives the same split.
 
     Returns:
-        Training and validation photos, each in the given order.
+        Training and validation images, each in the given order.
 
     Raises:
         InputError: The share leaves one side empty.
     """
-    count = round(len(photos) * val_share)
-    if not 0 < count < len(photos):
+    count = round(len(images) * val_share)
+    if not 0 < count < len(images):
         raise InputError(
             "`val_share` must leave photos on both sides. Received: "
-            f"val_share={val_share} of {len(photos)} photos."
+            f"val_share={val_share} of {len(images)} photos."
         )
-    order = np.random.default_rng(seed).permutation(len(photos))
+    order = np.random.default_rng(seed).permutation(len(images))
     held_out = set(order[:count].tolist())
-    train = [p for i, p in enumerate(photos) if i not in held_out]
-    return train, [photos[i] for i in sorted(held_out)]
+    train = [each for i, each in enumerate(images) if i not in held_out]
+    return train, [images[i] for i in sorted(held_out)]
+
+
+def drop_final_period(text: str) -> str:
+    """Returns a caption without the full stop at its end.
+
+    Args:
+        text: A caption; an ellipsis at its end stays.
+
+    Example:
+        >>> drop_final_period("A dog runs .")
+        'A dog runs'
+    """
+    short = text.rstrip()
+    if short.endswith(".") and not short.endswith(".."):
+        short = short[:-1].rstrip()
+    return short or text
 
 
 def _load_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
+    except FileNotFoundError as error:
         raise InputError(
             f"{path}: expected a captions file in COCO's format, found no such "
             "file."
-        ) from err
-    except (OSError, UnicodeDecodeError) as err:
-        raise InputError(f"{path}: the file cannot be read: {err}.") from err
-    except json.JSONDecodeError as err:
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: expected JSON, found a fault at line {err.lineno}, "
-            f"column {err.colno}: {err.msg}."
-        ) from err
+            f"{path}: the file cannot be read: {error}."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}: expected JSON, found a fault at line {error.lineno}, "
+            f"column {error.colno}: {error.msg}."
+        ) from error
     for key in ("images", "annotations"):
         found = content.get(key) if isinstance(content, dict) else None
         if not isinstance(found, list):
@@ -199,19 +217,3 @@ def _field(where: str, entry: Any, name: str, kind: type) -> Any:
             f"found {found!r}."
         )
     return found
-
-
-def drop_final_period(caption: str) -> str:
-    """Returns a caption without the full stop at its end.
-
-    Args:
-        caption: A caption; an ellipsis at its end stays.
-
-    Example:
-        >>> drop_final_period("A dog runs .")
-        'A dog runs'
-    """
-    text = caption.rstrip()
-    if text.endswith(".") and not text.endswith(".."):
-        text = text[:-1].rstrip()
-    return text or caption

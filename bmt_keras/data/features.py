@@ -1,12 +1,12 @@
-"""What a model sees of each photo, computed once and kept on disk.
+"""What a model sees of each image, computed once and kept on disk.
 
 For a frozen image tower these are its embeddings, for one that is trained
-along the decoded and resized pixels. Both lie in shards, beside a manifest
-that ties them to the photos and to all that shaped them.
+along the decoded and resized pixels.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,150 +14,248 @@ from typing import Any
 import numpy as np
 
 from bmt_keras.data.captions import CaptionedImage
-from bmt_keras.data.feature_shards import (
-    ShardLayout,
-    check_shards,
-    map_shard,
-    spoilt_shard,
+from bmt_keras.data.images import (
+    PREPROCESSING_VERSION,
+    decode_images,
+    report_unreadable,
 )
-from bmt_keras.data.feature_source import FeatureSource
-from bmt_keras.data.shard_folder import (
-    Manifest,
-    find_missing,
-    plan_shards,
-    read_manifest,
-    take_up_again,
-    unfinished_folder,
-    write_manifest,
-)
-from bmt_keras.data.shard_writing import ShardWriter, write_shards
-from bmt_keras.data.sharded_rows import ShardedRows
+from bmt_keras.data.store import Shard, ShardedRows, open_store
 from bmt_keras.errors import InputError
 
-# So many photos are lost, at most, if a run is killed.
-SHARD_SIZE = 1024
+SHARD_SIZE = 1024  # images: what a killed run loses at most
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """A recipe for features.
+
+    Attributes:
+        height: Height in pixels to which images are resized.
+        width: Width in pixels.
+        encode: (batch, height, width, 3) uint8 to (batch, ...) float; None
+            keeps the pixels.
+        embedding_shape: Shape of what `encode` gives for one image.
+        encoder_settings: What tells one encoder from another (name, layer,
+            hash of the weights), JSON values alone.
+        batch_size: Images that are encoded at once.
+
+    Raises:
+        ValueError: An encoder is given without its embedding's shape.
+
+    Example:
+        >>> FeatureSource(64, 64).shape
+        (64, 64, 3)
+    """
+
+    height: int
+    width: int
+    encode: Callable[[np.ndarray], np.ndarray] | None = None
+    embedding_shape: tuple[int, ...] | None = None
+    encoder_settings: Mapping[str, Any] | None = None
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        """Checks that the shape of the features is known ahead."""
+        if (self.encode is None) != (self.embedding_shape is None):
+            raise ValueError(
+                "`encode` and `embedding_shape` must be given together. "
+                f"Received: encode={self.encode}, "
+                f"embedding_shape={self.embedding_shape}."
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the features of one image."""
+        return self.embedding_shape or (self.height, self.width, 3)
+
+    @property
+    def row(self) -> np.dtype[Any]:
+        """What is kept of an image: pixels as uint8, embeddings as float16."""
+        dtype = "u1" if self.encode is None else "<f2"
+        return np.dtype([("features", dtype, self.shape), ("image_id", "<i8")])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a cache of these features depends on, besides the images."""
+        return {
+            "height": self.height,
+            "width": self.width,
+            "preprocessing_version": PREPROCESSING_VERSION,
+            "encoder": dict(self.encoder_settings or {}) or None,
+        }
 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """Features of photos.
+    """Features of images.
 
     Attributes:
-        array: (photos, ...) uint8 pixels or float16 embeddings, read from disk
+        array: (images, ...) uint8 pixels or float16 embeddings, read from disk
             when rows are asked for.
-        rows: The row of each photo, by image id.
+        rows: The row of each image, by image id.
     """
 
     array: np.ndarray | ShardedRows
     rows: dict[int, int]
 
 
+# Fills shards: `write_features`, or the same on other machines.
+FeatureWriter = Callable[..., list[str]]
+
+
+def write_features(
+    shards: Sequence[Shard],
+    source: FeatureSource,
+    *,
+    skip_bad: bool,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """Computes the features of images and writes them, shard by shard.
+
+    Images are read ahead across the shards' bounds, so that the image tower
+    does not wait between two shards.
+
+    Args:
+        shards: The shards; their items are images.
+        source: How features are made.
+        skip_bad: Leave out images that cannot be read. Otherwise the shards
+            from the first of them on are not written, and the remaining images
+            are only read, to name all that are broken.
+        on_progress: Called with images done and images in all.
+
+    Returns:
+        What is wrong with each image that cannot be read.
+    """
+    images = [image for shard in shards for image in shard.items]
+    computed = _compute(images, source, skip_bad, on_progress)
+    bad: list[str] = []
+
+    def take_good(rows: Iterable[tuple[np.ndarray | None, str]]) -> Any:
+        for row, fault in rows:
+            if fault:
+                bad.append(fault)
+            if row is not None:
+                yield row
+        if bad and not skip_bad:
+            raise _UnreadableError
+
+    for shard in shards:
+        own = itertools.islice(computed, len(shard.items))
+        try:
+            shard.write(take_good(own))
+        except _UnreadableError:
+            bad += [fault for _, fault in computed if fault]
+            break
+    return bad
+
+
 def prepare_features(
-    photos: Sequence[CaptionedImage],
+    images: Sequence[CaptionedImage],
     source: FeatureSource,
     *,
     folder: str | Path,
     skip_bad: bool = False,
     shard_size: int = SHARD_SIZE,
-    writer: ShardWriter = write_shards,
+    writer: FeatureWriter = write_features,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageFeatures:
-    """Computes the features of photos, or opens them where they were kept.
+    """Computes the features of images, or opens them where they were kept.
 
     A run that was killed is gone on with at its first unfinished shard; a
-    shard that was deleted is computed anew.
+    shard that was deleted or damaged is computed again.
 
     Args:
-        photos: The photos.
+        images: The images.
         source: How features are made.
-        folder: Where they are kept; written beside and renamed when whole.
-        skip_bad: Leave out photos that cannot be read instead of stopping.
-        shard_size: Photos of a shard, where no shard is there yet.
+        folder: Where they are kept; it appears when they are all there.
+        skip_bad: Leave out images that cannot be read instead of stopping.
+        shard_size: Images of a shard, where no shard is there yet.
         writer: Fills the shards.
-        on_progress: Called with photos done and photos to do.
+        on_progress: Called with images done and images to do.
 
     Returns:
         The features, opened read-only.
 
     Raises:
-        InputError: Photos cannot be read (unless skipped), the folder holds
-            features made of other photos or with other settings, a shard is
-            not sound, or another process is writing the folder.
+        InputError: Images cannot be read (unless skipped), the folder holds
+            features made of other images or with other settings, or another
+            process is writing it.
     """
-    folder = Path(folder)
-    wanted = {"photos": _fingerprint(photos), **source.settings}
-    if folder.exists():
-        manifest = read_manifest(folder)
-        _check_settings(folder, manifest.settings, wanted)
-        if all((folder / name).exists() for name in manifest.image_ids):
-            _check_sound(folder, manifest, source.layout)
-            return _open(folder, manifest, source.layout)
-        take_up_again(folder)
-        shard_size = manifest.shard_size
-    with unfinished_folder(folder, wanted, shard_size) as (hidden, shard_size):
-        shards = plan_shards(hidden, photos, shard_size)
-        writer(
-            find_missing(shards, source.layout),
-            source,
-            skip_bad=skip_bad,
-            on_progress=on_progress,
-        )
-        image_ids = {
-            shard.path.name: map_shard(shard.path, source.layout)[
-                "image_id"
-            ].tolist()
-            for shard in shards
-        }
-        if not any(image_ids.values()):
+
+    def compute(shards: Sequence[Shard]) -> None:
+        bad = writer(shards, source, skip_bad=skip_bad, on_progress=on_progress)
+        total = sum(len(shard.items) for shard in shards)
+        report_unreadable(bad, total, skip_bad=skip_bad)
+        if len(bad) == len(images):
             raise InputError(
                 "Expected photos that can be read, found none among "
-                f"{len(photos)}."
+                f"{len(images)}."
             )
-        manifest = Manifest(wanted, shard_size, image_ids)
-        write_manifest(hidden, manifest)
-    return _open(folder, manifest, source.layout)
+
+    shards = open_store(
+        Path(folder),
+        images,
+        row=source.row,
+        settings={"images": _fingerprint(images), **source.settings},
+        shard_size=shard_size,
+        compute=compute,
+    )
+    image_ids = np.concatenate([rows["image_id"] for rows in shards]).tolist()
+    return ImageFeatures(
+        ShardedRows([rows["features"] for rows in shards]),
+        {image_id: row for row, image_id in enumerate(image_ids)},
+    )
 
 
-def _fingerprint(photos: Sequence[CaptionedImage]) -> str:
+class _UnreadableError(Exception):
+    """Ends the writing of a shard which must not be kept."""
+
+
+def _compute(
+    images: Sequence[CaptionedImage],
+    source: FeatureSource,
+    skip_bad: bool,
+    on_progress: Callable[[int, int], None] | None,
+) -> Iterator[tuple[np.ndarray | None, str]]:
+    """Gives each image's row, where one is to be written, and its fault."""
+    done, halted = 0, False
+    for batch, pixels, errors in decode_images(
+        images,
+        height=source.height,
+        width=source.width,
+        batch_size=source.batch_size,
+    ):
+        good = [i for i, error in enumerate(errors) if not error]
+        halted = halted or (len(good) < len(batch) and not skip_bad)
+        rows = dict[int, np.ndarray]()
+        if good and not halted:
+            rows = dict(zip(good, _encode(pixels[good], source), strict=True))
+        for i, (image, error) in enumerate(zip(batch, errors, strict=True)):
+            row = None
+            if i in rows:
+                row = np.array((rows[i], image.image_id), source.row)
+            done += 1
+            if on_progress is not None:
+                on_progress(done, len(images))
+            yield row, f"{image.path} ({error})" if error else ""
+
+
+def _encode(pixels: np.ndarray, source: FeatureSource) -> np.ndarray:
+    if source.encode is None:
+        return pixels
+    features = source.encode(pixels).astype(np.float16)
+    if features.shape[1:] != source.shape:
+        raise ValueError(
+            "`encode` must give `embedding_shape` for each image. Received: "
+            f"embedding_shape={source.shape}, shape={features.shape[1:]}."
+        )
+    return features
+
+
+def _fingerprint(images: Sequence[CaptionedImage]) -> str:
     digest = hashlib.sha256()
-    for photo in photos:
-        size = photo.path.stat().st_size if photo.path.is_file() else -1
-        line = f"{photo.image_id}\t{photo.path.name}\t{size}\n"
+    for image in images:
+        size = image.path.stat().st_size if image.path.is_file() else -1
+        line = f"{image.image_id}\t{image.path.name}\t{size}\n"
         digest.update(line.encode(errors="backslashreplace"))
     return digest.hexdigest()
-
-
-def _check_settings(
-    folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]
-) -> None:
-    for key, value in wanted.items():
-        if found.get(key) != value:
-            raise InputError(
-                f"{folder}: the cache was written with other settings: "
-                f"`{key}` is {found.get(key)!r} there, expected {value!r}; "
-                "delete the folder, or give another cache folder."
-            )
-
-
-def _check_sound(folder: Path, manifest: Manifest, layout: ShardLayout) -> None:
-    """Reads each shard once, so that no bad row turns up while training."""
-    paths = [folder / name for name in manifest.image_ids]
-    for path, fault in check_shards(paths, layout):
-        if fault:
-            raise spoilt_shard(path, fault)
-        found = map_shard(path, layout)["image_id"].tolist()
-        if found != manifest.image_ids[path.name]:
-            raise spoilt_shard(path, "other photos than in the manifest")
-
-
-def _open(
-    folder: Path, manifest: Manifest, layout: ShardLayout
-) -> ImageFeatures:
-    array = ShardedRows(
-        [
-            map_shard(folder / name, layout)["features"]
-            for name in manifest.image_ids
-        ]
-    )
-    image_ids = [i for each in manifest.image_ids.values() for i in each]
-    return ImageFeatures(array, {id_: row for row, id_ in enumerate(image_ids)})

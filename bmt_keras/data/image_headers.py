@@ -1,7 +1,7 @@
-"""What the head of an encoded photo tells before its pixels are decoded.
+"""What an encoded image says of its size, before its pixels are decoded.
 
 A few kilobytes can claim gigabytes of pixels. The sizes are read in TensorFlow
-ops, so that a served model refuses such a photo as the library does.
+ops, so that a served model refuses such an image as the library does.
 """
 
 import tensorflow as tf
@@ -12,13 +12,13 @@ _EXTENSION, _IMAGE = 0x21, 0x2C
 
 
 def first_frame(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Tells how many pixels a photo has, without decoding it.
+    """Tells how many pixels an image has, without decoding it.
 
     Args:
         image_bytes: string, (). JPEG, PNG, GIF, BMP or WebP.
 
     Returns:
-        The photo, string, (), and its number of pixels, int64, (). Of a GIF
+        The image, string, (), and its number of pixels, int64, (). Of a GIF
         all behind the first frame is cut off, because TensorFlow would decode
         it. The number is 0 where the bytes are of none of these formats.
 
@@ -27,9 +27,9 @@ def first_frame(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """
     head = tf.strings.substr(image_bytes, 0, 16)
 
-    def starts_with(magic: bytes, place: int = 0) -> tf.Tensor:
-        # Too short a text ends before `place`, where nothing can be cut out.
-        start = tf.minimum(place, tf.strings.length(head))
+    def starts_with(magic: bytes, offset: int = 0) -> tf.Tensor:
+        # Too short a text ends before `offset`, where nothing can be cut out.
+        start = tf.minimum(offset, tf.strings.length(head))
         return tf.equal(tf.strings.substr(head, start, len(magic)), magic)
 
     frame, pixels = tf.case(
@@ -57,11 +57,11 @@ def _read_jpeg(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _read_numbers(
-    image_bytes: tf.Tensor, place: int, *, little_endian: bool = True
+    image_bytes: tf.Tensor, offset: int, *, little_endian: bool = True
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Width and height stand next to each other, four bytes each."""
     sides = tf.io.decode_raw(
-        tf.strings.substr(image_bytes, place, 8),
+        tf.strings.substr(image_bytes, offset, 8),
         tf.int32,
         little_endian=little_endian,
     )
@@ -74,9 +74,9 @@ def _read_webp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     codes = _codes(tf.strings.substr(image_bytes, 0, 30))
     kind = tf.strings.substr(image_bytes, 12, 4)
 
-    def number(place: int, size: int) -> tf.Tensor:
+    def number(offset: int, size: int) -> tf.Tensor:
         shifts = [256**i for i in range(size)]
-        return tf.reduce_sum(codes[place : place + size] * shifts)
+        return tf.reduce_sum(codes[offset : offset + size] * shifts)
 
     def lossy() -> tf.Tensor:
         return (number(26, 2) % 2**14) * (number(28, 2) % 2**14)
@@ -109,14 +109,14 @@ def _cut_gif(gif: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """
     codes = _codes(tf.strings.join([gif, b"\0" * _TAIL]), tf.int32)
     size = tf.size(codes)
-    last, places = size - 1, tf.range(size)
+    last, offsets = size - 1, tf.range(size)
     ends = _follow(
-        tf.where(codes > 0, tf.minimum(places + codes + 1, last), places)
+        tf.where(codes > 0, tf.minimum(offsets + codes + 1, last), offsets)
     )
-    # The end of the block at each place, were it an extension.
-    behind = tf.gather(ends, tf.minimum(places + 2, last)) + 1
+    # The end of the block at each offset, were it an extension.
+    behind = tf.gather(ends, tf.minimum(offsets + 2, last)) + 1
     blocks = _follow(
-        tf.where(tf.equal(codes, _EXTENSION), tf.minimum(behind, last), places)
+        tf.where(tf.equal(codes, _EXTENSION), tf.minimum(behind, last), offsets)
     )
     image = blocks[13 + _table_size(codes[10])]
     sides = codes[image + 5 : image + 9]
@@ -140,15 +140,15 @@ def _table_size(flags: tf.Tensor) -> tf.Tensor:
 
 
 def _follow(following: tf.Tensor) -> tf.Tensor:
-    """Where the chain that begins at each place ends: int32, (size,).
+    """Where the chain that begins at each offset ends: int32, (size,).
 
     Args:
-        following: int32, (size,), the next place of each; an end is its own.
+        following: int32, (size,), the next offset of each; an end is its own.
     """
 
-    def double(places: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        further = tf.gather(places, places)
-        return further, tf.reduce_any(tf.not_equal(further, places))
+    def double(offsets: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        further = tf.gather(offsets, offsets)
+        return further, tf.reduce_any(tf.not_equal(further, offsets))
 
     found, _ = tf.while_loop(
         lambda _, moved: moved, double, (following, tf.constant(True))

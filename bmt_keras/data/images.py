@@ -1,4 +1,4 @@
-"""One way from an encoded photo to pixels, for training and for serving.
+"""One way from an encoded image to pixels, for training and for serving.
 
 The TensorFlow ops below give what OpenCV gives for
 `cv2.imread(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)` followed by
@@ -6,22 +6,36 @@ The TensorFlow ops below give what OpenCV gives for
 255, and can be exported.
 """
 
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
 import tensorflow as tf
 
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.image_headers import first_frame
 from bmt_keras.data.untuned import without_tuning
+from bmt_keras.errors import InputError
 
-# Raised when the pixels of a photo change, so that old caches are refused.
+_LOGGER = logging.getLogger(__name__)
+
+# Raised when the pixels of an image change, so that old caches are refused.
 PREPROCESSING_VERSION = 1
 
 UNDECODABLE = "not a decodable image (JPEG, PNG, GIF, BMP or WebP expected)"
 TOO_LARGE = "too large an image"
 MAX_PIXELS = 2**26  # 8192 x 8192: 192 MiB when decoded
 
+# Batches read at once, each of four images at a time.
+_READERS = max(2, (os.cpu_count() or 1) // 4)
+_NAMED = 5  # unreadable images named in a message
+
 # TensorFlow takes the palette's indices of such a BMP for levels of grey.
 _BMP_WITH_PALETTE = r"BM\C{26}\x08\x00\x00{4}\C*"
-# TensorFlow wants four channels of a WebP that has them, and is told of them
-# here: asked to find out by itself, it overruns its memory on an animation.
+# TensorFlow must decode a WebP that has four channels as such. They are found
+# here: where it finds them by itself, it overruns its memory on an animation.
 _WEBP_WITH_ALPHA = (
     r"RIFF\C{4}WEBP"
     r"(VP8X\C{4}[\x10\x14\x18\x1c\x30\x34\x38\x3c]|VP8L\C{8}[\x10-\x1f])\C*"
@@ -29,7 +43,7 @@ _WEBP_WITH_ALPHA = (
 
 
 def decode_rgb(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes one photo.
+    """Decodes one image.
 
     JPEG's inverse cosine transform is set to the accurate one, which OpenCV
     uses; TensorFlow's own default differs by several levels. An EXIF rotation
@@ -79,7 +93,7 @@ def resize_pixels(pixels: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 
 def read_pixels(image_bytes: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Decodes one photo and resizes it.
+    """Decodes one image and resizes it.
 
     Args:
         image_bytes: string, ().
@@ -95,10 +109,10 @@ def read_pixels(image_bytes: tf.Tensor, height: int, width: int) -> tf.Tensor:
 def read_pixels_or_error(
     image_bytes: tf.Tensor, height: int, width: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes and resizes a batch of photos, of which some may be broken.
+    """Decodes and resizes a batch of images, of which some may be broken.
 
     A decoding op that fails takes the whole batch with it. A `tf.data` map can
-    drop what fails, and what it left out becomes a black picture. A photo of
+    drop what fails, and what it left out becomes a black picture. An image of
     more than `MAX_PIXELS` is not decoded. The ops are TensorFlow's own and run
     in a SavedModel.
 
@@ -108,26 +122,26 @@ def read_pixels_or_error(
         width: Wanted width in pixels.
 
     Returns:
-        Two tensors: uint8, (batch, height, width, 3), black where the photo is
-        broken; and string, (batch,), empty where the photo is good.
+        Two tensors: uint8, (batch, height, width, 3), black where the image
+        is broken; and string, (batch,), empty where the image is good.
     """
     count = tf.size(image_bytes, out_type=tf.int64)
-    # Read last, so that there is a batch even if all photos fail.
+    # Read last, so that there is a batch even if all images fail.
     broken = (tf.zeros((height, width, 3), tf.uint8), "", count)
     decoded = (
         tf.data.Dataset.from_tensor_slices((image_bytes, tf.range(count)))
         .map(
-            lambda row, place: (*_read_if_small(row, height, width), place),
+            lambda row, index: (*_read_if_small(row, height, width), index),
             num_parallel_calls=4,
         )
         .ignore_errors()
         .concatenate(tf.data.Dataset.from_tensors(broken))
         .batch(count + 1)
     )
-    pixels, errors, places = without_tuning(decoded).get_single_element()
-    good = tf.size(places, out_type=tf.int64) - 1
+    pixels, errors, indices = without_tuning(decoded).get_single_element()
+    good = tf.size(indices, out_type=tf.int64) - 1
     slots = tf.tensor_scatter_nd_update(
-        tf.fill((count + 1,), good), places[:, None], tf.range(good + 1)
+        tf.fill((count + 1,), good), indices[:, None], tf.range(good + 1)
     )[:count]
     undecodable = tf.strings.join(
         [
@@ -139,6 +153,84 @@ def read_pixels_or_error(
     errors = tf.where(slots < good, tf.gather(errors, slots), undecodable)
     pixels = tf.ensure_shape(tf.gather(pixels, slots), (None, height, width, 3))
     return pixels, errors
+
+
+def decode_images(
+    images: Sequence[CaptionedImage],
+    *,
+    height: int,
+    width: int,
+    batch_size: int = 16,
+) -> Iterator[tuple[Sequence[CaptionedImage], np.ndarray, list[str]]]:
+    """Reads image files batch by batch, ahead of the consumer.
+
+    Args:
+        images: The images.
+        height: Wanted height in pixels.
+        width: Wanted width in pixels.
+        batch_size: Images in a batch.
+
+    Yields:
+        The batch's images; their pixels, uint8, (batch, height, width, 3); and
+        their errors, empty where an image is good.
+    """
+
+    def read_files(indices: np.ndarray) -> np.ndarray:
+        files = [_read_file(images[i].path) for i in indices]
+        return np.array(files, dtype=object)
+
+    def read(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        files = tf.numpy_function(read_files, [indices], tf.string)
+        return read_pixels_or_error(
+            tf.ensure_shape(files, (None,)), height, width
+        )
+
+    dataset = (
+        tf.data.Dataset.range(len(images))
+        .batch(batch_size)
+        .map(read, num_parallel_calls=_READERS)
+        .prefetch(_READERS)
+    )
+    rows = without_tuning(dataset).as_numpy_iterator()
+    for step, (pixels, errors) in enumerate(rows):
+        batch = images[step * batch_size : (step + 1) * batch_size]
+        messages = [
+            error.decode() if image.path.is_file() else "no such file"
+            for image, error in zip(batch, errors, strict=True)
+        ]
+        yield batch, pixels, messages
+
+
+def report_unreadable(
+    bad: Sequence[str], total: int, *, skip_bad: bool
+) -> None:
+    """Names images that cannot be read.
+
+    Args:
+        bad: Paths with what is wrong.
+        total: Images in all.
+        skip_bad: Only log them.
+
+    Raises:
+        InputError: There are some and they are not to be skipped.
+    """
+    if not bad:
+        return
+    named = "; ".join(bad[:_NAMED]) + ("; …" if len(bad) > _NAMED else "")
+    found = f"{len(bad)} of {total} photos cannot be read: {named}"
+    if not skip_bad:
+        raise InputError(
+            f"{found}. Mend them, or leave them out by --skip-bad."
+        )
+    _LOGGER.warning("%s. They are left out.", found)
+
+
+def _read_file(path: Path) -> bytes:
+    """A file that cannot be read, or even be named, is empty, so broken."""
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError):
+        return b""
 
 
 def _read_if_small(
@@ -174,10 +266,10 @@ def _decode_first_frame(image_bytes: tf.Tensor, *, channels: int) -> tf.Tensor:
 
 
 def _decode_palette(bmp_bytes: tf.Tensor) -> tf.Tensor:
-    """Looks up the colours of a BMP with eight bits a pixel."""
+    """Looks up the colours of a BMP with eight bits per pixel."""
 
-    def number_at(place: int) -> tf.Tensor:
-        number = tf.strings.substr(bmp_bytes, place, 4)
+    def number_at(offset: int) -> tf.Tensor:
+        number = tf.strings.substr(bmp_bytes, offset, 4)
         return tf.io.decode_raw(number, tf.int32)[0]
 
     start, end = 14 + number_at(14), number_at(10)

@@ -13,9 +13,9 @@ from bmt_keras.data.batch_plan import PlannedBatch, Share
 class Replicas:
     """The replicas that a process reads for.
 
-    Shares are alike in shape: where the photos of a batch cannot be dealt out
-    evenly, blank captions of a photo that is there anyway fill the last ones.
-    The captions of a photo's group stay together.
+    Shares are alike in shape: where the images of a batch cannot be dealt out
+    evenly, blank captions of an image that is there anyway fill the last ones.
+    The captions of an image's group stay together.
 
     Attributes:
         first: Number of the first replica.
@@ -36,7 +36,7 @@ class Replicas:
         Yields:
             The share of each replica of the process in turn.
         """
-        num_groups = len(planned.photo_rows)
+        num_groups = len(planned.image_rows)
         size = -(-num_groups // self.total)
         captions = planned.captions.reshape(num_groups, -1)
         rows = np.arange(captions.size).reshape(captions.shape)
@@ -47,8 +47,8 @@ class Replicas:
             yield dataclasses.replace(
                 planned,
                 captions=captions[groups].ravel(),
-                photo_rows=planned.photo_rows[groups],
-                is_turned=planned.is_turned[groups],
+                image_rows=planned.image_rows[groups],
+                is_mirrored=planned.is_mirrored[groups],
                 share=Share(
                     rows=rows[groups].ravel().astype(np.int32),
                     num_rows=captions.size,

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +12,8 @@ from typing import Any
 import sentencepiece
 import tensorflow as tf
 
-from bmt_keras.data.tokenizer_graph import (
+from bmt_keras.data.sentencepiece_graph import (
+    Piece,
     TokenizerGraph,
     as_tensor,
     match_any,
@@ -175,24 +177,24 @@ class CaptionTokenizer:
         Path(path).write_bytes(self.proto)
 
     def encode(
-        self, captions: Sequence[str], *, sequence_length: int | None = None
+        self, texts: Sequence[str], *, sequence_length: int | None = None
     ) -> list[list[int]]:
-        """Encodes captions as `[CLS] … [SEP]`.
+        """Encodes texts as `[CLS] … [SEP]`.
 
         Args:
-            captions: Texts.
-            sequence_length: Longest result, `[CLS]` and `[SEP]` included; longer
-                captions lose their last tokens.
+            texts: Texts.
+            sequence_length: Longest result, `[CLS]` and `[SEP]` included;
+                longer texts lose their last tokens.
 
         Returns:
-            A list of token ids for each caption.
+            A list of token ids for each text.
         """
         if sequence_length not in self._traced:
             self._traced[sequence_length] = tf.function(
                 partial(self.encode_tensor, sequence_length=sequence_length),
                 input_signature=[tf.TensorSpec((None,), tf.string)],
             )
-        return self._traced[sequence_length](as_tensor(captions)).to_list()
+        return self._traced[sequence_length](as_tensor(texts)).to_list()
 
     def encode_tensor(
         self, texts: tf.Tensor, *, sequence_length: int | None = None
@@ -204,8 +206,8 @@ class CaptionTokenizer:
 
         Args:
             texts: string, (batch,), UTF-8.
-            sequence_length: Longest row, `[CLS]` and `[SEP]` included; longer texts
-                lose their last tokens. At least 2.
+            sequence_length: Longest row, `[CLS]` and `[SEP]` included; longer
+                texts lose their last tokens. At least 2.
 
         Returns:
             int32, (batch, None).
@@ -246,9 +248,42 @@ class CaptionTokenizer:
         )
 
 
+def prune_vocabulary(
+    tokenizer: CaptionTokenizer, captions: Sequence[str], min_count: int = 1
+) -> CaptionTokenizer:
+    """Drops the pieces that captions use rarely or not at all.
+
+    A model that is trained from scratch learns nothing of them, and pays for
+    their logits at every step. Single characters stay, so that words which the
+    captions lack can still be spelt, and so do special tokens and added ones.
+    Captions without a dropped piece are split as before, other texts more
+    finely.
+
+    Args:
+        tokenizer: The whole vocabulary.
+        captions: The training captions.
+        min_count: How often captions use a piece that stays.
+
+    Returns:
+        A tokenizer with the remaining pieces in their order.
+    """
+    counts = Counter(i for ids in tokenizer.encode(captions) for i in ids)
+    model = parse_model(tokenizer.proto)
+    pieces = [
+        piece
+        for i, piece in enumerate(model.pieces)
+        if counts[i] >= min_count
+        or piece.type != Piece.NORMAL
+        or len(piece.piece.replace(WORD_START, "")) <= 1
+    ]
+    del model.pieces[:]
+    model.pieces.extend(pieces)
+    return CaptionTokenizer(model.SerializeToString())
+
+
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
     try:
         yield
-    except InputError as err:
-        raise InputError(f"{path}: {err}") from err
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error

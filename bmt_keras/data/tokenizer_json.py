@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf.message import Message
-from sentencepiece import sentencepiece_model_pb2
 
+from bmt_keras.data.sentencepiece_graph import Piece, protos
 from bmt_keras.errors import InputError
 
-# Its classes are made at run time: a type checker sees none.
-_protos: Any = sentencepiece_model_pb2
-_Piece = _protos.ModelProto.SentencePiece
 _NORMALIZERS = ("NFKD", "StripAccents", "Lowercase", "Precompiled")
 _CONFIG_VALUES = {"do_lower_case": True, "keep_accents": False}
 
@@ -66,8 +63,8 @@ def to_sentencepiece(content: bytes) -> bytes:
 def _read_object(content: bytes) -> dict[str, Any]:
     try:
         value = json.loads(content)
-    except ValueError as err:
-        raise InputError(f"Expected JSON; {err}.") from err
+    except ValueError as error:
+        raise InputError(f"Expected JSON; {error}.") from error
     if not isinstance(value, dict):
         raise InputError(
             f"Expected a JSON object, found {type(value).__name__}."
@@ -91,7 +88,7 @@ def _read_unigram(content: Any) -> Message:
     kind = content.get("type", default)
     if kind != "Unigram":
         raise InputError(f"`model.type` must be 'Unigram'; found {kind!r}.")
-    model = _protos.ModelProto()
+    model = protos.ModelProto()
     for pair in _list_of("model.vocab", vocabulary):
         _add_piece(model, pair)
     unknown_token_id = content.get("unk_id")
@@ -100,9 +97,9 @@ def _read_unigram(content: Any) -> Message:
             "`model.unk_id` must be the id of the unknown piece; found "
             f"{unknown_token_id!r}."
         )
-    model.pieces[unknown_token_id].type = _Piece.UNKNOWN
+    model.pieces[unknown_token_id].type = Piece.UNKNOWN
     spec = model.trainer_spec
-    spec.model_type = _protos.TrainerSpec.UNIGRAM
+    spec.model_type = protos.TrainerSpec.UNIGRAM
     spec.unk_id, spec.unk_piece = (
         unknown_token_id,
         model.pieces[unknown_token_id].piece,
@@ -114,11 +111,11 @@ def _read_unigram(content: Any) -> Message:
 def _add_piece(model: Message, pair: Any) -> None:
     try:
         piece, score = pair
-        model.pieces.add(piece=piece, score=score, type=_Piece.NORMAL)
-    except (TypeError, ValueError) as err:
+        model.pieces.add(piece=piece, score=score, type=Piece.NORMAL)
+    except (TypeError, ValueError) as error:
         raise InputError(
             f"`model.vocab` must hold pairs of piece and score; found {pair!r}."
-        ) from err
+        ) from error
 
 
 def _is_id(value: Any, model: Message) -> bool:
@@ -130,11 +127,11 @@ def _add_token(model: Message, token: Any) -> None:
         piece_id, content = token["id"], token["content"]
         special = token["special"]
         plain = not (token.get("normalized") or token.get("single_word"))
-    except (KeyError, TypeError, AttributeError) as err:
+    except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             "`added_tokens` must hold objects with id, content and special; "
             f"found {token!r}."
-        ) from err
+        ) from error
     if not plain:
         raise InputError(
             "`added_tokens` must have `normalized` and `single_word` false; "
@@ -148,8 +145,8 @@ def _add_token(model: Message, token: Any) -> None:
             f"it; found {content!r} with id {piece_id!r}."
         )
     piece = model.pieces[piece_id]
-    if piece.type != _Piece.UNKNOWN:
-        piece.type = _Piece.CONTROL if special else _Piece.USER_DEFINED
+    if piece.type != Piece.UNKNOWN:
+        piece.type = Piece.CONTROL if special else Piece.USER_DEFINED
 
 
 def _read_charsmap(normalizer: Any) -> bytes:
@@ -164,11 +161,11 @@ def _read_charsmap(normalizer: Any) -> bytes:
         return base64.b64decode(
             steps["Precompiled"]["precompiled_charsmap"], validate=True
         )
-    except (KeyError, TypeError, ValueError) as err:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             "`normalizer` must hold `precompiled_charsmap` in base64; found "
             "something else."
-        ) from err
+        ) from error
 
 
 def _steps(normalizer: Any) -> Iterator[dict[str, Any]]:

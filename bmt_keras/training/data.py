@@ -13,15 +13,15 @@ import numpy as np
 from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.data.captions import CaptionedImage, drop_final_period
 from bmt_keras.models.checkpoint_files import find_checkpoint
-from bmt_keras.data.feature_source import FeatureSource
 from bmt_keras.data.features import (
     SHARD_SIZE,
+    FeatureSource,
+    FeatureWriter,
     ImageFeatures,
     prepare_features,
+    write_features,
 )
-from bmt_keras.data.shard_writing import ShardWriter, write_shards
-from bmt_keras.data.tokenizer import CaptionTokenizer
-from bmt_keras.data.vocabulary_pruning import prune_vocabulary
+from bmt_keras.data.tokenizer import CaptionTokenizer, prune_vocabulary
 from bmt_keras.models import fold_batch_norm
 from bmt_keras.models.image_towers import fingerprint_weights
 from bmt_keras.models.matmul_precision import matmul_precision
@@ -92,7 +92,7 @@ def prepare_data(
     cache: Path,
     skip_bad: bool = False,
     shard_size: int = SHARD_SIZE,
-    writer: ShardWriter = write_shards,
+    writer: FeatureWriter = write_features,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> TrainingData:
     """Computes or opens the features of both sides.

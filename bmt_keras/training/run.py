@@ -27,6 +27,7 @@ from bmt_keras.training.callbacks import (
 )
 from bmt_keras.training.checkpoints import Checkpoints, load_last
 from bmt_keras.training.data import TrainingData, make_batches
+from bmt_keras.training.masked_state_cache import MaskedStateCache, Progress
 from bmt_keras.training.optimizer import compile_model, count_batches
 from bmt_keras.training.replicas import (
     check_replicas,
@@ -39,7 +40,6 @@ from bmt_keras.training.strategies import (
     is_chief,
     wait_for_workers,
 )
-from bmt_keras.training.text_cache import Progress, TextCache
 
 _LOGGER = logging.getLogger(__name__)
 _SETTINGS, _HISTORY = "settings.json", "history.csv"
@@ -73,7 +73,7 @@ def train_captioner(
         start: Begin with the weights of this model instead of fresh ones.
         callbacks: More callbacks for `fit`, called after the run's own.
         verbose: As for `fit`: 1 a progress bar, 2 a line an epoch, 0 silent.
-        show_caching: As `TextCache` takes it, for `settings.batches.cached_maskings`.
+        show_caching: As `MaskedStateCache` takes it.
         strategy: Shares each batch among its replicas. An image encoder that
             is trained along must have been built in its scope.
 
@@ -142,9 +142,9 @@ def train_captioner(
         ).tolist(),
     )
     captioner = assemble(model)
-    source: CaptionBatches | TextCache = train
+    source: CaptionBatches | MaskedStateCache = train
     if settings.batches.cached_maskings:
-        source = TextCache(
+        source = MaskedStateCache(
             train,
             model,
             settings=settings,
@@ -227,7 +227,7 @@ def _build_compiled(
 
 def _fit(
     model: BimodalMaskedLM,
-    train: CaptionBatches | TextCache,
+    train: CaptionBatches | MaskedStateCache,
     val: CaptionBatches,
     *,
     epochs: int,
@@ -265,12 +265,12 @@ def _fit(
 
 
 def _dataset(
-    batches: CaptionBatches | TextCache,
+    batches: CaptionBatches | MaskedStateCache,
     strategy: tf.distribute.Strategy | None,
     *,
     start_step: int = 0,
 ) -> Any:
-    if strategy is None or isinstance(batches, TextCache):
+    if strategy is None or isinstance(batches, MaskedStateCache):
         return batches.dataset(start_step=start_step)
     return distribute_batches(batches, strategy, start_step=start_step)
 

@@ -197,7 +197,7 @@ def test_runner_without_beam_is_told(
 ):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     monkeypatch.delitem(
-        sys.modules, "bmt_keras.training.beam_shards", raising=False
+        sys.modules, "bmt_keras.training.beam", raising=False
     )
     line = refuse(*prepare, *write_captions(), "--runner", "DirectRunner")
     assert "`--runner` needs Apache Beam, which is not installed" in line

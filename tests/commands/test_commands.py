@@ -4,7 +4,7 @@ import pytest
 from bmt_keras.commands import progress, settings_options
 from bmt_keras.commands.progress import show_progress
 from bmt_keras.commands.settings_options import to_arguments, with_settings
-from bmt_keras.data.feature_shards import ShardLayout, map_shard
+from bmt_keras.data.features import FeatureSource
 from bmt_keras.settings import Settings
 
 COMMANDS = (
@@ -81,17 +81,18 @@ def test_prepared_photos_are_kept_by_side(bmt, write_captions, tmp_path):
 
 def levels(folder):
     """The level of the middle pixel of each photo."""
-    layout = ShardLayout((8, 10, 3), np.dtype(np.uint8))
-    shards = sorted(folder.glob("features-*.tfrecord"))
-    rows = [map_shard(path, layout)["features"] for path in shards]
-    return np.concatenate(rows)[:, 4, 4, 1].tolist()
+    row = FeatureSource(8, 10).row
+    shards = sorted(folder.glob("*.rows"))
+    # A file ends with a checksum of 4 bytes.
+    rows = [np.frombuffer(path.read_bytes()[:-4], row) for path in shards]
+    return np.concatenate(rows)["features"][:, 4, 4, 1].tolist()
 
 
 def test_shard_size_is_that_of_the_files(bmt, write_captions, tmp_path):
     cache = tmp_path / "cache"
     options = [*write_captions(), "--val-share", 0.2, "--shard-size", 2]
     assert bmt(*prepare(cache, *options)).code == 0
-    assert len(list((cache / "train").glob("features-*.tfrecord"))) == 3
+    assert len(list((cache / "train").glob("*.rows"))) == 3
     assert len(levels(cache / "train")) == 5
 
 

@@ -6,7 +6,7 @@ from bmt_keras.data.captions import (
     CaptionedImage,
     read_coco_captions,
     read_texts,
-    split_photos,
+    split_images,
 )
 from bmt_keras.errors import InputError
 
@@ -48,8 +48,8 @@ def read_text(tmp_path):
 # === Reading ===
 
 
-def test_every_photo_has_all_its_captions_in_the_files_order(read, tmp_path):
-    photos = read(
+def test_every_image_has_all_its_captions_in_the_files_order(read, tmp_path):
+    images = read(
         [image(7), image(3, file_name="val/three.png")],
         [
             annotation(1, 3, "one"),
@@ -57,35 +57,35 @@ def test_every_photo_has_all_its_captions_in_the_files_order(read, tmp_path):
             annotation(3, 3, "  größer\n"),
         ],
     )
-    assert photos == [
+    assert images == [
         CaptionedImage(7, tmp_path / "7.jpg", ("two",)),
         CaptionedImage(3, tmp_path / "val" / "three.png", ("one", "größer")),
     ]
 
 
-def test_fields_beside_the_needed_ones_are_ignored(read):
-    photos = read(
+def test_fields_besides_the_needed_ones_are_ignored(read):
+    images = read(
         [image(1, height=480, license=3)], [annotation(1, 1, area=2.5)]
     )
-    assert photos[0].captions == ("a cat",)
+    assert images[0].captions == ("a cat",)
 
 
-def test_photos_without_a_caption_are_left_out_and_told(read, caplog):
-    photos = read([image(1), image(2), image(3)], [annotation(1, 2)])
-    assert [photo.image_id for photo in photos] == [2]
+def test_images_without_a_caption_are_left_out_with_a_warning(read, caplog):
+    images = read([image(1), image(2), image(3)], [annotation(1, 2)])
+    assert [image.image_id for image in images] == [2]
     assert "2 photos have no caption and are left out" in caplog.text
 
 
-def test_limit_keeps_the_first_photos_that_have_captions(read):
-    photos = read(
+def test_limit_keeps_the_first_images_that_have_captions(read):
+    images = read(
         [image(1), image(2), image(3), image(4)],
         [annotation(n, n) for n in (2, 3, 4)],
         limit=2,
     )
-    assert [photo.image_id for photo in photos] == [2, 3]
+    assert [image.image_id for image in images] == [2, 3]
 
 
-def test_read_photos_need_not_exist_yet(read):
+def test_read_images_need_not_exist_yet(read):
     assert not read([image(1)], [annotation(1, 1)])[0].path.exists()
 
 
@@ -97,10 +97,10 @@ def test_missing_captions_file_is_named(tmp_path):
         read_coco_captions(tmp_path / "gone.json", tmp_path)
 
 
-def test_missing_photo_folder_is_named(tmp_path):
+def test_missing_image_folder_is_named(tmp_path):
     (tmp_path / "captions.json").write_text("{}")
-    with pytest.raises(InputError, match=r"no_photos: expected a folder"):
-        read_coco_captions(tmp_path / "captions.json", tmp_path / "no_photos")
+    with pytest.raises(InputError, match=r"no_images: expected a folder"):
+        read_coco_captions(tmp_path / "captions.json", tmp_path / "no_images")
 
 
 def test_folder_in_place_of_the_captions_file_is_refused(tmp_path):
@@ -108,7 +108,7 @@ def test_folder_in_place_of_the_captions_file_is_refused(tmp_path):
         read_coco_captions(tmp_path, tmp_path)
 
 
-def test_json_fault_is_told_with_its_line_and_column(read_text):
+def test_json_fault_is_named_with_its_line_and_column(read_text):
     with pytest.raises(
         InputError, match=r"captions\.json: .* line 2, column 3: Expecting"
     ):
@@ -117,7 +117,7 @@ def test_json_fault_is_told_with_its_line_and_column(read_text):
 
 def test_bytes_that_are_no_text_are_refused(read_text):
     with pytest.raises(InputError, match=r"captions\.json: .* cannot be read"):
-        read_text(b"\xff\xd8\xff\xe0 a photo")
+        read_text(b"\xff\xd8\xff\xe0 an image")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_bytes_that_are_no_text_are_refused(read_text):
         ),
     ],
 )
-def test_other_structure_is_told(read_text, content, message):
+def test_other_structure_is_named(read_text, content, message):
     with pytest.raises(InputError, match=r"captions\.json: .*" + message):
         read_text(content)
 
@@ -152,7 +152,7 @@ def test_other_structure_is_told(read_text, content, message):
         (image(1), r"images\[1\]: the image id 1 is a duplicate"),
     ],
 )
-def test_bad_image_entry_is_told_by_row_and_field(read, entry, message):
+def test_bad_image_entry_is_named_by_row_and_field(read, entry, message):
     with pytest.raises(InputError, match=r"captions\.json: " + message):
         read([image(1), entry], [annotation(1, 1)])
 
@@ -171,7 +171,7 @@ def test_bad_image_entry_is_told_by_row_and_field(read, entry, message):
         (annotation(2, 1, " \n"), r"annotations\[1\]: .* empty .* \(image 1\)"),
     ],
 )
-def test_bad_annotation_is_told_by_row_and_field(read, entry, message):
+def test_bad_annotation_is_named_by_row_and_field(read, entry, message):
     with pytest.raises(InputError, match=r"captions\.json: " + message):
         read([image(1)], [annotation(1, 1), entry])
 
@@ -185,36 +185,36 @@ def test_file_without_captions_is_refused(read):
 
 
 @pytest.fixture
-def photos(tmp_path):
+def images(tmp_path):
     return [
         CaptionedImage(n, tmp_path / f"{n}.jpg", (f"c{n}",)) for n in range(20)
     ]
 
 
-def test_split_puts_every_photo_on_one_side_in_the_given_order(photos):
-    train, val = split_photos(photos, 0.25, seed=3)
+def test_split_puts_every_image_on_one_side_in_the_given_order(images):
+    train, val = split_images(images, 0.25, seed=3)
     assert (len(train), len(val)) == (15, 5)
-    assert sorted(train + val, key=photos.index) == photos
-    assert train == sorted(train, key=photos.index)
-    assert val == sorted(val, key=photos.index)
+    assert sorted(train + val, key=images.index) == images
+    assert train == sorted(train, key=images.index)
+    assert val == sorted(val, key=images.index)
 
 
-def test_split_depends_on_its_seed_alone(photos):
-    assert split_photos(photos, 0.5, seed=1) == split_photos(
-        photos, 0.5, seed=1
+def test_split_depends_on_its_seed_alone(images):
+    assert split_images(images, 0.5, seed=1) == split_images(
+        images, 0.5, seed=1
     )
-    assert split_photos(photos, 0.5, seed=1) != split_photos(
-        photos, 0.5, seed=2
+    assert split_images(images, 0.5, seed=1) != split_images(
+        images, 0.5, seed=2
     )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.98, 1.0])
-def test_split_that_leaves_a_side_empty_is_refused(photos, share):
+def test_split_that_leaves_a_side_empty_is_refused(images, share):
     with pytest.raises(InputError, match=r"`val_share` must .* of 20 photos"):
-        split_photos(photos, share, seed=0)
+        split_images(images, share, seed=0)
 
 
-def test_texts_are_read_without_photos(tmp_path):
+def test_texts_are_read_without_images(tmp_path):
     path = tmp_path / "captions.json"
     content = {
         "images": [{"id": 7, "file_name": "gone.jpg"}],

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from bmt_keras.data.captions import CaptionedImage
-from bmt_keras.data.feature_source import FeatureSource
-from bmt_keras.data.features import prepare_features
+from bmt_keras.data.features import FeatureSource, prepare_features
 from bmt_keras.errors import InputError
 
 PIXELS = FeatureSource(4, 6)
@@ -19,7 +18,6 @@ EMBEDDING = FeatureSource(
     embedding_shape=(2,),
     encoder_settings={"image_model": "mean", "weights": "1234"},
 )
-SHARD = "features-00000-of-00001.tfrecord"
 
 
 def refuse(pixels):
@@ -31,11 +29,18 @@ def cache(tmp_path):
     return tmp_path / "caches" / "train"
 
 
+def assert_right(features, image_ids):
+    """The first channel of each embedding is ten times the image id."""
+    assert list(features.rows) == list(image_ids)
+    found = np.asarray(features.array)[:, 0]
+    assert found.tolist() == [10 * (i % 25) for i in image_ids]
+
+
 # === Computing ===
 
 
-def test_pixels_of_every_photo_are_kept(make_photos, cache):
-    features = prepare_features(make_photos([3, 1, 2]), PIXELS, folder=cache)
+def test_pixels_of_every_image_are_kept(make_images, cache):
+    features = prepare_features(make_images([3, 1, 2]), PIXELS, folder=cache)
     assert features.array.dtype == np.uint8
     assert features.array.shape == (3, 4, 6, 3)
     assert features.rows == {3: 0, 1: 1, 2: 2}
@@ -43,26 +48,18 @@ def test_pixels_of_every_photo_are_kept(make_photos, cache):
     np.testing.assert_array_equal(np.asarray(features.array)[:, 3, 5], expected)
 
 
-def test_embeddings_of_every_photo_are_kept_in_half_precision(
-    make_photos, cache
+def test_embeddings_of_every_image_are_kept_in_half_precision(
+    make_images, cache
 ):
-    features = prepare_features(make_photos([4, 2]), EMBEDDING, folder=cache)
+    features = prepare_features(make_images([4, 2]), EMBEDDING, folder=cache)
     assert features.array.dtype == np.float16
     np.testing.assert_array_equal(features.array, [[40, 10], [20, 5]])
 
 
-def test_photos_of_several_batches_keep_their_rows(make_photos, cache):
-    image_ids = [n % 25 for n in range(7, 7 + 25)]
-    features = prepare_features(make_photos(image_ids), PIXELS, folder=cache)
-    for image_id in image_ids:
-        row = features.rows[image_id]
-        assert features.array[row][0, 0, 0] == 10 * image_id
-
-
-def test_progress_counts_up_to_all_photos(make_photos, cache):
+def test_progress_counts_up_to_all_images(make_images, cache):
     calls = []
     prepare_features(
-        make_photos(range(1, 19), broken=[2]),
+        make_images(range(1, 19), broken=[2]),
         PIXELS,
         folder=cache,
         skip_bad=True,
@@ -71,16 +68,10 @@ def test_progress_counts_up_to_all_photos(make_photos, cache):
     assert calls == [(done, 18) for done in range(1, 19)]
 
 
-def test_rows_are_copies_that_leave_the_file_alone(make_photos, cache):
-    features = prepare_features(make_photos([1]), PIXELS, folder=cache)
-    features.array[:][:] = 0
-    assert features.array[0].any()
-
-
-def test_embeddings_of_another_shape_than_told_are_refused(make_photos, cache):
+def test_embeddings_of_another_shape_than_given_are_refused(make_images, cache):
     source = dataclasses.replace(EMBEDDING, embedding_shape=(3,))
     with pytest.raises(ValueError, match=r"embedding_shape=\(3,\), shape=\(2,"):
-        prepare_features(make_photos([1]), source, folder=cache)
+        prepare_features(make_images([1]), source, folder=cache)
     with pytest.raises(ValueError, match="must be given together"):
         dataclasses.replace(EMBEDDING, embedding_shape=None)
 
@@ -89,16 +80,17 @@ def test_embeddings_of_another_shape_than_told_are_refused(make_photos, cache):
 
 
 @pytest.mark.parametrize("source", [PIXELS, EMBEDDING])
-def test_kept_features_are_opened_and_not_computed(make_photos, cache, source):
-    photos = make_photos([3, 1])
-    first = prepare_features(photos, source, folder=cache)
-    changed = (cache / SHARD).stat().st_mtime_ns
+def test_kept_features_are_opened_and_not_computed(make_images, cache, source):
+    images = make_images([3, 1])
+    first = prepare_features(images, source, folder=cache)
+    changed = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     if source.encode is not None:
         source = dataclasses.replace(source, encode=refuse)
-    again = prepare_features(photos, source, folder=str(cache))
+    again = prepare_features(images, source, folder=str(cache))
     np.testing.assert_array_equal(again.array, first.array)
     assert again.rows == first.rows
-    assert (cache / SHARD).stat().st_mtime_ns == changed
+    for path, time in changed.items():
+        assert path.stat().st_mtime_ns == time
 
 
 @pytest.mark.parametrize(
@@ -118,152 +110,163 @@ def test_kept_features_are_opened_and_not_computed(make_photos, cache, source):
             },
             "`encoder` is .*1234.* there, expected None",
         ),
+        ({"embedding_shape": (2, 1)}, r"`row` is .*\[2\].*, expected .*\[2, 1"),
     ],
 )
 def test_features_of_other_settings_are_refused(
-    make_photos, cache, changes, key
+    make_images, cache, changes, key
 ):
-    photos = make_photos([1])
-    prepare_features(photos, EMBEDDING, folder=cache)
+    images = make_images([1])
+    prepare_features(images, EMBEDDING, folder=cache)
     other = dataclasses.replace(EMBEDDING, **changes)
     with pytest.raises(InputError, match=f"train: .* {key}"):
-        prepare_features(photos, other, folder=cache)
+        prepare_features(images, other, folder=cache)
 
 
 def test_features_of_an_earlier_preprocessing_are_refused(
-    make_photos, cache, monkeypatch
+    make_images, cache, monkeypatch
 ):
-    photos = make_photos([1])
-    prepare_features(photos, PIXELS, folder=cache)
-    monkeypatch.setattr(
-        "bmt_keras.data.feature_source.PREPROCESSING_VERSION", -1
-    )
+    images = make_images([1])
+    prepare_features(images, PIXELS, folder=cache)
+    monkeypatch.setattr("bmt_keras.data.features.PREPROCESSING_VERSION", -1)
     with pytest.raises(InputError, match="`preprocessing_version` is"):
-        prepare_features(photos, PIXELS, folder=cache)
+        prepare_features(images, PIXELS, folder=cache)
 
 
-def without_last(photos):
-    return photos[:-1]
+def without_last(images):
+    return images[:-1]
 
 
-def in_other_order(photos):
-    return photos[::-1]
+def in_other_order(images):
+    return images[::-1]
 
 
-def with_another_id(photos):
-    return [dataclasses.replace(photos[0], image_id=9), *photos[1:]]
+def with_another_id(images):
+    return [dataclasses.replace(images[0], image_id=9), *images[1:]]
 
 
-def with_a_changed_file(photos):
-    photos[0].path.write_bytes(photos[0].path.read_bytes() + b" ")
-    return photos
+def with_a_changed_file(images):
+    images[0].path.write_bytes(images[0].path.read_bytes() + b" ")
+    return images
 
 
 @pytest.mark.parametrize(
     "change",
     [without_last, in_other_order, with_another_id, with_a_changed_file],
 )
-def test_features_of_other_photos_are_refused(make_photos, cache, change):
-    photos = make_photos([1, 2])
-    prepare_features(photos, PIXELS, folder=cache)
-    with pytest.raises(InputError, match="other settings: `photos` is"):
-        prepare_features(change(photos), PIXELS, folder=cache)
+def test_features_of_other_images_are_refused(make_images, cache, change):
+    images = make_images([1, 2])
+    prepare_features(images, PIXELS, folder=cache)
+    with pytest.raises(InputError, match="other settings: `images` is"):
+        prepare_features(change(images), PIXELS, folder=cache)
 
 
-def test_other_captions_of_the_same_photos_are_no_other_features(
-    make_photos, cache
+def test_other_captions_of_the_same_images_are_no_other_features(
+    make_images, cache
 ):
-    prepare_features(make_photos([1]), PIXELS, folder=cache)
-    prepare_features(make_photos([1], captions=["x"]), PIXELS, folder=cache)
+    prepare_features(make_images([1]), PIXELS, folder=cache)
+    prepare_features(make_images([1], captions=["x"]), PIXELS, folder=cache)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        None,
-        b"",
-        b"[1, 2]",
-        b'{"settings": ',
-        b"\xff\xfe",
-        b'{"settings": 3, "shard_size": 4, "shards": {}}',
-        b'{"settings": {}, "shard_size": "x", "shards": {}}',
-        b'{"settings": {}, "shard_size": 4, "shards": []}',
-        b'{"settings": {}, "shard_size": 4, "shards": {"a": ["b"]}}',
-    ],
-)
-def test_foreign_or_spoilt_folder_is_refused(make_photos, cache, content):
-    photos = make_photos([1, 2])
-    prepare_features(photos, PIXELS, folder=cache)
-    (cache / "manifest.json").unlink()
-    if content is not None:
-        (cache / "manifest.json").write_bytes(content)
-    with pytest.raises(InputError, match="train: expected features of photos"):
-        prepare_features(photos, PIXELS, folder=cache)
+# === Many shards ===
+
+NUM_IMAGES, SHARD_SIZE = 200, 20
 
 
-def test_cache_of_one_array_is_refused_as_an_earlier_one(make_photos, cache):
-    cache.mkdir(parents=True)
-    np.save(cache / "features.npy", np.zeros((2, 4, 6, 3), np.uint8))
-    (cache / "manifest.json").write_text('{"settings": {}, "image_ids": [1]}')
-    with pytest.raises(InputError, match=r"train: .* an earlier version"):
-        prepare_features(make_photos([1]), PIXELS, folder=cache)
+class MeanLevel:
+    """Embeds an image as its mean level of red, and counts images."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, pixels):
+        self.count += len(pixels)
+        return pixels[..., 0].mean(axis=(1, 2))[:, None]
 
 
-def test_file_in_place_of_the_folder_is_refused(make_photos, tmp_path):
-    (tmp_path / "cache").write_text("mine")
-    with pytest.raises(InputError, match="cache: expected features of photos"):
-        prepare_features(make_photos([1]), PIXELS, folder=tmp_path / "cache")
-    assert (tmp_path / "cache").read_text() == "mine"
+@pytest.fixture
+def images(make_images):
+    few = make_images(range(25))
+    return [
+        dataclasses.replace(few[i % 25], image_id=i) for i in range(NUM_IMAGES)
+    ]
 
 
-# === Bad photos ===
+def prepare(images, encode, cache, **options):
+    source = FeatureSource(4, 6, encode=encode, embedding_shape=(1,))
+    return prepare_features(
+        images, source, folder=cache, shard_size=SHARD_SIZE, **options
+    )
 
 
-def test_bad_photos_are_all_counted_and_named(make_photos, cache, tmp_path):
-    photos = make_photos(range(1, 20), broken=[2, 18])
-    photos.append(CaptionedImage(20, tmp_path / "gone.jpg", ("a",)))
+def test_bad_image_ends_the_run_and_keeps_the_shards_before_it(
+    images, cache, tmp_path
+):
+    bad = tmp_path / "images" / "bad.png"
+    bad.write_bytes(b"no image")
+    images[50] = dataclasses.replace(images[50], path=bad)
+    images[199] = dataclasses.replace(images[199], path=tmp_path / "gone.png")
+    encode = MeanLevel()
     with pytest.raises(InputError) as error:
-        prepare_features(photos, PIXELS, folder=cache)
+        prepare(images, encode, cache)
+    assert str(error.value).startswith("2 of 200 photos cannot be read: ")
+    assert f"{bad} (not a decodable" in str(error.value)
+    assert "gone.png (no such file)" in str(error.value)
+    assert len(list(cache.parent.glob(".train.partial/*.rows"))) == 2
+    assert encode.count == 48
+
+    encode = MeanLevel()
+    good = [i for i in range(NUM_IMAGES) if i not in (50, 199)]
+    assert_right(prepare(images, encode, cache, skip_bad=True), good)
+    assert encode.count == NUM_IMAGES - 2 * SHARD_SIZE - 2
+    assert_right(prepare(images, refuse, cache), good)
+
+
+def test_shard_without_a_good_image_is_left_empty(images, cache, tmp_path):
+    bad = tmp_path / "images" / "bad.png"
+    bad.write_bytes(b"no image")
+    for i in range(20, 40):
+        images[i] = dataclasses.replace(images[i], path=bad)
+    good = [i for i in range(NUM_IMAGES) if not 20 <= i < 40]
+    for _ in range(2):
+        assert_right(prepare(images, MeanLevel(), cache, skip_bad=True), good)
+
+
+# === Bad images ===
+
+
+def test_bad_images_are_all_counted_and_named(make_images, cache, tmp_path):
+    images = make_images(range(1, 20), broken=[2, 18])
+    images.append(CaptionedImage(20, tmp_path / "gone.jpg", ("a",)))
+    with pytest.raises(InputError) as error:
+        prepare_features(images, PIXELS, folder=cache)
     message = str(error.value)
     assert message.startswith("3 of 20 photos cannot be read: ")
-    assert f"{photos[1].path} (not a decodable image" in message
-    assert f"{photos[17].path} (not a decodable image" in message
-    assert f"{photos[19].path} (no such file)" in message
-
-
-def test_failure_leaves_nothing_behind(make_photos, cache):
-    with pytest.raises(InputError):
-        prepare_features(make_photos([1, 2], broken=[2]), PIXELS, folder=cache)
-    failing = dataclasses.replace(EMBEDDING, encode=refuse)
-    with pytest.raises(AssertionError, match="computed again"):
-        prepare_features(make_photos([1]), failing, folder=cache)
+    assert f"{images[1].path} (not a decodable image" in message
+    assert f"{images[17].path} (not a decodable image" in message
+    assert f"{images[19].path} (no such file)" in message
     assert list(cache.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("source", [PIXELS, EMBEDDING])
-def test_skipped_photos_leave_the_rows_of_the_others_right(
-    make_photos, cache, source
+def test_skipped_images_leave_the_rows_of_the_others_right(
+    make_images, cache, source, caplog
 ):
     image_ids = list(range(1, 23))
-    photos = make_photos(image_ids, broken=[1, 5, 17, 22])
+    images = make_images(image_ids, broken=[1, 5, 17, 22])
     good = [n for n in image_ids if n not in (1, 5, 17, 22)]
-    prepare_features(photos, source, folder=cache, skip_bad=True)
-    features = prepare_features(photos, source, folder=cache)
+    prepare_features(images, source, folder=cache, skip_bad=True)
+    assert f"4 of 22 photos cannot be read: {images[0].path}" in caplog.text
+    features = prepare_features(images, source, folder=cache)
     assert list(features.rows) == good
     assert len(features.array) == len(good)
     red = np.asarray(features.array).reshape(len(good), -1)[:, 0]
     assert [red[features.rows[n]] for n in good] == [10 * n for n in good]
 
 
-def test_skipped_photos_are_told_in_the_log(make_photos, cache, caplog):
-    photos = make_photos([1, 2], broken=[1])
-    prepare_features(photos, PIXELS, folder=cache, skip_bad=True)
-    assert f"1 of 2 photos cannot be read: {photos[0].path}" in caplog.text
-
-
 @pytest.mark.parametrize("image_ids", [[], [1, 2]])
-def test_no_photo_that_can_be_read_is_refused(make_photos, cache, image_ids):
-    photos = make_photos(image_ids, broken=image_ids)
+def test_no_image_that_can_be_read_is_refused(make_images, cache, image_ids):
+    images = make_images(image_ids, broken=image_ids)
     with pytest.raises(InputError, match=f"none among {len(image_ids)}"):
-        prepare_features(photos, PIXELS, folder=cache, skip_bad=True)
+        prepare_features(images, PIXELS, folder=cache, skip_bad=True)
     assert list(cache.parent.iterdir()) == []

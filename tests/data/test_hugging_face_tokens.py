@@ -79,7 +79,7 @@ def train_model(symbols):
         character_coverage=1.0,
         hard_vocab_limit=False,
         normalization_rule_name="nmt_nfkc",
-        pad_token_id=0,
+        pad_id=0,
         unk_id=1,
         bos_id=-1,
         eos_id=-1,
@@ -177,7 +177,7 @@ def test_characters_of_the_first_blocks_are_those_of_transformers(tokenizers):
 def test_cut_ids_are_those_of_transformers(tokenizers, sequence_length):
     ours, theirs = tokenizers["spiece"]
     texts = list(TEXTS.values())
-    expected = theirs(texts, truncation=True, sequence_length=sequence_length)
+    expected = theirs(texts, truncation=True, max_length=sequence_length)
     found = ours.encode(texts, sequence_length=sequence_length)
     assert found == expected["input_ids"]
 

@@ -1,6 +1,7 @@
 import io
 import os
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,16 +9,20 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.image_headers import first_frame
 from bmt_keras.data.images import (
     MAX_PIXELS,
     TOO_LARGE,
     UNDECODABLE,
+    decode_images,
     decode_rgb,
     read_pixels,
     read_pixels_or_error,
+    report_unreadable,
     resize_pixels,
 )
+from bmt_keras.errors import InputError
 
 HEIGHT, WIDTH = 48, 64
 
@@ -50,7 +55,7 @@ GREY = COLOUR.convert("L")
 ALPHA = Image.fromarray(draw(4))
 PALETTE = COLOUR.quantize(16)
 
-PHOTOS = {
+IMAGES = {
     "jpeg": encode(COLOUR, "JPEG", quality=90),
     "jpeg_full_chroma": encode(COLOUR, "JPEG", subsampling=0),
     "jpeg_coarse": encode(COLOUR, "JPEG", quality=30, subsampling=2),
@@ -80,17 +85,17 @@ PHOTOS = {
 }
 BROKEN = {
     "nothing": b"",
-    "text": b"no photo",
-    "jpeg_cut": PHOTOS["jpeg"][:1500],
-    "jpeg_cut_in_head": PHOTOS["jpeg"][:200],
-    "png_cut": PHOTOS["png"][:1500],
-    "gif_cut": PHOTOS["gif"][:1500],
-    "bmp_cut": PHOTOS["bmp"][:1500],
-    "bmp_cut_in_palette": PHOTOS["bmp_palette"][:60],
-    "bmp_wild_offset": PHOTOS["bmp_palette"][:10] + b"\xff" * 100,
-    "webp_cut": PHOTOS["webp"][:300],
-    "webp_cut_lossless": PHOTOS["webp_lossless"][:300],
-    "webp_cut_alpha": PHOTOS["webp_alpha"][:300],
+    "text": b"no image",
+    "jpeg_cut": IMAGES["jpeg"][:1500],
+    "jpeg_cut_in_head": IMAGES["jpeg"][:200],
+    "png_cut": IMAGES["png"][:1500],
+    "gif_cut": IMAGES["gif"][:1500],
+    "bmp_cut": IMAGES["bmp"][:1500],
+    "bmp_cut_in_palette": IMAGES["bmp_palette"][:60],
+    "bmp_wild_offset": IMAGES["bmp_palette"][:10] + b"\xff" * 100,
+    "webp_cut": IMAGES["webp"][:300],
+    "webp_cut_lossless": IMAGES["webp_lossless"][:300],
+    "webp_cut_alpha": IMAGES["webp_alpha"][:300],
     "webp_animated": encode(
         COLOUR, "WEBP", save_all=True, append_images=[OTHER], lossless=True
     ),
@@ -109,13 +114,13 @@ def largest_difference(found, expected):
     return np.abs(np.asarray(found, int) - np.asarray(expected, int)).max()
 
 
-# === One photo ===
+# === One image ===
 
 
-@pytest.mark.parametrize("name", PHOTOS)
+@pytest.mark.parametrize("name", IMAGES)
 def test_pixels_are_opencvs_within_one_level(name, tmp_path):
-    expected = read_with_opencv(PHOTOS[name], tmp_path / "photo")
-    pixels = read_pixels(tf.constant(PHOTOS[name]), HEIGHT, WIDTH)
+    expected = read_with_opencv(IMAGES[name], tmp_path / "image")
+    pixels = read_pixels(tf.constant(IMAGES[name]), HEIGHT, WIDTH)
     assert pixels.dtype == tf.uint8
     assert expected.std() > 20  # a picture, not a black field
     assert largest_difference(pixels, expected) <= 1
@@ -126,21 +131,21 @@ def test_pixels_are_opencvs_within_one_level(name, tmp_path):
 )
 def test_every_size_is_opencvs_within_one_level(height, width, tmp_path):
     expected = read_with_opencv(
-        PHOTOS["jpeg"], tmp_path / "photo", height=height, width=width
+        IMAGES["jpeg"], tmp_path / "image", height=height, width=width
     )
-    pixels = read_pixels(tf.constant(PHOTOS["jpeg"]), height, width)
+    pixels = read_pixels(tf.constant(IMAGES["jpeg"]), height, width)
     assert largest_difference(pixels, expected) <= 1
 
 
 def test_decoded_jpeg_is_opencvs_to_the_last_bit(tmp_path):
-    path = tmp_path / "photo.jpg"
-    path.write_bytes(PHOTOS["jpeg"])
+    path = tmp_path / "image.jpg"
+    path.write_bytes(IMAGES["jpeg"])
     expected = cv2.imread(str(path))[..., ::-1]
-    np.testing.assert_array_equal(decode_rgb(PHOTOS["jpeg"]), expected)
+    np.testing.assert_array_equal(decode_rgb(IMAGES["jpeg"]), expected)
 
 
 def test_exif_rotation_is_ignored():
-    assert decode_rgb(PHOTOS["jpeg_exif_rotation"]).shape == (67, 101, 3)
+    assert decode_rgb(IMAGES["jpeg_exif_rotation"]).shape == (67, 101, 3)
 
 
 def test_resizing_to_the_same_size_changes_nothing():
@@ -155,7 +160,7 @@ def test_resizing_rounds_instead_of_cutting_off():
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_photo_raises(name):
+def test_broken_image_raises(name):
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode_rgb(BROKEN[name])
 
@@ -173,7 +178,7 @@ def read_batch():
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_row_leaves_the_others_whole(read_batch, name):
-    good = [PHOTOS["jpeg"], PHOTOS["bmp_palette"], PHOTOS["webp_alpha"]]
+    good = [IMAGES["jpeg"], IMAGES["bmp_palette"], IMAGES["webp_alpha"]]
     expected, _ = read_batch(tf.constant(good))
     rows = [good[0], BROKEN[name], good[1], good[2]]
     pixels, errors = read_batch(tf.constant(rows))
@@ -183,12 +188,12 @@ def test_broken_row_leaves_the_others_whole(read_batch, name):
     assert errors.numpy().tolist() == [b"", message.encode(), b"", b""]
 
 
-def test_rows_of_a_batch_are_those_of_single_photos(read_batch):
-    names = list(PHOTOS)
-    pixels, errors = read_batch(tf.constant([PHOTOS[n] for n in names]))
+def test_rows_of_a_batch_are_those_of_single_images(read_batch):
+    names = list(IMAGES)
+    pixels, errors = read_batch(tf.constant([IMAGES[n] for n in names]))
     assert not any(errors.numpy())
     for name, row in zip(names, pixels, strict=True):
-        single = read_pixels(tf.constant(PHOTOS[name]), HEIGHT, WIDTH)
+        single = read_pixels(tf.constant(IMAGES[name]), HEIGHT, WIDTH)
         np.testing.assert_array_equal(row, single, err_msg=name)
 
 
@@ -199,8 +204,8 @@ def test_empty_batch_gives_empty_tensors(read_batch):
 
 
 def test_saved_model_reads_alike_in_a_session(read_batch, tmp_path):
-    rows = [PHOTOS["jpeg"], BROKEN["jpeg_cut"], PHOTOS["webp_alpha"]]
-    rows.append(PHOTOS["bmp_palette"])
+    rows = [IMAGES["jpeg"], BROKEN["jpeg_cut"], IMAGES["webp_alpha"]]
+    rows.append(IMAGES["bmp_palette"])
     expected, messages = read_batch(tf.constant(rows))
 
     module = tf.Module()
@@ -225,34 +230,34 @@ def test_saved_model_reads_alike_in_a_session(read_batch, tmp_path):
     assert nothing["pixels"].shape == (0, HEIGHT, WIDTH, 3)
 
 
-# === Large photos ===
+# === Large images ===
 
 
 def claim(name, size):
-    """A photo whose head claims other sides than its pixels have."""
+    """An image whose head claims other sides than its pixels have."""
     width, height = size
-    photo = bytearray(PHOTOS[name])
+    image = bytearray(IMAGES[name])
     little, big = width.to_bytes(4, "little"), width.to_bytes(4, "big")
     if name.startswith("jpeg"):
-        place = photo.index(b"\xff\xc0") + 5
-        photo[place : place + 4] = height.to_bytes(2, "big") + big[2:]
+        place = image.index(b"\xff\xc0") + 5
+        image[place : place + 4] = height.to_bytes(2, "big") + big[2:]
     elif name.startswith("png"):
-        photo[16:24] = big + height.to_bytes(4, "big")
-        photo[29:33] = zlib.crc32(photo[12:29]).to_bytes(4, "big")
+        image[16:24] = big + height.to_bytes(4, "big")
+        image[29:33] = zlib.crc32(image[12:29]).to_bytes(4, "big")
     elif name.startswith("gif"):
-        place = photo.index(b"\x2c\0\0\0\0") + 5
-        photo[place : place + 4] = little[:2] + height.to_bytes(2, "little")
+        place = image.index(b"\x2c\0\0\0\0") + 5
+        image[place : place + 4] = little[:2] + height.to_bytes(2, "little")
     elif name.startswith("bmp"):
-        photo[18:26] = little + (-height).to_bytes(4, "little", signed=True)
-    elif photo[12:16] == b"VP8 ":
-        photo[26:30] = little[:2] + height.to_bytes(2, "little")
-    elif photo[12:16] == b"VP8L":
+        image[18:26] = little + (-height).to_bytes(4, "little", signed=True)
+    elif image[12:16] == b"VP8 ":
+        image[26:30] = little[:2] + height.to_bytes(2, "little")
+    elif image[12:16] == b"VP8L":
         sides = (width - 1) | (height - 1) << 14
-        photo[21:25] = sides.to_bytes(4, "little")
+        image[21:25] = sides.to_bytes(4, "little")
     else:
-        photo[24:27] = (width - 1).to_bytes(3, "little")
-        photo[27:30] = (height - 1).to_bytes(3, "little")
-    return bytes(photo)
+        image[24:27] = (width - 1).to_bytes(3, "little")
+        image[27:30] = (height - 1).to_bytes(3, "little")
+    return bytes(image)
 
 
 CLAIMED = {
@@ -268,9 +273,9 @@ CLAIMED = {
 
 
 @pytest.mark.parametrize("name", CLAIMED)
-def test_large_photo_is_refused_by_its_head(read_batch, name):
+def test_large_image_is_refused_by_its_head(read_batch, name):
     width, height = CLAIMED[name]
-    rows = [PHOTOS["jpeg"], claim(name, CLAIMED[name]), PHOTOS["gif"]]
+    rows = [IMAGES["jpeg"], claim(name, CLAIMED[name]), IMAGES["gif"]]
     pixels, errors = read_batch(tf.constant(rows))
     message = (
         f"{TOO_LARGE}; received {width * height} pixels, expected at most "
@@ -281,7 +286,7 @@ def test_large_photo_is_refused_by_its_head(read_batch, name):
     assert not pixels.numpy()[1].any()
 
 
-def test_photo_at_the_limit_is_read(read_batch):
+def test_image_at_the_limit_is_read(read_batch):
     largest = Image.new("L", (8192, MAX_PIXELS // 8192), 200)
     rows = [encode(largest, "PNG", compress_level=1)]
     pixels, errors = read_batch(tf.constant(rows))
@@ -289,9 +294,9 @@ def test_photo_at_the_limit_is_read(read_batch):
     assert (pixels.numpy() == 200).all()
 
 
-@pytest.mark.parametrize("name", PHOTOS)
+@pytest.mark.parametrize("name", IMAGES)
 def test_pixels_are_counted_without_decoding(name):
-    _, count = first_frame(tf.constant(PHOTOS[name]))
+    _, count = first_frame(tf.constant(IMAGES[name]))
     assert int(count) == 67 * 101
 
 
@@ -314,15 +319,76 @@ def test_gif_is_cut_behind_its_first_frame():
 
 
 def test_later_frames_of_a_gif_are_not_decoded(read_batch):
-    animated = PHOTOS["gif_animated"]
+    animated = IMAGES["gif_animated"]
     place = animated.rindex(b"\x2c\0\0\0\0") + 5
     claimed = animated[:place] + b"\xff" * 4 + animated[place + 4 :]
-    pixels, errors = read_batch(tf.constant([claimed, PHOTOS["gif"]]))
+    pixels, errors = read_batch(tf.constant([claimed, IMAGES["gif"]]))
     assert errors.numpy().tolist() == [b"", b""]
     np.testing.assert_array_equal(pixels[0], pixels[1])
 
 
 @pytest.mark.parametrize("length", [0, 3, 6, 12, 20, 90])
 def test_head_of_a_gif_alone_is_broken(read_batch, length):
-    _, errors = read_batch(tf.constant([PHOTOS["gif"][:length]]))
+    _, errors = read_batch(tf.constant([IMAGES["gif"][:length]]))
     assert errors.numpy()[0].startswith(UNDECODABLE.encode())
+
+
+# === Files ===
+
+
+def test_batches_keep_the_images_order(make_images):
+    images = make_images([3, 1, 2, 5, 4])
+    batches = list(decode_images(images, height=4, width=6, batch_size=2))
+    assert [len(batch) for batch, _, _ in batches] == [2, 2, 1]
+    assert [image for batch, _, _ in batches for image in batch] == images
+    pixels = np.concatenate([pixels for _, pixels, _ in batches])
+    assert (pixels.shape, pixels.dtype) == ((5, 4, 6, 3), np.uint8)
+    expected = np.zeros((5, 4, 6, 3))
+    expected[..., 0] = np.reshape([30, 10, 20, 50, 40], (5, 1, 1))
+    np.testing.assert_array_equal(pixels, expected)
+    assert not any(error for _, _, errors in batches for error in errors)
+
+
+def test_bad_images_are_told_apart(make_images, tmp_path):
+    images = make_images([1, 2], broken=[2])
+    (tmp_path / "folder.png").mkdir()
+    images += [
+        CaptionedImage(3, tmp_path / "gone.png", ("a",)),
+        CaptionedImage(4, tmp_path / "folder.png", ("a",)),
+        CaptionedImage(5, tmp_path / "no\0name.png", ("a",)),
+        CaptionedImage(6, tmp_path / "no\ud800name.png", ("a",)),
+        *make_images([7]),
+    ]
+    ((_, pixels, errors),) = decode_images(images, height=4, width=6)
+    assert errors[0] == errors[6] == ""
+    assert errors[1].startswith("not a decodable image")
+    assert errors[2:6] == ["no such file"] * 4
+    assert pixels[:, 0, 0, 0].tolist() == [10, 0, 0, 0, 0, 0, 70]
+
+
+def test_no_images_give_no_batches():
+    assert list(decode_images([], height=4, width=6)) == []
+
+
+def test_no_bad_images_are_no_error(caplog):
+    report_unreadable([], 7, skip_bad=False)
+    report_unreadable([], 7, skip_bad=True)
+    assert not caplog.records
+
+
+def test_bad_images_are_counted_and_the_first_named():
+    bad = [str(Path("images", f"{n}.jpg")) for n in range(7)]
+    with pytest.raises(InputError) as error:
+        report_unreadable(bad, 90, skip_bad=False)
+    message = str(error.value)
+    assert message.startswith("7 of 90 photos cannot be read: ")
+    assert "; ".join(bad[:5]) + "; …" in message
+    assert bad[5] not in message
+    assert "--skip-bad" in message
+
+
+def test_skipped_images_are_told_in_the_log(caplog):
+    report_unreadable(["a.jpg (gone)"], 2, skip_bad=True)
+    assert caplog.messages == [
+        "1 of 2 photos cannot be read: a.jpg (gone). They are left out."
+    ]

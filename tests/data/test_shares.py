@@ -14,8 +14,8 @@ def plan(num_groups, group_size):
     return PlannedBatch(
         epoch=3,
         captions=captions,
-        photo_rows=np.arange(num_groups) + 10,
-        is_turned=np.arange(num_groups) % 2 == 0,
+        image_rows=np.arange(num_groups) + 10,
+        is_mirrored=np.arange(num_groups) % 2 == 0,
         length=8,
     )
 
@@ -38,12 +38,14 @@ def test_shares_are_alike_and_together_the_batch(num_groups, group_size, total):
         np.testing.assert_array_equal(
             planned.captions[each.share.rows], each.captions
         )
-        # A caption stands with its photo, also where it is blank.
+        # A caption stands with its image, also where it is blank.
         np.testing.assert_array_equal(
             (each.captions - 50) // group_size,
-            np.repeat(each.photo_rows - 10, group_size),
+            np.repeat(each.image_rows - 10, group_size),
         )
-        np.testing.assert_array_equal(each.is_turned, each.photo_rows % 2 == 0)
+        np.testing.assert_array_equal(
+            each.is_mirrored, each.image_rows % 2 == 0
+        )
 
 
 def test_processes_read_for_their_own_replicas():

@@ -6,11 +6,12 @@ import sentencepiece
 import tensorflow as tf
 from sentencepiece import sentencepiece_model_pb2 as protos
 
+from bmt_keras.data.sentencepiece_graph import as_tensor, normalize
 from bmt_keras.data.tokenizer import (
     SPECIAL_TOKENS,
     CaptionTokenizer,
+    prune_vocabulary,
 )
-from bmt_keras.data.tokenizer_graph import as_tensor, normalize
 from bmt_keras.errors import InputError
 
 PAD, UNKNOWN, CLS, SEP, MASK = range(5)
@@ -34,7 +35,7 @@ def pieces_tokenizer():
         model_type="unigram",
         vocab_size=30,
         hard_vocab_limit=False,
-        pad_token_id=0,
+        pad_id=0,
         unk_id=1,
         bos_id=-1,
         eos_id=-1,
@@ -70,8 +71,11 @@ def test_special_ids_are_alberts(tokenizer):
     assert tokenizer.mask_token_id == MASK
 
 
-def test_whole_words_go_on_with_no_word(tokenizer):
+def test_pieces_that_continue_a_word_are_known(tokenizer, pieces_tokenizer):
     assert tokenizer.continuing_token_ids == []
+    pieces = tokens_of(pieces_tokenizer, pieces_tokenizer.continuing_token_ids)
+    assert "-" in pieces
+    assert not any(piece.startswith(("▁", "[", "<")) for piece in pieces)
 
 
 def test_same_captions_give_the_same_model(tokenizer):
@@ -121,37 +125,30 @@ def test_captions_that_normalise_alike_have_the_same_ids(tokenizer):
 # === Encoding ===
 
 
-def test_words_lie_between_cls_and_sep(tokenizer):
-    (ids,) = tokenizer.encode(["A blue square"])
-    assert (ids[0], ids[-1]) == (CLS, SEP)
-    assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "▁blue", "▁square"]
-
-
-def test_word_that_no_caption_had_is_unknown(tokenizer):
-    (ids,) = tokenizer.encode(["a zebra"])
-    assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "<unk>"]
-
-
-@pytest.mark.parametrize("text", ["a [MASK] square", "a[MASK]square"])
-def test_mask_in_a_text_is_the_mask_token(tokenizer, text):
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("A blue square", ["▁a", "▁blue", "▁square"]),
+        ("a zebra", ["▁a", "<unk>"]),
+        ("a [MASK] square", ["▁a", "[MASK]", "▁square"]),
+        ("a[MASK]square", ["▁a", "[MASK]", "▁square"]),
+        (
+            "[SEP] <pad>a<unk>[CLS]",
+            ["[SEP]", "<pad>", "▁a", "<unk>", "[CLS]"],
+        ),
+        # In other letters these are words.
+        ("a [mask] [sep]", ["▁a", "<unk>", "<unk>"]),
+        # No Unicode.
+        ("a \ud800 red", ["▁a", "<unk>", "▁red"]),
+        ("", []),
+        ("  ", []),
+        ("\u0301", []),
+    ],
+)
+def test_text_is_encoded_between_cls_and_sep(tokenizer, text, tokens):
     (ids,) = tokenizer.encode([text])
-    assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "[MASK]", "▁square"]
-
-
-def test_every_special_token_in_a_text_is_that_token(tokenizer):
-    (ids,) = tokenizer.encode(["[SEP] <pad>a<unk>[CLS]"])
-    assert tokens_of(tokenizer, ids[1:-1]) == [
-        "[SEP]",
-        "<pad>",
-        "▁a",
-        "<unk>",
-        "[CLS]",
-    ]
-
-
-def test_special_token_in_other_letters_is_a_word(tokenizer):
-    (ids,) = tokenizer.encode(["a [mask] [sep]"])
-    assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "<unk>", "<unk>"]
+    assert (ids[0], ids[-1]) == (CLS, SEP)
+    assert tokens_of(tokenizer, ids[1:-1]) == tokens
 
 
 def test_hyphen_of_its_own_parts_words(pieces_tokenizer):
@@ -165,28 +162,15 @@ def test_hyphen_of_its_own_parts_words(pieces_tokenizer):
     assert apart == joined
 
 
-def test_text_that_is_no_unicode_is_encoded(tokenizer):
-    (ids,) = tokenizer.encode(["a \ud800 red"])
-    assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "<unk>", "▁red"]
-
-
 def test_bytes_that_are_no_unicode_are_encoded(tokenizer):
     (ids,) = tokenizer.encode_tensor(tf.constant([b"a \xff red"])).to_list()
     assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "<unk>", "▁red"]
-
-
-@pytest.mark.parametrize("text", ["", "  ", "\u0301"])
-def test_text_without_words_has_the_two_ends_alone(tokenizer, text):
-    assert tokenizer.encode([text]) == [[CLS, SEP]]
 
 
 def test_cut_caption_keeps_its_ends_and_first_words(tokenizer):
     (ids,) = tokenizer.encode(["a red square above a"], sequence_length=4)
     assert (ids[0], ids[-1]) == (CLS, SEP)
     assert tokens_of(tokenizer, ids[1:-1]) == ["▁a", "▁red"]
-
-
-def test_caption_of_just_the_length_is_not_cut(tokenizer):
     whole = tokenizer.encode(["a red square"])
     assert tokenizer.encode(["a red square"], sequence_length=5) == whole
 
@@ -332,3 +316,81 @@ def test_tokenizer_outlives_tensorflows_caches(pieces_tokenizer):
     assert pieces_tokenizer.encode(texts) == before == eager
     again = pieces_tokenizer.encode_tensor(tf.constant(texts))
     assert again.to_list() == before
+
+
+# === Pruning ===
+
+PRUNED_BY = ["a red dog-sled", "two red dogs"]
+LONG_WORDS = ["a", "red", "dog", "sled", "two", "blue", "circle", "bird"]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """A unigram model of letters, which are unlikely, words, and an `s`."""
+    model = protos.ModelProto()
+    kinds = protos.ModelProto.SentencePiece
+
+    def add(pieces, score, kind=kinds.NORMAL):
+        for piece in pieces:
+            model.pieces.add(piece=piece, score=score, type=kind)
+
+    add(["<pad>", "[CLS]", "[SEP]", "[MASK]"], 0.0, kinds.CONTROL)
+    add(["<unk>"], 0.0, kinds.UNKNOWN)
+    add(["-"], 0.0, kinds.USER_DEFINED)
+    add(["▁"], -8.0)
+    add(sorted({letter for word in LONG_WORDS for letter in word}), -8.0)
+    add([f"▁{word}" for word in LONG_WORDS if len(word) > 1], -2.0)
+    add(["▁a"], -1.0)
+    model.trainer_spec.unk_id = 4
+    model.trainer_spec.bos_id = model.trainer_spec.eos_id = -1
+    return CaptionTokenizer(model.SerializeToString())
+
+
+@pytest.fixture(scope="module")
+def pruned(whole):
+    return prune_vocabulary(whole, PRUNED_BY)
+
+
+def pieces(tokenizer, text):
+    (ids,) = tokenizer.encode([text])
+    return tokens_of(tokenizer, ids)
+
+
+def test_captions_are_split_as_before(whole, pruned):
+    for caption in PRUNED_BY:
+        assert pieces(pruned, caption) == pieces(whole, caption)
+
+
+def test_unused_pieces_go_and_the_order_stays(whole, pruned):
+    assert pruned.vocabulary_size < whole.vocabulary_size
+    kept = set(pruned.vocabulary)
+    assert pruned.vocabulary == [p for p in whole.vocabulary if p in kept]
+    gone = set(whole.vocabulary) - kept
+    assert all(len(piece.strip("▁")) > 1 for piece in gone)
+
+
+def test_special_tokens_and_added_ones_stay(whole, pruned):
+    assert pruned.special_token_ids == whole.special_token_ids
+    assert "-" in pruned.vocabulary
+
+
+def test_other_words_are_spelt(whole, pruned):
+    text = "blue circle"
+    assert pruned.unknown_token_id not in pruned.encode([text])[0]
+    assert pruned.decode(pruned.encode([text])[0]) == text
+    assert len(pieces(pruned, text)) > len(pieces(whole, text))
+
+
+def test_pruned_tokenizer_reads_back(pruned, tmp_path):
+    pruned.save(tmp_path / "spiece.model")
+    again = CaptionTokenizer.from_file(tmp_path / "spiece.model")
+    assert again.encode(PRUNED_BY) == pruned.encode(PRUNED_BY)
+
+
+def test_rare_pieces_go_and_their_words_are_spelt(whole):
+    captions = ["a red dog", "a red dog", "a red bird"]
+    pruned = prune_vocabulary(whole, captions, min_count=2)
+    assert "▁red" in pruned.vocabulary
+    assert "▁bird" not in pruned.vocabulary
+    assert pieces(pruned, "a red dog") == pieces(whole, "a red dog")
+    assert pieces(pruned, "bird")[1:-1] == ["▁", *"bird"]

@@ -30,7 +30,7 @@ CONTENT = {
     "added_tokens": [
         *(added(i, token) for i, token in enumerate(SPECIAL)),
         added(5, "-", special=False),
-        added(9, "<photo>", special=False),
+        added(9, "<image>", special=False),
     ],
     "normalizer": {
         "type": "Sequence",
@@ -84,7 +84,7 @@ def test_pieces_and_scores_are_those_of_the_vocabulary(model):
         ("\u2581", -2.5),
         ("\u2581a", -3.25),
         ("b", -4.0),
-        ("<photo>", 0.0),
+        ("<image>", 0.0),
     ]
 
 

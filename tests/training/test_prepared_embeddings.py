@@ -44,7 +44,7 @@ def test_prepared_embeddings_are_those_of_the_image_model(photos, tmp_path):
         cache=tmp_path / "cache",
         shard_size=3,
     )
-    shards = (tmp_path / "cache" / "train").glob("features-*.tfrecord")
+    shards = (tmp_path / "cache" / "train").glob("*.rows")
     assert len(list(shards)) == 3
     for features, own in (
         (data.train_features, photos[:8]),

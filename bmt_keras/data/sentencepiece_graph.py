@@ -12,9 +12,9 @@ from sentencepiece import sentencepiece_model_pb2
 from bmt_keras.errors import InputError
 
 # Its classes are made at run time: a type checker sees none.
-_protos: Any = sentencepiece_model_pb2
-_Piece = _protos.ModelProto.SentencePiece
-_ADDED_TYPES = (_Piece.CONTROL, _Piece.UNKNOWN, _Piece.USER_DEFINED)
+protos: Any = sentencepiece_model_pb2
+Piece = protos.ModelProto.SentencePiece
+_ADDED_TYPES = (Piece.CONTROL, Piece.UNKNOWN, Piece.USER_DEFINED)
 
 # Where in TensorFlow an error came from.
 _TRACE = re.compile(r"\{\{.*?\}\} | \[Op:.*")
@@ -30,7 +30,7 @@ _LETTER_SCORE = 3.0
 _EMPTY_CHARSMAP = (1024).to_bytes(4, "little") + bytes(1025)
 
 
-def parse_model(proto: bytes) -> Message:
+def parse_model(proto: bytes) -> Any:
     """Parses a SentencePiece model.
 
     Args:
@@ -46,11 +46,11 @@ def parse_model(proto: bytes) -> Message:
         f"Expected a SentencePiece model, found {len(proto)} bytes that are "
         "none."
     )
-    model = _protos.ModelProto()
+    model = protos.ModelProto()
     try:
         model.ParseFromString(proto)
-    except DecodeError as err:
-        raise InputError(refusal) from err
+    except DecodeError as error:
+        raise InputError(refusal) from error
     # To protocol buffers no bytes at all are a model too.
     if not model.pieces:
         raise InputError(refusal)
@@ -86,7 +86,7 @@ def normalize(texts: tf.Tensor) -> tf.Tensor:
     texts = tf.strings.regex_replace(_valid(texts), "``|''", '"')
     texts = tf_text.normalize_utf8(texts, "NFKD")
     texts = tf.strings.regex_replace(texts, r"\p{M}+", "")
-    # Lower-casing by the rules of a place in the word, or of the machine's
+    # Lower-casing by the rules of a position in the word, or of the machine's
     # language, would give other letters: a final sigma, Turkish's dotless i.
     texts = tf.strings.regex_replace(texts, r"\x{3a3}", "\u03c3")
     texts = tf.strings.regex_replace(texts, "I", "i")
@@ -135,11 +135,11 @@ class TokenizerGraph:
         self._proto = _plain_model(model).SerializeToString()
         try:
             tf_text.SentencepieceTokenizer(self._proto)
-        except tf.errors.OpError as err:
+        except tf.errors.OpError as error:
             raise InputError(
                 "Expected a SentencePiece model, found one that does not "
-                f"load: {_TRACE.sub('', err.message)}"
-            ) from err
+                f"load: {_TRACE.sub('', error.message)}"
+            ) from error
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Tokenises texts, without `[CLS]` and `[SEP]`.
@@ -199,17 +199,17 @@ def _plain_model(model: Message) -> Message:
 
     Every piece is one like the others, and splits of a word that tie in
     transformers' float64 tie in SentencePiece's float32: rounded scores sum
-    up exactly while the sum is small. Scores rise by a constant a letter to
+    up exactly while the sum is small. Scores rise by a constant per letter to
     keep it so, which changes no choice as each split spends all letters.
     """
-    plain = _protos.ModelProto()
+    plain = protos.ModelProto()
     plain.CopyFrom(model)
     if not plain.normalizer_spec.precompiled_charsmap:
         plain.normalizer_spec.precompiled_charsmap = _EMPTY_CHARSMAP
     for piece in plain.pieces:
-        if piece.type in (_Piece.CONTROL, _Piece.USER_DEFINED):
-            piece.type = _Piece.NORMAL
-        if model.trainer_spec.model_type == _protos.TrainerSpec.UNIGRAM:
+        if piece.type in (Piece.CONTROL, Piece.USER_DEFINED):
+            piece.type = Piece.NORMAL
+        if model.trainer_spec.model_type == protos.TrainerSpec.UNIGRAM:
             score = piece.score + _LETTER_SCORE * len(piece.piece)
             piece.score = round(score / _SCORE_STEP) * _SCORE_STEP
     return plain

@@ -16,7 +16,7 @@ from bmt_keras.errors import InputError
 from bmt_keras.models import build_image_tower
 from bmt_keras.settings import Settings
 from bmt_keras.training import feature_source
-from bmt_keras.training.beam_shards import BeamWriter, FillShard
+from bmt_keras.training.beam import BeamWriter, FillShard
 
 # Beam closes some of its own sockets and loops late.
 pytestmark = [
@@ -33,22 +33,22 @@ SETTINGS = Settings().replace(
     image_height=32,
     image_width=40,
 )
-NUM_PHOTOS, SHARD_SIZE = 21, 5
+NUM_IMAGES, SHARD_SIZE = 21, 5
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
-    photos = []
-    for image_id in range(NUM_PHOTOS):
+    images = []
+    for image_id in range(NUM_IMAGES):
         pixels = rng.integers(0, 256, (9, 8, 3), np.uint8)
         pixels = cv2.resize(pixels, (60, 50))
         cv2.imwrite(str(folder / f"{image_id}.jpg"), pixels)
-        photos.append(
+        images.append(
             CaptionedImage(image_id, folder / f"{image_id}.jpg", ("a",))
         )
-    return photos
+    return images
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +63,15 @@ def writer():
 
 
 @pytest.fixture(scope="module")
-def local(photos, source, tmp_path_factory):
+def local(images, source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("local") / "train"
-    prepare_features(photos, source, folder=folder, shard_size=SHARD_SIZE)
+    prepare_features(images, source, folder=folder, shard_size=SHARD_SIZE)
     return folder
 
 
-def prepare(photos, source, folder, writer, **options):
+def prepare(images, source, folder, writer, **options):
     return prepare_features(
-        photos,
+        images,
         source,
         folder=folder,
         shard_size=SHARD_SIZE,
@@ -81,9 +81,9 @@ def prepare(photos, source, folder, writer, **options):
 
 
 def test_beam_gives_the_shards_and_the_manifest_of_the_local_road(
-    photos, source, writer, local, tmp_path
+    images, source, writer, local, tmp_path
 ):
-    features = prepare(photos, source, tmp_path / "train", writer)
+    features = prepare(images, source, tmp_path / "train", writer)
     assert {path.name for path in (tmp_path / "train").iterdir()} == {
         path.name for path in local.iterdir()
     }
@@ -91,7 +91,7 @@ def test_beam_gives_the_shards_and_the_manifest_of_the_local_road(
     assert manifest == json.loads((local / "manifest.json").read_text())
     assert manifest["settings"]["encoder"]["image_model"] == "VGG16"
     assert manifest["settings"]["encoder"]["weights"]
-    again = prepare_features(photos, source, folder=local)
+    again = prepare_features(images, source, folder=local)
     np.testing.assert_allclose(
         np.asarray(features.array, np.float32),
         np.asarray(again.array, np.float32),
@@ -103,36 +103,36 @@ def test_beam_gives_the_shards_and_the_manifest_of_the_local_road(
 
 
 def test_beam_goes_on_where_the_local_road_has_ended(
-    photos, source, writer, tmp_path
+    images, source, writer, tmp_path
 ):
     folder = tmp_path / "train"
     first = prepare_features(
-        photos, source, folder=folder, shard_size=SHARD_SIZE
+        images, source, folder=folder, shard_size=SHARD_SIZE
     )
-    kept = folder / "features-00001-of-00005.tfrecord"
+    kept = folder / "00001-of-00005.rows"
     changed = kept.stat().st_mtime_ns
     expected = np.asarray(first.array)
-    (folder / "features-00003-of-00005.tfrecord").unlink()
-    again = prepare(photos, source, folder, writer)
+    (folder / "00003-of-00005.rows").unlink()
+    again = prepare(images, source, folder, writer)
     np.testing.assert_allclose(again.array, expected, rtol=1e-3, atol=1e-3)
     assert kept.stat().st_mtime_ns == changed
 
 
-def test_bad_photos_are_named_and_the_others_shards_kept(
-    photos, source, writer, tmp_path
+def test_bad_images_are_named_and_the_others_shards_kept(
+    images, source, writer, tmp_path
 ):
-    (tmp_path / "bad.jpg").write_bytes(b"no photo")
-    photos = list(photos)
-    photos[7] = dataclasses.replace(photos[7], path=tmp_path / "bad.jpg")
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    images = list(images)
+    images[7] = dataclasses.replace(images[7], path=tmp_path / "bad.jpg")
     with pytest.raises(InputError) as error:
-        prepare(photos, source, tmp_path / "train", writer)
+        prepare(images, source, tmp_path / "train", writer)
     assert str(error.value).startswith("1 of 21 photos cannot be read: ")
     assert f"{tmp_path / 'bad.jpg'} (not a decodable" in str(error.value)
     hidden = tmp_path / ".train.partial"
-    assert len(list(hidden.glob("features-*.tfrecord"))) == 4
+    assert len(list(hidden.glob("*.rows"))) == 4
     folder = tmp_path / "train"
-    features = prepare(photos, source, folder, writer, skip_bad=True)
-    assert list(features.rows) == [i for i in range(NUM_PHOTOS) if i != 7]
+    features = prepare(images, source, folder, writer, skip_bad=True)
+    assert list(features.rows) == [i for i in range(NUM_IMAGES) if i != 7]
     assert not hidden.exists()
     assert not (folder / "tasks").exists()
 
@@ -148,21 +148,21 @@ def test_unknown_runner_is_refused():
         BeamWriter(SETTINGS, runner="NoSuchRunner")
 
 
-def test_command_embeds_on_a_runner(photos, tmp_path, monkeypatch, capfd):
+def test_command_embeds_on_a_runner(images, tmp_path, monkeypatch, capfd):
     content = {
         "images": [
-            {"id": p.image_id, "file_name": p.path.name} for p in photos
+            {"id": p.image_id, "file_name": p.path.name} for p in images
         ],
         "annotations": [
-            {"id": p.image_id, "image_id": p.image_id, "caption": "a photo"}
-            for p in photos
+            {"id": p.image_id, "image_id": p.image_id, "caption": "an image"}
+            for p in images
         ],
     }
     (tmp_path / "captions.json").write_text(json.dumps(content))
     monkeypatch.chdir(tmp_path)
     arguments = (
         *("bmt", "prepare", "--captions", "captions.json"),
-        *("--images", photos[0].path.parent, "--cache", "cache"),
+        *("--images", images[0].path.parent, "--cache", "cache"),
         *("--runner", "DirectRunner", "--shard-size", 4),
         *("--runner-options", "--direct_num_workers=1"),
         *("--image-height", 8, "--image-width", 8),

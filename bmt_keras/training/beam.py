@@ -1,4 +1,4 @@
-"""Features of photos into shards, on the workers of Apache Beam.
+"""Features of images into shards, on the workers of Apache Beam.
 
 Nothing else of the library imports Beam, an extra (`bmt-keras[beam]`).
 """
@@ -17,10 +17,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners import create_runner
 
 from bmt_keras.data.captions import CaptionedImage
-from bmt_keras.data.feature_source import FeatureSource, compute_features
-from bmt_keras.data.photo_reader import report_unreadable
-from bmt_keras.data.shard_folder import Shard
-from bmt_keras.data.shard_writing import fill_shard
+from bmt_keras.data.features import FeatureSource, write_features
+from bmt_keras.data.store import Shard
 from bmt_keras.errors import InputError
 from bmt_keras.models import build_image_tower
 from bmt_keras.settings import Settings
@@ -30,10 +28,10 @@ _FAULTS = "unreadable.txt"
 
 
 class BeamWriter:
-    """Fills shards as `write_shards` does, each on some worker of a runner.
+    """Fills shards as `write_features` does, each on some worker of a runner.
 
-    Workers build the image model from the settings and compare its weights
-    with those of this process. They read photos and weights and write shards
+    Workers build the image tower from the settings and compare its weights
+    with those of this process. They read images and weights and write shards
     under the paths of this process: all see one file system.
 
     Args:
@@ -46,7 +44,7 @@ class BeamWriter:
 
     Example:
         >>> writer = BeamWriter(settings, runner="DirectRunner")
-        >>> prepare_features(photos, source, folder="cache", writer=writer)
+        >>> prepare_features(images, source, folder="cache", writer=writer)
     """
 
     def __init__(
@@ -56,11 +54,11 @@ class BeamWriter:
         logging.getLogger("apache_beam").setLevel(logging.WARNING)
         try:
             create_runner(runner)
-        except (ImportError, ValueError) as err:
+        except (ImportError, ValueError) as error:
             raise InputError(
                 "`runner` must name a runner of Apache Beam that is installed. "
-                f"Received: runner={runner} ({err})"
-            ) from err
+                f"Received: runner={runner} ({error})"
+            ) from error
         if settings.image.weights not in ("imagenet", "random"):
             path = Path(settings.image.weights).absolute()
             settings = settings.replace(image_weights=str(path))
@@ -74,22 +72,25 @@ class BeamWriter:
         *,
         skip_bad: bool,
         on_progress: Callable[[int, int], None] | None,
-    ) -> None:
+    ) -> list[str]:
         """Writes shards.
 
         Args:
             shards: The shards, all of one folder.
             source: How features are made here; the workers' recipe must be
                 the same.
-            skip_bad: Leave out photos that cannot be read.
+            skip_bad: Leave out images that cannot be read; otherwise shards
+                with such images are not written.
             on_progress: Called at the end.
 
+        Returns:
+            What is wrong with each image that cannot be read.
+
         Raises:
-            InputError: Photos cannot be read, unless skipped (shards without
-                them are written), or workers wrote elsewhere.
+            InputError: Workers wrote elsewhere.
         """
         if not shards:
-            return
+            return []
         tasks = shards[0].path.parent.absolute() / "tasks"
         tasks.mkdir()
         names = [str(_write_task(tasks, shard)) for shard in shards]
@@ -108,10 +109,8 @@ class BeamWriter:
             )
         lines = (tasks / _FAULTS).read_text(encoding="utf-8").splitlines()
         bad = sorted(json.loads(line) for line in lines)
-        total = sum(len(shard.photos) for shard in shards)
-        report_unreadable(bad, total, skip_bad=skip_bad)
         lost = [shard for shard in shards if not shard.path.exists()]
-        if lost:
+        if lost and (skip_bad or not bad):
             raise InputError(
                 f"{tasks.parent}: expected {len(shards)} shards written by the "
                 f"workers, found {len(shards) - len(lost)}; workers must see "
@@ -119,16 +118,18 @@ class BeamWriter:
             )
         shutil.rmtree(tasks)
         if on_progress is not None:
+            total = sum(len(shard.items) for shard in shards)
             on_progress(total, total)
+        return bad
 
 
 class FillShard(beam.DoFn):
-    """Fills the shards that it is told of, with an image model of its own.
+    """Fills the shards that it is given, with an image tower of its own.
 
     Args:
-        settings: What the image model is built from.
+        settings: What the image tower is built from.
         expected: The settings of the features.
-        skip_bad: Leave out photos that cannot be read.
+        skip_bad: Leave out images that cannot be read.
     """
 
     def __init__(
@@ -141,14 +142,14 @@ class FillShard(beam.DoFn):
         self._source: FeatureSource | None = None
 
     def setup(self) -> None:
-        """Builds the image model on a worker.
+        """Builds the image tower on a worker.
 
         Raises:
             InputError: It is not that of the process that started the work.
         """
         keras.utils.set_random_seed(self._settings.optimization.seed)
-        encoder = build_image_tower(self._settings)
-        self._source = feature_source(self._settings, encoder)
+        image_tower = build_image_tower(self._settings)
+        self._source = feature_source(self._settings, image_tower)
         if self._source.settings != self._expected:
             raise InputError(
                 f"A worker makes features by {self._source.settings}, expected "
@@ -159,36 +160,45 @@ class FillShard(beam.DoFn):
         """Fills one shard.
 
         Args:
-            task: The file that tells of the shard.
+            task: The file that describes the shard.
 
         Yields:
-            What is wrong with each photo that cannot be read.
+            What is wrong with each image that cannot be read.
         """
         if self._source is None:
             raise RuntimeError("`setup` must be called before `process`.")
-        shard = _read_task(task)
-        bad: list[str] = []
-        rows = compute_features(
-            shard.photos, self._source, skip_bad=self._skip_bad
+        shard = _read_task(task, self._source)
+        yield from write_features(
+            [shard], self._source, skip_bad=self._skip_bad
         )
-        fill_shard(shard, rows, self._source, bad, skip_bad=self._skip_bad)
-        yield from bad
 
 
 def _write_task(folder: Path, shard: Shard) -> Path:
-    """Writes a shard's photos, too many in all to be part of a pipeline."""
+    """Writes a shard's images, too many in all to be part of a pipeline."""
     path = folder / f"{shard.path.stem}.json"
-    photos = [
-        [photo.image_id, str(photo.path.absolute())] for photo in shard.photos
-    ]
-    content = {"shard": str(shard.path.absolute()), "photos": photos}
+    content = {
+        "path": str(shard.path.absolute()),
+        "number": shard.number,
+        "key": shard.key,
+        "images": [
+            [image.image_id, str(image.path.absolute())]
+            for image in shard.items
+        ],
+    }
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
-def _read_task(path: str) -> Shard:
+def _read_task(path: str, source: FeatureSource) -> Shard:
     content = json.loads(Path(path).read_text(encoding="utf-8"))
-    photos = [
-        CaptionedImage(id_, Path(name), ()) for id_, name in content["photos"]
+    images = [
+        CaptionedImage(image_id, Path(name), ())
+        for image_id, name in content["images"]
     ]
-    return Shard(Path(content["shard"]), photos)
+    return Shard(
+        Path(content["path"]),
+        content["number"],
+        images,
+        source.row,
+        content["key"],
+    )

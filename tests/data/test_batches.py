@@ -1,0 +1,412 @@
+"""Batches of captions that name their image and number."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from bmt_keras.data.batches import CaptionBatches
+from bmt_keras.data.captions import CaptionedImage
+from bmt_keras.data.features import ImageFeatures
+from bmt_keras.data.shares import Replicas
+from bmt_keras.data.tokenizer import CaptionTokenizer
+from bmt_keras.errors import InputError
+
+LENGTH = 14
+NUM_IMAGES, CAPTIONS_EACH = 12, 3
+
+
+def words(image, number):
+    """A caption of 1 to 13 words: of 3 to 15 tokens, of which 14 are kept."""
+    count = 1 + (5 * image + 4 * number) % 13
+    return " ".join(["a", f"p{image}", f"n{number}", *"bcdefghijk"][:count])
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp()
+    return [
+        CaptionedImage(
+            100 + image,
+            folder / f"{image}.jpg",
+            tuple(words(image, number) for number in range(CAPTIONS_EACH)),
+        )
+        for image in range(NUM_IMAGES)
+    ]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(images):
+    return CaptionTokenizer.from_captions(
+        caption for image in images for caption in image.captions
+    )
+
+
+@pytest.fixture(scope="module")
+def features(images):
+    """Image 100 + n has the embedding [n, -n], its rows in reverse order."""
+    numbers = np.arange(NUM_IMAGES)[::-1]
+    array = np.stack([numbers, -numbers], axis=1).astype(np.float16)
+    return ImageFeatures(array, {100 + n: r for r, n in enumerate(numbers)})
+
+
+@pytest.fixture
+def make(images, features, tokenizer):
+    def make(features=features, **changes):
+        options = {
+            "tokenizer": tokenizer,
+            "image_input": "image_embedding",
+            "batch_size": 4,
+            "sequence_length": LENGTH,
+            **changes,
+        }
+        return CaptionBatches(images, features, **options)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def all_pairs(images, tokenizer):
+    """(image's number, token ids) of each caption."""
+    return sorted(
+        (image, tuple(ids))
+        for image, each in enumerate(images)
+        for ids in tokenizer.encode(each.captions, sequence_length=LENGTH)
+    )
+
+
+def take(batches, count=None, start_step=0):
+    dataset = batches.dataset(start_step=start_step).as_numpy_iterator()
+    return list(itertools.islice(dataset, count or batches.steps_per_epoch))
+
+
+def pairs_of(*batches):
+    """(image's number, ids without padding) of each row."""
+    pairs = []
+    for batch in batches:
+        size = len(batch["token_ids"]) // len(batch["image_embedding"])
+        numbers = np.repeat(batch["image_embedding"][:, 0], size)
+        rows = zip(
+            numbers, batch["token_ids"], batch["padding_mask"], strict=True
+        )
+        pairs += [(int(n), tuple(ids[mask == 1])) for n, ids, mask in rows]
+    return pairs
+
+
+def assert_same(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+# === A batch ===
+
+
+def test_rows_are_padded_behind_their_tokens(make, tokenizer):
+    for batch in take(make()):
+        ids, mask = batch["token_ids"], batch["padding_mask"]
+        assert ids.dtype == mask.dtype == np.int32
+        lengths = mask.sum(axis=1)
+        np.testing.assert_array_equal(
+            mask, np.arange(ids.shape[1]) < lengths[:, None]
+        )
+        assert (ids[mask == 0] == tokenizer.pad_token_id).all()
+        assert (ids[:, 0] == tokenizer.cls_token_id).all()
+        last = ids[np.arange(len(ids)), lengths - 1]
+        assert (last == tokenizer.sep_token_id).all()
+
+
+def test_bucket_ends_at_the_next_multiple_or_at_the_longest(make):
+    seen = set()
+    for batch in take(make(bucket_width=4)):
+        bound = batch["token_ids"].shape[1]
+        lengths = batch["padding_mask"].sum(axis=1)
+        expected = np.minimum(-(-lengths // 4) * 4, LENGTH)
+        assert (expected == bound).all()
+        seen.add(bound)
+    assert seen == {4, 8, 12, 14}
+
+
+def test_features_come_in_float32(make):
+    for batch in take(make(with_image_ids=True)):
+        embedding = batch["image_embedding"]
+        assert embedding.dtype == np.float32
+        np.testing.assert_array_equal(embedding[:, 1], -embedding[:, 0])
+        np.testing.assert_array_equal(
+            batch["image_ids"], 100 + embedding[:, 0].astype(int)
+        )
+
+
+def test_pixels_come_as_whole_levels_in_float(make):
+    pixels = np.full((NUM_IMAGES, 2, 3, 3), 255, np.uint8)
+    features = ImageFeatures(pixels, {100 + n: n for n in range(NUM_IMAGES)})
+    (batch,) = take(make(features, image_input="images"), 1)
+    assert set(batch) == {"token_ids", "padding_mask", "images"}
+    assert batch["images"].dtype == np.float32
+    assert batch["images"].shape == (len(batch["token_ids"]), 2, 3, 3)
+    assert (batch["images"] == 255).all()
+
+
+def test_dataset_declares_its_shapes(make):
+    spec = make().dataset().element_spec
+    assert spec["image_embedding"].shape.as_list() == [None, 2]
+    assert spec["token_ids"].shape.as_list() == [None, None]
+
+
+# === An epoch ===
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_every_caption_comes_once_an_epoch_with_its_image(
+    make, all_pairs, shuffle
+):
+    batches = make(shuffle=shuffle)
+    steps = batches.steps_per_epoch
+    for epoch in (0, 1):
+        found = take(batches, start_step=epoch * steps)
+        assert sorted(pairs_of(*found)) == all_pairs
+    assert len(batches) == NUM_IMAGES * CAPTIONS_EACH == len(all_pairs)
+
+
+def test_batches_are_full_but_for_the_last_of_a_bucket(make):
+    batches = make(batch_size=4)
+    plan = batches.plan.of_epoch(0)
+    assert len(plan) == batches.steps_per_epoch
+    short = [len(members) for members in plan if len(members) < 4]
+    assert max(map(len, plan)) == 4
+    assert len(short) <= 4  # buckets
+
+
+def test_few_shapes_occur(make):
+    batches = make()
+    steps = 3 * batches.steps_per_epoch
+    shapes = {b["token_ids"].shape for b in take(batches, steps)}
+    assert len({length for _, length in shapes}) == 4
+    assert len(shapes) <= 8  # full and last batches of four buckets
+
+
+def test_images_without_features_are_left_out(make, features):
+    rows = {k: v for k, v in features.rows.items() if k != 103}
+    batches = make(ImageFeatures(features.array, rows))
+    assert len(batches) == (NUM_IMAGES - 1) * CAPTIONS_EACH
+    shown = {image for image, _ in pairs_of(*take(batches))}
+    assert shown == set(range(NUM_IMAGES)) - {3}
+
+
+def test_first_captions_alone_are_kept(make, images, tokenizer):
+    batches = make(captions_per_image=1, bucket_width=0)
+    first = tokenizer.encode(
+        [image.captions[0] for image in images], sequence_length=LENGTH
+    )
+    expected = [(n, tuple(ids)) for n, ids in enumerate(first)]
+    assert sorted(pairs_of(*take(batches))) == expected
+    assert batches.caption_image_ids.tolist() == [100 + n for n, _ in expected]
+
+
+# === The order ===
+
+
+def test_order_depends_on_the_seed_alone(make):
+    first, again = take(make(seed=3), 15), take(make(seed=3), 15)
+    assert_same(first, again)
+    assert pairs_of(*first) != pairs_of(*take(make(seed=4), 15))
+
+
+def test_order_differs_between_epochs(make):
+    batches = make()
+    orders = [
+        [member for batch in batches.plan.of_epoch(epoch) for member in batch]
+        for epoch in range(3)
+    ]
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
+
+
+def test_order_without_shuffling_is_the_same_in_all_epochs(make):
+    batches = make(shuffle=False)
+    steps = batches.steps_per_epoch
+    assert_same(take(batches), take(batches, start_step=steps))
+
+
+def test_any_step_is_where_a_resumed_run_goes_on(make):
+    steps = make().steps_per_epoch
+    whole = take(make(), 2 * steps + 3)
+    for start in (1, steps - 1, steps, steps + 2, 2 * steps):
+        resumed = take(make(), len(whole) - start, start_step=start)
+        assert_same(resumed, whole[start:])
+
+
+# === As the notebook: no buckets, a shuffle buffer ===
+
+
+def test_without_buckets_a_batch_is_padded_to_its_longest(make):
+    batches = make(bucket_width=0)
+    widths = set()
+    for batch in take(batches):
+        lengths = batch["padding_mask"].sum(axis=1)
+        assert batch["token_ids"].shape[1] == lengths.max()
+        widths.add(int(lengths.max()))
+    assert batches.steps_per_epoch == NUM_IMAGES * CAPTIONS_EACH // 4
+    assert len(widths) > 1
+
+
+def test_without_buckets_lengths_are_mixed(make):
+    (batch,) = take(make(bucket_width=0, batch_size=36))
+    assert len(set(batch["padding_mask"].sum(axis=1))) > 4
+
+
+@pytest.mark.parametrize("bucket_width", [0, 4])
+def test_every_caption_comes_once_an_epoch_from_a_buffer(make, bucket_width):
+    batches = make(bucket_width=bucket_width, shuffle_buffer=3)
+    plan = np.concatenate(batches.plan.of_epoch(0))
+    np.testing.assert_array_equal(np.sort(plan), np.arange(len(batches)))
+
+
+def test_buffer_brings_no_caption_early(make):
+    """The n-th caption drawn is among the first n + buffer ones."""
+    batches = make(bucket_width=0, shuffle_buffer=5)
+    plans = [np.concatenate(batches.plan.of_epoch(e)) for e in range(20)]
+    latest = np.minimum(np.arange(len(batches)) + 5, len(batches)) - 1
+    for plan in plans:
+        assert (plan <= latest).all()
+    assert {plan[0] for plan in plans} == {0, 1, 2, 3, 4}
+
+
+def test_buffer_of_one_keeps_the_order(make):
+    batches = make(bucket_width=0, shuffle_buffer=1)
+    plan = np.concatenate(batches.plan.of_epoch(0))
+    np.testing.assert_array_equal(plan, np.arange(len(batches)))
+
+
+# === Mirrored images ===
+
+
+def test_half_of_the_images_are_mirrored_and_others_in_each_epoch(
+    make, features
+):
+    rng = np.random.default_rng(0)
+    grids = rng.random((NUM_IMAGES, 2, 3, 4)).astype(np.float16)
+    batches = make(
+        ImageFeatures(grids, features.rows),
+        mirror=True,
+        with_image_ids=True,
+        captions_per_image=1,
+        bucket_width=0,
+    )
+    mirrored = []
+    for epoch in range(2):
+        now = {}
+        start = epoch * batches.steps_per_epoch
+        for batch in take(batches, start_step=start):
+            for id_, grid in zip(
+                batch["image_ids"], batch["image_embedding"], strict=True
+            ):
+                own = grids[features.rows[int(id_)]].astype(np.float32)
+                now[int(id_)] = bool((grid != own).any())
+                expected = own[:, ::-1] if now[int(id_)] else own
+                np.testing.assert_array_equal(grid, expected)
+        mirrored.append(now)
+    assert all(0 < sum(now.values()) < NUM_IMAGES for now in mirrored)
+    assert mirrored[0] != mirrored[1]
+    assert_same(take(batches, 3, start_step=4), take(batches, 7)[4:])
+
+
+def test_features_without_a_width_cannot_be_mirrored(make):
+    with pytest.raises(InputError, match=r"`mirror` needs .*\(2,\)"):
+        make(mirror=True)
+
+
+# === Groups ===
+
+
+def test_captions_of_an_image_stay_together(make, all_pairs):
+    found = take(make(group_size=2, with_image_ids=True, bucket_width=0))
+    for batch in found:
+        size = len(batch["token_ids"]) // len(batch["image_embedding"])
+        assert size in (1, 2)
+        assert len(batch["token_ids"]) <= 4
+        np.testing.assert_array_equal(
+            batch["image_ids"], 100 + batch["image_embedding"][:, 0]
+        )
+    assert sorted(pairs_of(*found)) == all_pairs
+
+
+def test_group_holds_captions_of_like_length(make, images):
+    lengths = [
+        sorted(min(len(c.split()), LENGTH - 2) for c in image.captions)
+        for image in images
+    ]
+    for batch in take(make(group_size=2, batch_size=2, bucket_width=0)):
+        if len(batch["token_ids"]) == 2 * len(batch["image_embedding"]):
+            image = int(batch["image_embedding"][0, 0])
+            found = (batch["padding_mask"].sum(axis=1) - 2).tolist()
+            assert found == lengths[image][:2]
+
+
+# === Statistics ===
+
+
+def test_lengths_count_the_tokens_between_the_ends(make, images):
+    counts = [
+        min(len(caption.split()), LENGTH - 2)
+        for image in images
+        for caption in image.captions
+    ]
+    assert make().lengths.tolist() == counts
+
+
+def test_tokens_are_counted_without_the_ends(make, tokenizer):
+    counts = make().count_tokens(tokenizer.vocabulary_size)
+    assert counts[tokenizer.cls_token_id] == counts[tokenizer.sep_token_id] == 0
+    assert counts.sum() == make().lengths.sum()
+    first = tokenizer.encode(["a"])[0][1]
+    assert counts[first] == NUM_IMAGES * CAPTIONS_EACH
+
+
+def test_share_of_captions_counts_a_caption_once(make, tokenizer):
+    shares = make().share_of_captions(tokenizer.vocabulary_size)
+    assert shares.dtype == np.float32
+    assert shares[tokenizer.cls_token_id] == shares[tokenizer.sep_token_id] == 0
+    held = [
+        np.isin(np.arange(tokenizer.vocabulary_size), ids[1:-1])
+        for ids in make().token_ids
+    ]
+    np.testing.assert_allclose(shares, np.mean(held, axis=0), rtol=1e-6)
+    assert shares[tokenizer.encode(["a"])[0][1]] == 1
+
+
+# === Shares of replicas ===
+
+
+@pytest.mark.parametrize("group_size", [1, 3])
+def test_shares_hold_the_rows_of_the_batch_and_blanks(make, group_size):
+    batches = make(batch_size=9, group_size=group_size)
+    whole = take(batches, 8, start_step=2)
+    both = Replicas(0, 2, 2)
+    shares = batches.dataset(2, replicas=both).take(16).as_numpy_iterator()
+    blanks = 0
+    for batch in whole:
+        parts = [next(shares), next(shares)]
+        assert len({part["token_ids"].shape for part in parts}) == 1
+        joined = {
+            name: np.concatenate([part[name] for part in parts])
+            for name in (
+                "token_ids",
+                "padding_mask",
+                "rows",
+                "image_embedding",
+            )
+        }
+        real = joined["padding_mask"].any(axis=1)
+        blanks += (~real).sum()
+        for name in ("token_ids", "padding_mask"):
+            np.testing.assert_array_equal(joined[name][real], batch[name])
+        count = len(batch["token_ids"])
+        assert joined["rows"][real].tolist() == list(range(count))
+        assert [int(part["num_rows"]) for part in parts] == [count, count]
+        np.testing.assert_array_equal(
+            joined["image_embedding"][: len(batch["image_embedding"])],
+            batch["image_embedding"],
+        )
+    assert blanks

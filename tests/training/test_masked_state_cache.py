@@ -1,0 +1,341 @@
+"""A model behind a frozen ALBERT, and its cached states."""
+
+from itertools import islice
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bmt_keras import training
+from bmt_keras.captioner import Captioner
+from bmt_keras.data.batches import CaptionBatches
+from bmt_keras.data.cached_batches import masked_token_row
+from bmt_keras.errors import InputError
+from bmt_keras.models import build_image_tower, build_masked_lm
+from bmt_keras.training import masked_state_cache
+from bmt_keras.training.masked_state_cache import MaskedStateCache
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_settings):
+    """As the notebook: ALBERT and the image tower are frozen."""
+    return tiny_settings.replace(
+        image_trainable=False,
+        text_trainable=False,
+        fusion="concat",
+        concept_dim=0,
+        predict_length=False,
+        mask_rate=0.15,
+        bucket_width=0,
+        cached_maskings=2,
+        redraw_epochs=2,
+        epochs=4,
+    )
+
+
+@pytest.fixture(scope="module")
+def image_tower(settings):
+    keras.utils.set_random_seed(0)
+    image_tower = build_image_tower(settings.replace(image_trainable=True))
+    image_tower.trainable = False
+    return image_tower
+
+
+@pytest.fixture(scope="module")
+def data(sample_photos, settings, image_tower, tmp_path_factory):
+    return training.prepare_data(
+        *sample_photos,
+        training.feature_source(settings, image_tower),
+        cache=tmp_path_factory.mktemp("features"),
+    )
+
+
+@pytest.fixture
+def make_model(settings, tokenizer, image_tower):
+    def make(**changes):
+        keras.utils.set_random_seed(0)
+        return build_masked_lm(
+            settings.replace(**changes), tokenizer, image_tower=image_tower
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def make_batches(data, tokenizer):
+    def make(**options):
+        return CaptionBatches(
+            data.train,
+            data.train_features,
+            tokenizer=tokenizer,
+            image_input="image_embedding",
+            batch_size=8,
+            sequence_length=18,
+            bucket_width=0,
+            **options,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def batches(make_batches):
+    return make_batches()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "states"
+
+
+@pytest.fixture
+def make_cache(batches, settings, tokenizer, make_model, folder):
+    def make(model=None, *, source=batches, steps=None, **changes):
+        return MaskedStateCache(
+            source,
+            model or make_model(),
+            settings=settings.replace(**changes),
+            tokenizer=tokenizer,
+            steps_per_epoch=steps or source.steps_per_epoch,
+            folder=folder,
+        )
+
+    return make
+
+
+@pytest.fixture
+def stored(folder, settings):
+    def stored(masking=0):
+        """All rows of a masking: its files end with a checksum of 4 bytes."""
+        row = masked_token_row(settings.text.hidden_dim)
+        paths = sorted(folder.glob(f"round-*/masking-{masking:02d}/*.rows"))
+        return np.concatenate(
+            [np.frombuffer(path.read_bytes()[:-4], row) for path in paths]
+        )
+
+    return stored
+
+
+def mask_live(batches, tokenizer, rows, planned):
+    """A batch with the masks of a cache, and the labels of each position."""
+    batch = batches.gather(planned)
+    token_ids = batch["token_ids"].copy()
+    labels = np.full(token_ids.shape, -1)
+    for i, caption in enumerate(planned.captions):
+        for each in rows[rows["caption"] == caption]:
+            assert token_ids[i, each["position"]] == each["label"]
+            labels[i, each["position"]] = each["label"]
+    token_ids[labels >= 0] = tokenizer.mask_token_id
+    return {**batch, "token_ids": token_ids}, labels
+
+
+def loss_by_hand(model, batch, labels):
+    """Mean loss of the masked tokens, and of the lengths where predicted."""
+    image = tf.cast(batch["image_embedding"], tf.float32)
+    logits = model.token_logits(
+        tf.constant(batch["token_ids"]),
+        tf.constant(batch["padding_mask"]),
+        image,
+        training=True,
+    )
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels[labels >= 0], logits[labels >= 0]
+    )
+    loss = tf.reduce_mean(losses)
+    if model.length_head is not None:
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            batch["padding_mask"].sum(axis=1) - 2,
+            model.length_head(image, training=True),
+        )
+        loss += model.length_loss_weight * tf.reduce_mean(losses)
+    return loss
+
+
+# === Equal to the live path ===
+
+
+@pytest.mark.parametrize("predict_length", [False, True])
+def test_training_steps_are_those_of_the_live_path(
+    batches, tokenizer, make_model, make_cache, stored, predict_length
+):
+    cached = make_model(predict_length=predict_length)
+    live = make_model(predict_length=predict_length)
+    cached.compile(optimizer=keras.optimizers.SGD(0.1), jit_compile=False)
+    optimizer = keras.optimizers.SGD(0.1)
+    dataset = make_cache(cached).dataset()
+    rows = stored()
+    assert len(rows) >= len(batches)
+    plan = islice(batches.plan.from_step(0), 4)
+    for planned, batch in zip(plan, dataset.take(4), strict=True):
+        found = cached.train_on_batch(batch, return_dict=True)["loss"]
+        with tf.GradientTape() as tape:
+            expected = loss_by_hand(
+                live, *mask_live(batches, tokenizer, rows, planned)
+            )
+        variables = live.trainable_variables
+        optimizer.apply(tape.gradient(expected, variables), variables)
+        cached.reset_metrics()
+        assert float(found) == pytest.approx(float(expected), abs=1e-5)
+    for one, other in zip(cached.weights, live.weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("accumulation", [None, 2])
+def test_compiled_updates_are_the_optimizers_own(
+    make_model, make_cache, accumulation
+):
+    models = [make_model(), make_model()]
+    dataset = make_cache(models[0]).dataset()
+    for model, eagerly in zip(models, (False, True), strict=True):
+        model.compile(
+            optimizer=keras.optimizers.Adam(
+                1e-2, clipnorm=1.0, gradient_accumulation_steps=accumulation
+            ),
+            jit_compile=False,
+            run_eagerly=eagerly,
+        )
+        model.optimizer.build(model.trainable_variables)
+    for batch in dataset.take(4):
+        losses = [
+            float(model.train_on_batch(batch, return_dict=True)["loss"])
+            for model in models
+        ]
+        assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    for one, other in zip(
+        models[0].trainable_weights, models[1].trainable_weights, strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    assert int(models[0].optimizer.iterations) == 4 // (accumulation or 1)
+
+
+# === Maskings ===
+
+
+def test_each_pass_takes_the_next_masking_and_each_round_others(
+    batches, make_cache, folder, stored
+):
+    steps = batches.steps_per_epoch
+    cache = make_cache()
+    seen = []
+    for start in (0, 2 * steps):
+        dataset = cache.dataset(start)
+        seen += [stored(masking) for masking in range(2)]
+        labels = [batch["labels"].numpy() for batch in dataset.take(2 * steps)]
+        for i, of_pass in enumerate((labels[:steps], labels[steps:])):
+            assert sorted(np.concatenate(of_pass)) == sorted(
+                seen[i - 2]["label"]
+            )
+        assert len(list(folder.glob("round-*"))) == 1
+    positions = [
+        tuple(zip(rows["caption"], rows["position"], strict=True))
+        for rows in seen
+    ]
+    assert len(set(positions)) == 4
+
+
+def test_only_captions_whose_turn_comes_are_encoded(
+    batches, make_cache, folder, stored
+):
+    """An epoch may end before a pass over all captions does."""
+    make_cache(steps=1, redraw_epochs=2, epochs=2).dataset()
+    plan = islice(batches.plan.from_step(0), 2)
+    read = np.concatenate([planned.captions for planned in plan])
+    assert set(stored()["caption"]) == set(read)
+    assert not list(folder.glob("*/masking-01"))
+
+
+def test_maskings_depend_on_the_seed_alone(
+    make_cache, folder, stored, tmp_path
+):
+    make_cache().dataset()
+    first = stored()
+    folder.rename(tmp_path / "earlier")
+    keras.utils.set_random_seed(99)
+    make_cache().dataset()
+    np.testing.assert_array_equal(stored(), first)
+    folder.rename(tmp_path / "later")
+    make_cache(seed=1).dataset()
+    assert not np.array_equal(stored()["position"], first["position"])
+
+
+# === Stale, damaged and stopped caches ===
+
+
+def change_weights(cache, make):
+    model = make()
+    table = model.text_tower.token_embedding.embeddings
+    table.assign(table + 1e-3)
+    return cache(model)
+
+
+STALE = {
+    "text_weights": change_weights,
+    "seed": lambda cache, _: cache(seed=5),
+    "cached_maskings": lambda cache, _: cache(cached_maskings=1),
+    "redraw_epochs": lambda cache, _: cache(redraw_epochs=4),
+    "masking": lambda cache, make: cache(make(mask_rate=0.5)),
+    "read_captions": lambda cache, _: cache(steps=1),
+}
+
+
+def test_stale_cache_is_refused(make_cache, make_model, make_batches):
+    make_cache().dataset()
+    for field, change in STALE.items():
+        stale = change(make_cache, make_model)
+        with pytest.raises(InputError, match=rf"`{field}` is .* delete the"):
+            stale.dataset()
+    fewer = make_batches(captions_per_image=1)
+    with pytest.raises(InputError, match="`captions` is"):
+        make_cache(source=fewer).dataset()
+
+
+def test_damaged_and_lost_shards_are_computed_again(
+    make_cache, folder, monkeypatch, caplog
+):
+    monkeypatch.setattr(masked_state_cache, "_SHARD_SIZE", 16)
+    make_cache().dataset()
+    masking = folder / "round-0000" / "masking-00"
+    expected = {path.name: path.read_bytes() for path in masking.iterdir()}
+    first, second, third, *_ = sorted(masking.glob("*.rows"))
+    second.unlink()
+    third.write_bytes(third.read_bytes()[:-8])
+    kept = first.stat().st_mtime_ns
+    make_cache().dataset()
+    assert f"{third.name} is computed again" in caplog.text
+    assert first.stat().st_mtime_ns == kept
+    assert expected == {
+        path.name: path.read_bytes() for path in masking.iterdir()
+    }
+
+
+# A stopped fit leaves Keras' CSV log open, as a kill does.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_stopped_run_learns_what_an_unbroken_one_does(
+    data, settings, tokenizer, image_tower, batches, tmp_path, stop_at
+):
+    def run(folder, **options):
+        return training.train_captioner(
+            data,
+            settings.replace(checkpoint_steps=5),
+            tokenizer=tokenizer,
+            image_tower=image_tower,
+            out=folder,
+            verbose=0,
+            **options,
+        )
+
+    unbroken = run(tmp_path / "unbroken")
+    steps = batches.steps_per_epoch
+    # Within an epoch of the second round, whose states it has computed.
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", callbacks=[stop_at(3 * steps - 1)])
+    stopped = run(tmp_path / "stopped")
+    assert int(stopped.model.optimizer.iterations) == 4 * steps
+    for one, other in zip(
+        stopped.model.weights, unbroken.model.weights, strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    again = Captioner.load(tmp_path / "stopped" / "captioner")
+    images = [image.path for image in data.val]
+    assert again.caption(images) == stopped.caption(images)
