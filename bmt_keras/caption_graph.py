@@ -292,23 +292,17 @@ class CaptionGraph:
         """The model on neighbouring rows of each photo, of any number."""
         # What all passes and rows share is computed once a photo.
         projected = self.model.project_image(image_embedding)
-        photos = tf.shape(image_embedding)[0]
         tokenizer = self.tokenizer
         found, head = None, self.model.concept_head
-        if head is not None and projected is not None:
-            found = FoundTokens(projected.token_shares, head.rarity())
+        if head is not None:
+            found = FoundTokens(projected.token_probabilities, head.rarity())
 
         def predict_logits(
             token_ids: tf.Tensor, padding_mask: tf.Tensor, **options: Any
         ) -> tf.Tensor:
-            embedding = image_embedding
-            if projected is None:
-                rows = tf.shape(token_ids)[0] // tf.maximum(photos, 1)
-                embedding = tf.repeat(image_embedding, rows, axis=0)
             return self.model.token_logits(
                 token_ids,
                 padding_mask,
-                embedding,
                 projected_image=projected,
                 skip_padding=True,
                 **options,

@@ -26,7 +26,7 @@ that defines it is asked.
 class ApplicationPreprocessing(keras.layers.Layer):
     """Applies the `preprocess_input` of a model of `keras.applications`.
 
-    As a layer it is saved with the model behind it, so that an encoder takes
+    As a layer it is saved with the model behind it, so that a tower takes
     pixels whatever its family was trained on: pixels in [-1, 1]
     (InceptionV3, MobileNet), pixels in [0, 1] less ImageNet's mean and
     divided by its deviation (DenseNet), BGR less ImageNet's mean (VGG,

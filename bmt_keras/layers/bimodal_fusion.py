@@ -19,12 +19,12 @@ class BimodalFusion(keras.layers.Layer):
     keras.layers.Dense(units, activation)(both)
     ```
 
-    A product with a concatenation is the sum of two products, so the image is
-    projected once a photo and added to its tokens by broadcasting. The weights
-    stay in one kernel: rows `[0:hidden_dim]` belong to the token states, the
-    remaining `image_dim` rows to the flattened image embedding. One kernel
-    also trains as the dense layer's does, which two would not: Adam's
-    `clipnorm` clips the gradient of each variable by itself.
+    A product with a concatenation is the sum of two products, so each image is
+    projected once and added to its tokens by broadcasting. The weights stay in
+    one kernel: rows `[0:hidden_dim]` belong to the token states, the remaining
+    `image_dim` rows to the flattened image embedding. One kernel also trains
+    as the dense layer's does, which two would not: Adam's `clipnorm` clips the
+    gradient of each variable by itself.
 
     Args:
         units: int. Size of the output.
@@ -38,10 +38,16 @@ class BimodalFusion(keras.layers.Layer):
     Call arguments:
         token_states: float, (batch, length, hidden_dim). Its mask is the
             output's.
-        image_embedding: float, (batch, ...), flattened.
+        image_embedding: float, (images, ...), flattened. `batch` is a multiple
+            of `images`, and the captions of an image are neighbouring rows.
+        padding_mask: Not read; other fusions take it.
 
     Returns:
         float, (batch, length, units).
+
+    Attributes:
+        is_projection: True: the output stands for that of the dense layer of a
+            `MaskedTokenHead`, which then has none of its own.
 
     Raises:
         ValueError: If `units` is not positive, the token states have no three
@@ -51,9 +57,15 @@ class BimodalFusion(keras.layers.Layer):
         ```python
         token_states = np.ones((2, 7, 16))
         image_embedding = np.ones((2, 4, 4, 8))
-        BimodalFusion(32)(token_states, image_embedding).shape  # (2, 7, 32)
+        fusion = BimodalFusion(32)
+        fusion(token_states, image_embedding).shape  # (2, 7, 32)
+        # Many passes over one image: project it once.
+        projected = fusion.project_image(image_embedding)  # (2, 32)
+        fusion.attend(token_states, projected)  # (2, 7, 32)
         ```
     """
+
+    is_projection = True
 
     def __init__(
         self,
@@ -113,19 +125,54 @@ class BimodalFusion(keras.layers.Layer):
         self,
         token_states: keras.KerasTensor,
         image_embedding: keras.KerasTensor,
+        padding_mask: keras.KerasTensor | None = None,
     ) -> keras.KerasTensor:
         """Adds the image's projection to the tokens'; see the class."""
         # Two slices would each have a gradient of the whole kernel's size.
         token_kernel, image_kernel = ops.split(
             ops.convert_to_tensor(self.kernel), [self.hidden_dim], axis=0
         )
-        flat = ops.reshape(
-            image_embedding, (ops.shape(image_embedding)[0], self.image_dim)
+        image_term = self._project(image_embedding, image_kernel)
+        return self._add(token_states, token_kernel, image_term)
+
+    def project_image(
+        self, image_embedding: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        """Computes the part of the output that depends on the image alone.
+
+        The layer must be built.
+
+        Args:
+            image_embedding: float, (images, ...).
+
+        Returns:
+            float, (images, units).
+        """
+        kernel = ops.cast(self.kernel, self.compute_dtype)
+        image_embedding = ops.cast(image_embedding, self.compute_dtype)
+        return self._project(image_embedding, kernel[self.hidden_dim :])
+
+    def attend(
+        self,
+        token_states: keras.KerasTensor,
+        projected_image: keras.KerasTensor,
+        padding_mask: keras.KerasTensor | None = None,
+    ) -> keras.KerasTensor:
+        """Computes the output of token states and an image projected before.
+
+        Args:
+            token_states: float, (batch, length, hidden_dim).
+            projected_image: From `project_image`.
+            padding_mask: Not read.
+
+        Returns:
+            float, (batch, length, units).
+        """
+        kernel = ops.cast(self.kernel, self.compute_dtype)
+        token_states = ops.cast(token_states, self.compute_dtype)
+        return self._add(
+            token_states, kernel[: self.hidden_dim], projected_image
         )
-        image_term = ops.matmul(flat, image_kernel) + self.bias
-        token_term = ops.matmul(token_states, token_kernel)
-        # (batch, length, units) + (batch, 1, units)
-        return self.activation(token_term + ops.expand_dims(image_term, 1))
 
     def compute_output_shape(
         self,
@@ -148,3 +195,21 @@ class BimodalFusion(keras.layers.Layer):
                 self.bias_initializer
             ),
         }
+
+    def _project(self, image_embedding: Any, image_kernel: Any) -> Any:
+        images = ops.shape(image_embedding)[0]
+        flat = ops.reshape(image_embedding, (images, self.image_dim))
+        bias = ops.cast(self.bias, self.compute_dtype)
+        return ops.matmul(flat, image_kernel) + bias
+
+    def _add(
+        self, token_states: Any, token_kernel: Any, image_term: Any
+    ) -> Any:
+        token_term = ops.matmul(token_states, token_kernel)
+        shape = ops.shape(token_term)
+        # (images, captions * length, units) + (images, 1, units)
+        token_term = ops.reshape(
+            token_term, (ops.shape(image_term)[0], -1, self.units)
+        )
+        fused = self.activation(token_term + ops.expand_dims(image_term, 1))
+        return ops.reshape(fused, shape)

@@ -5,25 +5,25 @@ from typing import Any
 import keras
 from keras import ops
 
-_LEAST = 1e-6  # share of captions, for a token in none of them
-_RARE = 1e-3  # share of captions below which a token tells little
-_MOST = 3.0  # nats
+_LEAST_PROBABILITY = 1e-6  # of a token that no caption holds
+_RARE = 1e-3  # a token of a smaller probability tells little
+_MOST_LOG_ODDS = 3.0  # nats
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
 class ConceptHead(keras.layers.Layer):
     """Predicts which tokens the captions of an image hold.
 
-    A captioner learns a word from the captions that have it at a place; this
-    head learns from all captions that have it anywhere, and apart from the
-    language. The mean and the maximum over the cells are normalised and passed
-    through two dense layers; dropout before both lets it learn from few
-    images. Its logits are changes of those of the tokens' shares, so that it
-    begins by giving each token its share: see `set_shares`.
+    A captioner learns a token from the captions that have it at a position;
+    this head learns from all captions that have it anywhere, and apart from
+    the language. The mean and the maximum over the cells are normalised and
+    passed through two dense layers; dropout before both lets it learn from few
+    images. Its logits are changes of the log-odds of a prior, so that it begins
+    by giving each token its prior probability: see `adapt`.
 
     Args:
         vocabulary_size: int. Number of tokens.
-        hidden_units: int. Width of the first dense layer.
+        hidden_dim: int. Width of the first dense layer.
         dropout: float in [0, 1). Share of each dense layer's inputs that
             training drops. Defaults to 0.5.
         **kwargs: The arguments of `keras.layers.Layer`.
@@ -41,9 +41,9 @@ class ConceptHead(keras.layers.Layer):
 
     Example:
         ```python
-        head = ConceptHead(vocabulary_size=50, hidden_units=64)
+        head = ConceptHead(vocabulary_size=50, hidden_dim=64)
         logits = head(np.ones((2, 4, 4, 8)))  # (2, 50)
-        head.evidence(logits)  # (2, 50)
+        head.log_odds(logits)  # (2, 50)
         ```
 
     Reference:
@@ -53,30 +53,30 @@ class ConceptHead(keras.layers.Layer):
 
     def __init__(
         self,
-        vocabulary_size: int,
-        hidden_units: int,
         *,
+        vocabulary_size: int,
+        hidden_dim: int,
         dropout: float = 0.5,
         **kwargs: Any,
     ) -> None:
         """Checks and keeps the arguments; see the class."""
         super().__init__(**kwargs)
-        if vocabulary_size < 1 or hidden_units < 1:
+        if vocabulary_size < 1 or hidden_dim < 1:
             raise ValueError(
-                "`vocabulary_size` and `hidden_units` must be positive. "
+                "`vocabulary_size` and `hidden_dim` must be positive. "
                 f"Received: vocabulary_size={vocabulary_size}, "
-                f"hidden_units={hidden_units}."
+                f"hidden_dim={hidden_dim}."
             )
         if not 0 <= dropout < 1:
             raise ValueError(
                 f"`dropout` must be in [0, 1). Received: dropout={dropout}."
             )
         self.vocabulary_size = vocabulary_size
-        self.hidden_units = hidden_units
+        self.hidden_dim = hidden_dim
         self.dropout = dropout
 
     def build(self, image_embedding_shape: tuple[int | None, ...]) -> None:
-        """Creates the normalisation, the dense layers and the shares."""
+        """Creates the normalisation, the dense layers and the prior."""
         batch, *between, channels = image_embedding_shape
         if channels is None:
             raise ValueError(
@@ -93,7 +93,7 @@ class ConceptHead(keras.layers.Layer):
             self.dropout, name="dropout", dtype=self.dtype_policy
         )
         self.dense = keras.layers.Dense(
-            self.hidden_units,
+            self.hidden_dim,
             activation="relu",
             name="dense",
             dtype=self.dtype_policy,
@@ -102,14 +102,14 @@ class ConceptHead(keras.layers.Layer):
         self.changes = keras.layers.Dense(
             self.vocabulary_size, name="changes", dtype=self.dtype_policy
         )
-        self.changes.build((batch, self.hidden_units))
-        self.shares = self.add_weight(
-            name="shares",
+        self.changes.build((batch, self.hidden_dim))
+        self.prior = self.add_weight(
+            name="prior",
             shape=(self.vocabulary_size,),
             initializer=keras.initializers.Constant(0.5),
             trainable=False,
             dtype="float32",
-            autocast=False,  # float16 has no such small shares
+            autocast=False,  # float16 has no such small probabilities
         )
 
     def call(
@@ -125,25 +125,25 @@ class ConceptHead(keras.layers.Layer):
         x = self.feature_norm(x, training=training)
         x = self.dense(self.dropout_layer(x, training=training))
         x = self.changes(self.dropout_layer(x, training=training))
-        shares = ops.clip(self.shares, _LEAST, 1 - _LEAST)
-        return ops.cast(x, "float32") + ops.log(shares / (1 - shares))
+        prior = ops.clip(self.prior, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+        return ops.cast(x, "float32") + ops.log(prior / (1 - prior))
 
-    def set_shares(self, shares: Any) -> None:
-        """Tells how frequent the tokens are.
+    def adapt(self, prior: Any) -> None:
+        """Sets the prior.
 
         Args:
-            shares: float, (vocabulary_size,), of each token the share of the
+            prior: float, (vocabulary_size,), of each token the share of all
                 captions that hold it.
         """
-        self.shares.assign(shares)
+        self.prior.assign(prior)
 
-    def evidence(self, logits: Any) -> Any:
-        """How many times as likely as elsewhere a token is for an image.
+    def log_odds(self, logits: Any) -> Any:
+        """Computes how much likelier than its prior a token is for an image.
 
-        Added to the logits of a language model it makes the likely tokens
-        likelier, as a product of experts does. Of tokens that hardly any
-        caption holds it tells next to nothing, and of none more than a factor
-        of 20.
+        It is the logarithm of the ratio of the two probabilities. Added to the
+        logits of a language model it makes the likely tokens likelier, as a
+        product of experts does. It is next to nothing for tokens that hardly
+        any caption holds, and never more than a factor of 20.
 
         Args:
             logits: float, (batch, vocabulary_size), of the layer.
@@ -151,16 +151,17 @@ class ConceptHead(keras.layers.Layer):
         Returns:
             float32, (batch, vocabulary_size), nats.
         """
-        found = ops.sigmoid(ops.cast(logits, "float32")) + _RARE
-        return ops.clip(ops.log(found / (self.shares + _RARE)), -_MOST, _MOST)
+        probabilities = ops.sigmoid(ops.cast(logits, "float32"))
+        log_odds = ops.log((probabilities + _RARE) / (self.prior + _RARE))
+        return ops.clip(log_odds, -_MOST_LOG_ODDS, _MOST_LOG_ODDS)
 
     def rarity(self) -> Any:
-        """How rare each token is, the log of one in how many captions has it.
+        """Computes how rare each token is: its prior's negative logarithm.
 
         Returns:
             float32, (vocabulary_size,), nats, not negative.
         """
-        return -ops.log(ops.clip(self.shares, _RARE, 1.0))
+        return -ops.log(ops.clip(self.prior, _RARE, 1.0))
 
     def compute_output_shape(
         self, image_embedding_shape: tuple[int | None, ...]
@@ -180,6 +181,6 @@ class ConceptHead(keras.layers.Layer):
         return {
             **super().get_config(),
             "vocabulary_size": self.vocabulary_size,
-            "hidden_units": self.hidden_units,
+            "hidden_dim": self.hidden_dim,
             "dropout": self.dropout,
         }

@@ -36,16 +36,16 @@ class CrossAttentionBlock(keras.layers.Layer):
             drops. Defaults to 0.0.
         layer_norm_epsilon: float. Defaults to 1e-5.
         gate_initializer: Initializer of the gates. Defaults to "zeros". None
-            for no gates: beside a text model without knowledge of its own there
-            is nothing that they would protect.
+            for no gates, for a text model that knows nothing yet which they
+            would protect.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
         token_states: float, (batch, length, hidden_dim).
-        image_cells: float, (photos, cells, hidden_dim). `batch` is a multiple
-            of `photos`, and the captions of a photo are neighbouring rows: its
+        image_cells: float, (images, cells, hidden_dim). `batch` is a multiple
+            of `images`, and the captions of an image are neighbouring rows: its
             keys and values are computed once for all of them. Or the pair of
-            `read_image`, which many calls can share.
+            `project_image`, which many calls can share.
         padding_mask: int or bool, (batch, length), 1 at tokens, or None for
             the mask that `token_states` carries. No token attends to padding.
 
@@ -62,9 +62,9 @@ class CrossAttentionBlock(keras.layers.Layer):
 
     def __init__(
         self,
+        *,
         num_heads: int,
         intermediate_dim: int,
-        *,
         dropout: float = 0.0,
         layer_norm_epsilon: float = 1e-5,
         gate_initializer: Any = "zeros",
@@ -105,7 +105,9 @@ class CrossAttentionBlock(keras.layers.Layer):
             )
         key_dim = hidden_dim // self.num_heads
         self.self_attention = RelativeSelfAttention(
-            self.num_heads, name="self_attention", dtype=self.dtype_policy
+            num_heads=self.num_heads,
+            name="self_attention",
+            dtype=self.dtype_policy,
         )
         self.self_attention.build(states_shape)
         self.cross_attention = self._attention("cross_attention", key_dim)
@@ -137,7 +139,7 @@ class CrossAttentionBlock(keras.layers.Layer):
         mask = token_states_mask if padding_mask is None else padding_mask
         states = token_states
         if not isinstance(image_cells, tuple):
-            image_cells = self.read_image(image_cells)
+            image_cells = self.project_image(image_cells)
         keys, values = image_cells
 
         x = self._normalise(self.self_attention_norm, states)
@@ -146,7 +148,7 @@ class CrossAttentionBlock(keras.layers.Layer):
 
         x = self._normalise(self.cross_attention_norm, states)
         shape = ops.shape(x)
-        # (photos, captions * length, hidden_dim)
+        # (images, captions * length, hidden_dim)
         x = ops.reshape(x, (ops.shape(keys)[0], -1, shape[-1]))
         x = ops.reshape(self.cross_attention.attend(x, keys, values), shape)
         states = states + self._gated(self.cross_attention_gate, x)
@@ -155,17 +157,17 @@ class CrossAttentionBlock(keras.layers.Layer):
         x = self.contract(self.expand(x))
         return states + self._gated(self.feed_forward_gate, x)
 
-    def read_image(self, image_cells: keras.KerasTensor) -> tuple[Any, Any]:
+    def project_image(self, image_cells: keras.KerasTensor) -> tuple[Any, Any]:
         """What the block's tokens attend to. The block must be built.
 
         Args:
-            image_cells: float, (photos, cells, hidden_dim).
+            image_cells: float, (images, cells, hidden_dim).
 
         Returns:
-            Keys and values, float, both (photos, cells, num_heads, hidden_dim
+            Keys and values, float, both (images, cells, num_heads, hidden_dim
             / num_heads).
         """
-        return self.cross_attention.read_image(image_cells)
+        return self.cross_attention.project_image(image_cells)
 
     def compute_output_shape(
         self,

@@ -4,11 +4,9 @@ import math
 from typing import Any
 
 import keras
-import keras_nlp
 from keras import ops
 
 from bmt_keras.layers.cross_attention_block import CrossAttentionBlock
-from bmt_keras.layers.tanh_gelu import tanh_gelu
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
@@ -16,14 +14,12 @@ class CrossAttentionFusion(keras.layers.Layer):
     """Lets token states attend to each other and to the cells of an image.
 
     The image embedding is normalised, projected to the width of the token
-    states and marked with a learned embedding of each cell's position. Where
-    the embedding comes from within an image model, its cells have not seen the
-    whole photo, and may attend to each other first. Then come `num_blocks` of
-    `CrossAttentionBlock`. With gates that start at zero, the output equals the
-    token states exactly at the start of training.
+    states and marked with a learned embedding of each cell's position. Then
+    come `num_layers` of `CrossAttentionBlock`. With gates that start at zero,
+    the output equals the token states exactly at the start of training.
 
     Args:
-        num_blocks: int.
+        num_layers: int. Number of blocks.
         num_heads: int. Attention heads; divides `hidden_dim`.
         intermediate_dim: int. Width inside the feed-forward networks.
         dropout: float in [0, 1). Share of the output of each attention and
@@ -33,8 +29,6 @@ class CrossAttentionFusion(keras.layers.Layer):
             "zeros"; None for blocks without gates.
         final_norm: bool. Normalise the states after the last block, as a stack
             of pre-norm blocks needs that no gate holds back. Defaults to False.
-        image_blocks: int. Blocks of a pre-norm Transformer encoder in which the
-            cells attend to each other before tokens read them. Defaults to 0.
         image_dropout: float in [0, 1). Share of the image embedding's channels
             that training drops, each from all cells. Defaults to 0.0.
         **kwargs: The arguments of `keras.layers.Layer`.
@@ -42,10 +36,10 @@ class CrossAttentionFusion(keras.layers.Layer):
     Call arguments:
         token_states: float, (batch, length, hidden_dim). Its mask is the
             output's.
-        image_embedding: float, (photos, height, width, channels), (photos,
-            cells, channels), or (photos, channels) for an image of one cell.
+        image_embedding: float, (images, height, width, channels), (images,
+            cells, channels), or (images, channels) for an image of one cell.
             The number of cells must be known. `batch` is a multiple of
-            `photos`, and the captions of a photo are neighbouring rows.
+            `images`, and the captions of an image are neighbouring rows.
         padding_mask: int or bool, (batch, length), 1 at tokens, or None for
             the mask that `token_states` carries. The output at tokens depends
             neither on what stands at padding nor on how much of it there is.
@@ -53,59 +47,64 @@ class CrossAttentionFusion(keras.layers.Layer):
     Returns:
         float, (batch, length, hidden_dim).
 
+    Attributes:
+        is_projection: False: the output is as wide as the token states.
+
     Raises:
         ValueError: If an argument is out of its range, `num_heads` does not
             divide `hidden_dim`, or the number of cells or channels is unknown.
 
     Example:
         ```python
-        fusion = CrossAttentionFusion(2, 4, intermediate_dim=64)
+        fusion = CrossAttentionFusion(
+            num_layers=2, num_heads=4, intermediate_dim=64
+        )
         token_states = np.ones((2, 7, 16))
         image_embedding = np.ones((2, 4, 4, 8))
         padding_mask = np.ones((2, 7))
         fusion(token_states, image_embedding, padding_mask)  # (2, 7, 16)
-        # Many passes over one photo: project it once.
+        # Many passes over one image: project it once.
         projected = fusion.project_image(image_embedding)
         fusion.attend(token_states, projected, padding_mask)
         ```
     """
 
+    is_projection = False
+
     def __init__(
         self,
-        num_blocks: int,
-        num_heads: int,
         *,
+        num_layers: int,
+        num_heads: int,
         intermediate_dim: int,
         dropout: float = 0.0,
         layer_norm_epsilon: float = 1e-5,
         gate_initializer: Any = "zeros",
         final_norm: bool = False,
-        image_blocks: int = 0,
         image_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         """Checks and keeps the arguments; see the class."""
         super().__init__(**kwargs)
-        if num_blocks < 1:
+        if num_layers < 1:
             raise ValueError(
-                f"`num_blocks` must be positive. Received: {num_blocks=}."
+                f"`num_layers` must be positive. Received: {num_layers=}."
             )
-        if image_blocks < 0 or not 0 <= image_dropout < 1:
+        if not 0 <= image_dropout < 1:
             raise ValueError(
-                "`image_blocks` must not be negative and `image_dropout` in "
-                f"[0, 1). Received: {image_blocks=}, {image_dropout=}."
+                "`image_dropout` must be in [0, 1). Received: "
+                f"image_dropout={image_dropout}."
             )
-        self.num_blocks = num_blocks
+        self.num_layers = num_layers
         self.num_heads = num_heads
         self.intermediate_dim = intermediate_dim
         self.dropout = dropout
         self.layer_norm_epsilon = layer_norm_epsilon
         self.gate_initializer = keras.initializers.get(gate_initializer)
-        self.image_blocks = image_blocks
         self.image_dropout = image_dropout
         self.final_norm = final_norm
         self.supports_masking = True
-        self.blocks = [self._block(index) for index in range(num_blocks)]
+        self.blocks = [self._block(index) for index in range(num_layers)]
 
     def build(
         self,
@@ -144,11 +143,6 @@ class CrossAttentionFusion(keras.layers.Layer):
             initializer=keras.initializers.TruncatedNormal(stddev=0.02),
         )
         cells_shape = (batch, self.num_cells, hidden_dim)
-        self.image_towers = [
-            self._image_tower(index) for index in range(self.image_blocks)
-        ]
-        for encoder in self.image_towers:
-            encoder.build(cells_shape)
         for block in self.blocks:
             block.build(token_states_shape, cells_shape)
         self.states_norm = None
@@ -176,18 +170,18 @@ class CrossAttentionFusion(keras.layers.Layer):
         """Turns an image embedding into what the tokens attend to.
 
         It depends on no token, so that decoding in many passes computes it
-        once a photo. The layer must be built.
+        once an image. The layer must be built.
 
         Args:
             image_embedding: float, as in the layer's call.
 
         Returns:
             For each block its keys and values of the image's cells, float, both
-            (photos, cells, num_heads, hidden_dim / num_heads), where
+            (images, cells, num_heads, hidden_dim / num_heads), where
             `hidden_dim` is the token states'.
         """
         cells = self._cells(image_embedding)
-        return tuple(block.read_image(cells) for block in self.blocks)
+        return tuple(block.project_image(cells) for block in self.blocks)
 
     def attend(
         self,
@@ -223,11 +217,10 @@ class CrossAttentionFusion(keras.layers.Layer):
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),
-            "num_blocks": self.num_blocks,
+            "num_layers": self.num_layers,
             "num_heads": self.num_heads,
             "intermediate_dim": self.intermediate_dim,
             "dropout": self.dropout,
-            "image_blocks": self.image_blocks,
             "image_dropout": self.image_dropout,
             "final_norm": self.final_norm,
             "layer_norm_epsilon": self.layer_norm_epsilon,
@@ -238,8 +231,8 @@ class CrossAttentionFusion(keras.layers.Layer):
 
     def _block(self, index: int) -> CrossAttentionBlock:
         return CrossAttentionBlock(
-            self.num_heads,
-            self.intermediate_dim,
+            num_heads=self.num_heads,
+            intermediate_dim=self.intermediate_dim,
             dropout=self.dropout,
             layer_norm_epsilon=self.layer_norm_epsilon,
             gate_initializer=self.gate_initializer,
@@ -248,7 +241,7 @@ class CrossAttentionFusion(keras.layers.Layer):
         )
 
     def _cells(self, image_embedding: keras.KerasTensor) -> Any:
-        """The image's cells as the blocks read them: (photos, cells, width)."""
+        """What the blocks read: (images, cells, hidden_dim)."""
         # The layer's call does these casts by itself; a direct one does not.
         cells = ops.cast(image_embedding, self.compute_dtype)
         positions = ops.cast(self.position_embedding, self.compute_dtype)
@@ -256,21 +249,4 @@ class CrossAttentionFusion(keras.layers.Layer):
             cells, (ops.shape(cells)[0], self.num_cells, self.channels)
         )
         cells = self.image_dropout_layer(self.image_norm(cells))
-        cells = self.image_projection(cells) + positions
-        for encoder in self.image_towers:
-            cells = encoder(cells)
-        return cells
-
-    def _image_tower(self, index: int) -> keras_nlp.layers.TransformerEncoder:
-        return keras_nlp.layers.TransformerEncoder(
-            self.intermediate_dim,
-            self.num_heads,
-            dropout=self.dropout,
-            activation=tanh_gelu,
-            layer_norm_epsilon=self.layer_norm_epsilon,
-            # See `CrossAttentionBlock` for why not Keras' default.
-            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.04),
-            normalize_first=True,
-            name=f"image_block_{index}",
-            dtype=self.dtype_policy,
-        )
+        return self.image_projection(cells) + positions

@@ -9,9 +9,9 @@ import keras
 class ImageAttention(keras.layers.MultiHeadAttention):
     """Multi-head attention whose keys and values can be kept.
 
-    As a layer it is its parent. In between, `read_image` gives the keys and
-    values of an image, which depend on no token, and `attend` reads them: a
-    decoder in many passes computes them once. KerasHub's
+    As a layer it is its parent. Apart from that, `project_image` gives the keys
+    and values of an image, which depend on no token, and `attend` reads them:
+    a decoder in many passes computes them once. KerasHub's
     `CachedMultiHeadAttention` likewise takes its parent's projections apart.
 
     Args:
@@ -24,28 +24,30 @@ class ImageAttention(keras.layers.MultiHeadAttention):
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)
     """
 
-    def read_image(self, image_cells: Any) -> tuple[Any, Any]:
+    def project_image(self, image_cells: Any) -> tuple[Any, Any]:
         """Computes what tokens attend to. The layer must be built.
 
         Args:
-            image_cells: float, (photos, cells, channels).
+            image_cells: float, (images, cells, channels).
 
         Returns:
-            Keys and values, float, both (photos, cells, num_heads, key_dim).
+            Keys and values, float, both (images, cells, num_heads, key_dim).
         """
         return self._key_dense(image_cells), self._value_dense(image_cells)
 
     def attend(self, token_states: Any, keys: Any, values: Any) -> Any:
-        """Attends to keys and values of `read_image`.
+        """Attends to keys and values of `project_image`.
 
         Args:
-            token_states: float, (photos, tokens, hidden_dim).
-            keys: float, (photos, cells, num_heads, key_dim).
-            values: float, (photos, cells, num_heads, key_dim).
+            token_states: float, (images, tokens, hidden_dim).
+            keys: float, (images, cells, num_heads, key_dim).
+            values: float, (images, cells, num_heads, key_dim).
 
         Returns:
-            float, (photos, tokens, hidden_dim).
+            float, (images, tokens, hidden_dim).
         """
+        # Keras has no public way to attend to keys that are computed before:
+        # these are the parts of which its own `call` consists.
         queries = self._query_dense(token_states)
         mixed, _ = self._compute_attention(queries, keys, values)
         return self._output_dense(mixed)

@@ -15,11 +15,11 @@ class LengthHead(keras.layers.Layer):
     Decoding in parallel fills a canvas of masks whose length must be chosen
     first; here the image alone tells it. Each cell is normalised and passed
     through a dense layer, the cells are averaged, and a second dense layer
-    gives a logit for every length from 0 to `max_length`.
+    gives a logit for every length from 0 to `max_caption_tokens`.
 
     Args:
-        max_length: int. The greatest number of tokens.
-        hidden_units: int. Width of the first dense layer.
+        max_caption_tokens: int. The greatest number of tokens.
+        hidden_dim: int. Width of the first dense layer.
         dropout: float in [0, 1). Share of the averaged features that training
             drops. Defaults to 0.0.
         **kwargs: The arguments of `keras.layers.Layer`.
@@ -28,14 +28,15 @@ class LengthHead(keras.layers.Layer):
         image_embedding: float, (batch, ..., channels).
 
     Returns:
-        float32 whatever the dtype policy, (batch, max_length + 1), the logits.
+        float32 whatever the dtype policy, (batch, max_caption_tokens + 1), the
+        logits.
 
     Raises:
         ValueError: If an argument is out of its range.
 
     Example:
         ```python
-        head = LengthHead(max_length=20, hidden_units=64)
+        head = LengthHead(max_caption_tokens=20, hidden_dim=64)
         head(np.ones((2, 4, 4, 8))).shape  # (2, 21)
         ```
 
@@ -46,25 +47,26 @@ class LengthHead(keras.layers.Layer):
 
     def __init__(
         self,
-        max_length: int,
-        hidden_units: int,
         *,
+        max_caption_tokens: int,
+        hidden_dim: int,
         dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         """Checks and keeps the arguments; see the class."""
         super().__init__(**kwargs)
-        if max_length < 1 or hidden_units < 1:
+        if max_caption_tokens < 1 or hidden_dim < 1:
             raise ValueError(
-                "`max_length` and `hidden_units` must be positive. Received: "
-                f"max_length={max_length}, hidden_units={hidden_units}."
+                "`max_caption_tokens` and `hidden_dim` must be positive. "
+                f"Received: max_caption_tokens={max_caption_tokens}, "
+                f"hidden_dim={hidden_dim}."
             )
         if not 0 <= dropout < 1:
             raise ValueError(
                 f"`dropout` must be in [0, 1). Received: dropout={dropout}."
             )
-        self.max_length = max_length
-        self.hidden_units = hidden_units
+        self.max_caption_tokens = max_caption_tokens
+        self.hidden_dim = hidden_dim
         self.dropout = dropout
 
     def build(self, image_embedding_shape: tuple[int | None, ...]) -> None:
@@ -74,7 +76,7 @@ class LengthHead(keras.layers.Layer):
         )
         self.layer_norm.build(image_embedding_shape)
         self.dense = keras.layers.Dense(
-            self.hidden_units,
+            self.hidden_dim,
             activation=tanh_gelu,
             name="dense",
             dtype=self.dtype_policy,
@@ -84,23 +86,23 @@ class LengthHead(keras.layers.Layer):
             self.dropout, name="dropout", dtype=self.dtype_policy
         )
         self.logits = keras.layers.Dense(
-            self.max_length + 1, name="logits", dtype=self.dtype_policy
+            self.max_caption_tokens + 1, name="logits", dtype=self.dtype_policy
         )
-        self.logits.build((image_embedding_shape[0], self.hidden_units))
+        self.logits.build((image_embedding_shape[0], self.hidden_dim))
 
     def call(self, image_embedding: keras.KerasTensor) -> keras.KerasTensor:
         """Computes the logits; see the class."""
         cells = self.dense(self.layer_norm(image_embedding))
         between = tuple(range(1, len(cells.shape) - 1))
-        # (batch, hidden_units)
+        # (batch, hidden_dim)
         features = ops.mean(cells, axis=between) if between else cells
         return ops.cast(self.logits(self.dropout_layer(features)), "float32")
 
     def compute_output_shape(
         self, image_embedding_shape: tuple[int | None, ...]
     ) -> tuple[int | None, ...]:
-        """Returns (batch, max_length + 1)."""
-        return (image_embedding_shape[0], self.max_length + 1)
+        """Returns (batch, max_caption_tokens + 1)."""
+        return (image_embedding_shape[0], self.max_caption_tokens + 1)
 
     def compute_output_spec(
         self, image_embedding: keras.KerasTensor
@@ -113,7 +115,7 @@ class LengthHead(keras.layers.Layer):
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),
-            "max_length": self.max_length,
-            "hidden_units": self.hidden_units,
+            "max_caption_tokens": self.max_caption_tokens,
+            "hidden_dim": self.hidden_dim,
             "dropout": self.dropout,
         }

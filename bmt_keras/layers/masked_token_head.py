@@ -16,18 +16,23 @@ from bmt_keras.layers.tanh_gelu import tanh_gelu
 class MaskedTokenHead(keras.layers.Layer):
     """Predicts the token at each masked position.
 
-    It is the head that ALBERT was pretrained with: a dense layer, an
-    activation, a layer normalisation with ALBERT's epsilon, and the product
-    with the transposed token embedding, plus a bias for each token. The
-    embedding is shared with the layer that reads the tokens.
+    It is the head that ALBERT was pretrained with: a dense layer as wide as the
+    token embedding, an activation, a layer normalisation with ALBERT's epsilon,
+    and the product with the transposed token embedding, plus a bias for each
+    token. The embedding is shared with the layer that reads the tokens. The
+    arguments are those of KerasHub's `MaskedLMHead`; the defaults are
+    ALBERT's.
 
     Args:
         token_embedding: A `keras.layers.ReversibleEmbedding` (or KerasHub's),
             of `vocabulary_size` rows.
-        hidden_units: int or None. Width of the dense layer, equal to the
-            embedding's, or None for states that are already projected to it,
-            as by `BimodalFusion`. Defaults to None.
-        activation: Activation function or its name. Defaults to `tanh_gelu`.
+        use_dense: bool. Whether the head has its dense layer; False for states
+            that are already projected to the embedding's width, as by
+            `BimodalFusion`. Defaults to True.
+        intermediate_activation: Activation before the normalisation, or its
+            name. Defaults to `tanh_gelu`.
+        activation: Activation of the output, or its name. Defaults to None,
+            which gives logits; `"softmax"` gives probabilities.
         layer_norm_epsilon: float. Defaults to 1e-12, as in ALBERT's
             checkpoints.
         **kwargs: The arguments of `keras.layers.Layer`.
@@ -44,13 +49,13 @@ class MaskedTokenHead(keras.layers.Layer):
 
     Raises:
         TypeError: If `token_embedding` is no `ReversibleEmbedding`.
-        ValueError: If the width of the dense layer, or without one of the
-            states, differs from the embedding's.
+        ValueError: If the head has no dense layer and the states are not as
+            wide as the embedding.
 
     Example:
         ```python
         embedding = keras.layers.ReversibleEmbedding(100, 8)
-        head = MaskedTokenHead(embedding, hidden_units=8)
+        head = MaskedTokenHead(embedding)
         states = np.ones((2, 7, 16))
         head(states, np.array([[1, 4], [2, 0]])).shape  # (2, 2, 100)
         ```
@@ -63,9 +68,10 @@ class MaskedTokenHead(keras.layers.Layer):
     def __init__(
         self,
         token_embedding: keras.layers.ReversibleEmbedding,
-        hidden_units: int | None = None,
         *,
-        activation: Any = tanh_gelu,
+        use_dense: bool = True,
+        intermediate_activation: Any = tanh_gelu,
+        activation: Any = None,
         layer_norm_epsilon: float = 1e-12,
         **kwargs: Any,
     ) -> None:
@@ -77,12 +83,13 @@ class MaskedTokenHead(keras.layers.Layer):
                 f"ReversibleEmbedding`. Received: {token_embedding!r}."
             )
         self.token_embedding = token_embedding
-        self.hidden_units = hidden_units
+        self.use_dense = use_dense
+        self.intermediate_activation = keras.activations.get(
+            intermediate_activation
+        )
         self.activation = keras.activations.get(activation)
         self.layer_norm_epsilon = layer_norm_epsilon
         self.vocabulary_size = token_embedding.input_dim
-        if hidden_units is not None:
-            self._check_width("hidden_units", hidden_units)
 
     def build(
         self,
@@ -91,9 +98,13 @@ class MaskedTokenHead(keras.layers.Layer):
     ) -> None:
         """Creates the dense layer, the normalisation and the bias."""
         width = self.token_embedding.output_dim
-        if self.hidden_units is None:
-            self._check_width("states.shape[-1]", states_shape[-1])
-        else:
+        if not self.use_dense and states_shape[-1] != width:
+            raise ValueError(
+                "`states` must be as wide as `token_embedding` where "
+                f"`use_dense` is False. Received: states.shape="
+                f"{tuple(states_shape)}, output_dim={width}."
+            )
+        if self.use_dense:
             self.dense = keras.layers.Dense(
                 width, name="dense", dtype=self.dtype_policy
             )
@@ -120,18 +131,19 @@ class MaskedTokenHead(keras.layers.Layer):
         mask_positions: keras.KerasTensor | None = None,
         mask: keras.KerasTensor | None = None,
     ) -> keras.KerasTensor:
-        """Computes the logits; see the class."""
+        """Computes the logits or what `activation` makes of them."""
         x = states
         if mask_positions is not None:
             x = take_positions(x, mask_positions)
-        if self.hidden_units is not None:
+        if self.use_dense:
             x = self.dense(x)
-        x = self.layer_norm(self.activation(x))
+        x = self.layer_norm(self.intermediate_activation(x))
         # The embedding supports no mask when called in reverse.
         set_keras_mask(x, None)
         logits = self.token_embedding(x, reverse=True)
         logits = ops.cast(logits, "float32") + ops.cast(self.bias, "float32")
-        return self._with_mask(logits, mask_positions, mask)
+        outputs = self.activation(logits)
+        return self._with_mask(outputs, mask_positions, mask)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
         """Returns None: `call` sets the mask where there are no positions."""
@@ -163,7 +175,10 @@ class MaskedTokenHead(keras.layers.Layer):
         return {
             **super().get_config(),
             "token_embedding": keras.layers.serialize(self.token_embedding),
-            "hidden_units": self.hidden_units,
+            "use_dense": self.use_dense,
+            "intermediate_activation": keras.activations.serialize(
+                self.intermediate_activation
+            ),
             "activation": keras.activations.serialize(self.activation),
             "layer_norm_epsilon": self.layer_norm_epsilon,
         }
@@ -173,14 +188,6 @@ class MaskedTokenHead(keras.layers.Layer):
         """Creates the layer from what `get_config` returned."""
         embedding = keras.layers.deserialize(config["token_embedding"])
         return cls(**{**config, "token_embedding": embedding})
-
-    def _check_width(self, name: str, width: int | None) -> None:
-        expected = self.token_embedding.output_dim
-        if width != expected:
-            raise ValueError(
-                f"`{name}` must equal the width of `token_embedding`. "
-                f"Received: {name}={width}, output_dim={expected}."
-            )
 
     def _with_mask(
         self,

@@ -8,7 +8,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
 class MaskedTokenLoss(keras.layers.Layer):
-    """Computes the mean cross-entropy of the masked tokens, in nats a token.
+    """Computes the mean cross-entropy of the masked tokens, in nats per token.
 
     It is computed in float32 whatever the dtype policy. A batch with no masked
     token has the loss 0 and gradients of 0, where a plain mean has NaN.
@@ -86,22 +86,17 @@ class MaskedTokenLoss(keras.layers.Layer):
             self.add_loss(loss)
         return loss
 
-    def cross_entropy(
-        self, logits: Any, labels: Any, *, label_smoothing: float | None = None
-    ) -> Any:
+    def cross_entropy(self, logits: Any, labels: Any) -> Any:
         """The cross-entropy of each position, for other ways to average.
 
         Args:
             logits: float, (..., vocabulary_size).
             labels: int, (...).
-            label_smoothing: None for the layer's.
 
         Returns:
             float32, (...), in nats.
         """
         share = self.label_smoothing
-        if label_smoothing is not None:
-            share = label_smoothing
         logits = ops.cast(logits, "float32")
         if share == 0:
             return ops.sparse_categorical_crossentropy(

@@ -43,7 +43,7 @@ class RelativeSelfAttention(keras.layers.Layer):
 
     Example:
         ```python
-        attention = RelativeSelfAttention(4)
+        attention = RelativeSelfAttention(num_heads=4)
         attention(np.ones((2, 7, 16)), np.ones((2, 7))).shape  # (2, 7, 16)
         ```
 
@@ -53,7 +53,7 @@ class RelativeSelfAttention(keras.layers.Layer):
     """
 
     def __init__(
-        self, num_heads: int, *, max_distance: int = 16, **kwargs: Any
+        self, *, num_heads: int, max_distance: int = 16, **kwargs: Any
     ) -> None:
         """Checks and keeps the arguments; see the class."""
         super().__init__(**kwargs)

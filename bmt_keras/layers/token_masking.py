@@ -2,23 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 _SLOTS = ("mask_positions", "labels", "sample_weight")
-# Draws of evaluation: one seed a draw, for equal seeds give equal numbers.
+# Seeds of evaluation, one for each draw: equal seeds give equal numbers.
 _EVALUATION_SEEDS = {"rate": 11, "order": 12, "share": 13, "ids": 14}
-
-
-class _Draws(NamedTuple):
-    """How the numbers of a call are drawn."""
-
-    fresh: bool
-    rows: Any
-    num_rows: Any
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
@@ -53,9 +45,6 @@ class TokenMasking(keras.layers.Layer):
         training: bool or None. True and None draw anew at every call; False
             draws the same masks for the same shape, so that figures on
             held-out captions compare between epochs.
-        rows: int, (batch,), or None. Places of the captions in a larger batch
-            of which they are a share: they are masked as they would be there.
-        num_rows: int, (), captions in that batch.
 
     Returns:
         A dict, where `capacity` is `length` for `rate=None`, else
@@ -76,6 +65,12 @@ class TokenMasking(keras.layers.Layer):
         masked = masking(np.array([[2, 17, 9, 25, 31, 3, 0]]))
         # token_ids perhaps [[2, 17, 4, 25, 4, 3, 0]], then
         # mask_positions [[2, 4, 0, 0]] and labels [[9, 31, 0, 0]]
+
+        # The same in two steps: captions 2 and 3 of a batch of 8 are masked
+        # as they would be there.
+        noise = masking.draw_noise((8, 7))
+        noise = {name: drawn[2:4] for name, drawn in noise.items()}
+        masking.mask_tokens(token_ids[2:4], noise)
         ```
 
     Reference:
@@ -127,19 +122,71 @@ class TokenMasking(keras.layers.Layer):
         padding_mask: keras.KerasTensor | None = None,
         training: bool | None = None,
         mask: keras.KerasTensor | None = None,
-        rows: keras.KerasTensor | None = None,
-        num_rows: keras.KerasTensor | None = None,
     ) -> dict[str, keras.KerasTensor]:
         """Masks the tokens; see the class."""
+        noise = self.draw_noise(ops.shape(token_ids), training=training)
+        mask = mask if padding_mask is None else padding_mask
+        return self.mask_tokens(token_ids, noise, mask)
+
+    def draw_noise(
+        self, shape: tuple[Any, Any], *, training: bool | None = None
+    ) -> dict[str, Any]:
+        """Draws the random numbers of a call.
+
+        Args:
+            shape: Batch and length of the token ids.
+            training: As in the call.
+
+        Returns:
+            Tensors that begin with the batch, for `mask_tokens`.
+        """
+        fresh = training is None or training
+
+        def seed(name: str) -> Any:
+            return self._seed_generator if fresh else _EVALUATION_SEEDS[name]
+
+        def uniform(name: str, shape: Any) -> Any:
+            return keras.random.uniform(shape, seed=seed(name), dtype="float32")
+
+        noise = {
+            "rate": uniform("rate", (shape[0], 1)),
+            "order": uniform("order", shape),
+        }
+        if self.mask_share < 1:
+            noise["share"] = uniform("share", shape)
+        if self.mask_share < 1 and self.random_share > 0:
+            noise["ids"] = keras.random.randint(
+                shape, 0, len(self._ordinary_ids), seed=seed("ids")
+            )
+        return noise
+
+    def mask_tokens(
+        self,
+        token_ids: Any,
+        noise: dict[str, Any],
+        padding_mask: Any | None = None,
+    ) -> dict[str, Any]:
+        """Masks tokens by random numbers that were drawn before.
+
+        Args:
+            token_ids: int, (batch, length).
+            noise: From `draw_noise` for that shape, or examples of what it gave
+                for a larger batch.
+            padding_mask: As in the call.
+
+        Returns:
+            As the call.
+        """
         _check_integers(token_ids)
         token_ids = ops.cast(token_ids, "int32")
-        draws = _Draws(training is None or training, rows, num_rows)
         length = ops.shape(token_ids)[1]
         capacity = self._capacity(length)
-        mask = mask if padding_mask is None else padding_mask
-        maskable = self._maskable(token_ids, mask)
-        count = self._draw_count(maskable, capacity, draws)  # (batch, 1)
-        is_masked = self._draw_masked(maskable, count, draws)
+        maskable = self._maskable(token_ids, padding_mask)
+        count = self._count(maskable, capacity, noise["rate"])  # (batch, 1)
+        rank = ops.argsort(
+            ops.argsort(ops.where(maskable, noise["order"], 2.0))
+        )
+        is_masked = rank < count
 
         # Masked positions sort before all others, either in ascending order.
         position = ops.arange(length, dtype="int32")
@@ -147,7 +194,7 @@ class TokenMasking(keras.layers.Layer):
         is_used = ops.arange(capacity, dtype="int32") < count
         mask_positions = ops.where(is_used, order[:, :capacity], 0)
         labels = ops.take_along_axis(token_ids, mask_positions, axis=1)
-        shown_ids = self._draw_shown_ids(token_ids, draws)
+        shown_ids = self._shown_ids(token_ids, noise)
         return {
             "token_ids": ops.where(is_masked, shown_ids, token_ids),
             "mask_positions": ops.cast(mask_positions, "int32"),
@@ -238,9 +285,9 @@ class TokenMasking(keras.layers.Layer):
             return maskable
         return ops.logical_and(maskable, ops.cast(padding_mask, "bool"))
 
-    def _draw_count(self, maskable: Any, capacity: Any, draws: _Draws) -> Any:
+    def _count(self, maskable: Any, capacity: Any, draw: Any) -> Any:
+        """How many tokens of each caption are masked: int32, (batch, 1)."""
         total = ops.sum(ops.cast(maskable, "float32"), axis=1, keepdims=True)
-        draw = self._draw("rate", ops.shape(total), draws)
         if self.rate is None:
             count = ops.ceil((1 - draw) * total)
         else:
@@ -249,37 +296,17 @@ class TokenMasking(keras.layers.Layer):
         # Rounding of the sum above must not mask more than there are slots.
         return ops.minimum(count, capacity)
 
-    def _draw_masked(self, maskable: Any, count: Any, draws: _Draws) -> Any:
-        draw = self._draw("order", ops.shape(maskable), draws)
-        rank = ops.argsort(ops.argsort(ops.where(maskable, draw, 2.0)))
-        return rank < count
-
-    def _draw_shown_ids(self, token_ids: Any, draws: _Draws) -> Any:
+    def _shown_ids(self, token_ids: Any, noise: dict[str, Any]) -> Any:
+        """What a masked token shows in its stead: int32, (batch, length)."""
         masks = ops.full_like(token_ids, self.mask_token_id)
         if self.mask_share == 1:
             return masks
-        shape = ops.shape(token_ids)
-        share = self._draw("share", shape, draws)
         shown = token_ids
         if self.random_share > 0:
-            ids = self._ordinary_ids
-            index = self._draw("ids", shape, draws, below=len(ids))
-            changed = share < self.mask_share + self.random_share
-            shown = ops.where(changed, ops.take(ids, index), shown)
-        return ops.where(share < self.mask_share, masks, shown)
-
-    def _draw(
-        self, name: str, shape: Any, draws: _Draws, below: int | None = None
-    ) -> Any:
-        """Numbers in [0, 1), or whole numbers below `below`."""
-        seed = self._seed_generator if draws.fresh else _EVALUATION_SEEDS[name]
-        if draws.rows is not None:
-            shape = (draws.num_rows, *shape[1:])
-        if below is None:
-            drawn = keras.random.uniform(shape, dtype="float32", seed=seed)
-        else:
-            drawn = keras.random.randint(shape, 0, below, seed=seed)
-        return drawn if draws.rows is None else ops.take(drawn, draws.rows, 0)
+            changed = noise["share"] < self.mask_share + self.random_share
+            ids = ops.take(self._ordinary_ids, noise["ids"])
+            shown = ops.where(changed, ids, shown)
+        return ops.where(noise["share"] < self.mask_share, masks, shown)
 
 
 def _check_integers(token_ids: Any) -> None:

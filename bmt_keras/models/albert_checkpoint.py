@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import keras_nlp
+import keras_hub
 import numpy as np
 
-from bmt_keras.data.checkpoint_files import (
+from bmt_keras.errors import InputError
+from bmt_keras.models.checkpoint_files import (
     StoredTensor,
     check_tensors,
     list_tensors,
     read_config,
 )
-from bmt_keras.errors import InputError
 from bmt_keras.models.pretrained_head import MaskedLMHeadWeights
 
 # Names of one function: the tanh approximation of the GELU.
@@ -89,11 +89,11 @@ class AlbertCheckpoint:
     """A pretrained ALBERT.
 
     Attributes:
-        encoder: A `keras_nlp.models.AlbertBackbone`.
+        text_tower: A `keras_hub.models.AlbertBackbone`.
         head: Its masked language model's head, None if it came without.
     """
 
-    encoder: keras.Model
+    text_tower: keras.Model
     head: MaskedLMHeadWeights | None
 
 
@@ -111,7 +111,7 @@ def read_albert(
         dropout: Dropout rate; None for the checkpoint's `hidden_dropout_prob`.
 
     Returns:
-        The encoder and, if the checkpoint has it, the head.
+        The text tower and, if the checkpoint has it, the head.
 
     Raises:
         InputError: The configuration is one that `AlbertBackbone` cannot
@@ -123,23 +123,23 @@ def read_albert(
         dropout = _read_dropout(path, config)
     stored = list_tensors(folder)
     tensors = {_plain(name): tensor for name, tensor in stored.items()}
-    ports = _plan_encoder(tensors, sizes)
+    ports = _plan_tower(tensors, sizes)
     head_ports = _plan_head(tensors, sizes)
     shapes = {name: shape for name, _, shape in (*ports, *head_ports)}
     check_tensors(tensors, shapes, folder=folder)
     _check_rest(tensors, shapes, folder)
-    encoder = keras_nlp.models.AlbertBackbone(
+    text_tower = keras_hub.models.AlbertBackbone(
         **{argument: sizes[field] for field, (argument, _) in _SIZES.items()},
         dropout=dropout,
         name="text_tower",
     )
-    variables = {variable.path: variable for variable in encoder.variables}
+    variables = {variable.path: variable for variable in text_tower.variables}
     for name, values in _read(tensors, ports).items():
         # Attention keeps its heads in a dimension of their own.
         variables[name].assign(np.reshape(values, variables[name].shape))
     head = _read(tensors, head_ports)
     return AlbertCheckpoint(
-        encoder, MaskedLMHeadWeights(**head) if head else None
+        text_tower, MaskedLMHeadWeights(**head) if head else None
     )
 
 
@@ -190,7 +190,7 @@ def _plain(name: str) -> str:
     return name
 
 
-def _plan_encoder(
+def _plan_tower(
     tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]
 ) -> list[_Port]:
     ports = _plan(_EMBEDDING_ROWS, sizes, source="embeddings.")
@@ -246,7 +246,7 @@ def _check_rest(
     for name in tensors:
         if name.startswith("encoder.") and name not in read:
             raise InputError(
-                f"{folder}: expected the layers that config.json tells of and "
+                f"{folder}: expected the layers of config.json and "
                 f"no more, found {name}."
             )
     decoder = tensors.get("predictions.decoder.weight")

@@ -1,6 +1,6 @@
 """The optimizer that a saved model is compiled with.
 
-It stands beside the models, because whoever loads one needs it.
+It is among the models, because whoever loads one needs it.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _NOT_DECAYED = ("bias", "gamma", "beta", "gate")
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
 class AveragingAdamW(keras.optimizers.AdamW):
-    """AdamW that takes the weights' average over only when it is told to.
+    """AdamW that takes over the weights' average only when asked to.
 
     Keras' own gives the model its average at the end of each `fit`; a run
     that stopped within an epoch fits twice, and would go on from an average.

@@ -1,9 +1,10 @@
-"""The masked language model that sees a photo."""
+"""The masked language model that sees an image."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from bmt_keras.layers import (
@@ -15,43 +16,60 @@ from bmt_keras.layers import (
     MaskedTokenLoss,
     TokenMasking,
 )
-from bmt_keras.models.blank_rows import compute_blank_once
-from bmt_keras.models.concept_evidence import add_evidence
+from bmt_keras.models import training_step
 from bmt_keras.models.lora import LoraFactors
-from bmt_keras.models.masked_token_trainer import MaskedTokenTrainer
-from bmt_keras.models.projected_image import ProjectedImage
-from bmt_keras.models.unpadded_albert import encode_without_padding
+from bmt_keras.models.model_copy import copy_model
+from bmt_keras.models.unpadded_albert import (
+    compute_blank_once,
+    encode_without_padding,
+)
+
+
+class ProjectedImage(NamedTuple):
+    """What all passes over the captions of images read of them.
+
+    Attributes:
+        cells: From the fusion's `project_image`.
+        log_odds: float32, (images, vocabulary_size), added to the logits; an
+            empty tuple for a model without a concept head.
+        token_probabilities: float32, (images, vocabulary_size), the
+            probability that a caption of the image holds a token; likewise.
+    """
+
+    cells: Any
+    log_odds: Any
+    token_probabilities: Any
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
-class BimodalMaskedLM(MaskedTokenTrainer):
-    """Fills the masked tokens of a photo's caption.
+class BimodalMaskedLM(keras.Model):
+    """Fills the masked tokens of an image's caption.
 
-    A functional model: ALBERT's states of the tokens and the photo's embedding
-    are fused, and a head tied to ALBERT's token embedding gives the
+    A functional model: the text tower's states of the tokens and the image's
+    embedding are fused, and a head tied to the token embedding gives the
     vocabulary's logits at the asked positions. Its `train_step` masks tokens
     by itself, so that it is fitted on whole captions.
 
     Args:
-        text_tower: A `keras_nlp.models.AlbertBackbone`.
+        text_tower: A `keras_hub.models.AlbertBackbone`. It becomes part of the
+            model, as it is; with `lora_rank` a copy of it does.
         fusion: A `BimodalFusion` as wide as the token embedding, or a
             `CrossAttentionFusion`.
         masking: A `TokenMasking`, used by `fit` and `evaluate`.
-        image_embedding_shape: Shape of a photo's embedding, without batch.
+        image_embedding_shape: Shape of an image's embedding, without batch.
             Taken from `image_tower` if that is given.
         image_tower: A model from pixels (batch, height, width, 3) to
             embeddings, trained along; None where embeddings are the input.
         max_caption_tokens: Give the model a head that predicts how many tokens
-            a caption has, up to so many; None for no such head.
+            a caption has, up to this number; None for no such head.
         label_smoothing: Label smoothing of the token loss.
-        length_loss_weight: Weight of the length head's loss beside the token
-            loss.
-        concept_dim: Give the model a `ConceptHead` of so many hidden units:
-            what it finds in a photo is added to the logits of
-            `token_logits` and of `evaluate`, not to those of the call. For a
-            `CrossAttentionFusion`. None for no such head.
-        concept_weight: Weight of what it finds.
-        lora_rank: Train changes of this rank to the text encoder's queries and
+        length_loss_weight: Weight of the length head's loss, added to the
+            token loss.
+        concept_dim: Give the model a `ConceptHead` of this `hidden_dim`: its
+            log-odds are added to the logits of `token_logits` and of
+            `evaluate`, not to those of the call. None for no such head.
+        concept_weight: Weight of these log-odds.
+        lora_rank: Train changes of this rank to the text tower's queries and
             values, and nothing else of it; None for no LoRA.
 
     Call arguments:
@@ -59,15 +77,15 @@ class BimodalMaskedLM(MaskedTokenTrainer):
             `token_ids`: int32, (batch, length);
             `padding_mask`: int32, (batch, length), 1 token, 0 padding;
             `mask_positions`: int32, (batch, positions);
-            `images`: float, (photos, height, width, 3) in [0, 255], or
-            `image_embedding`: float, (photos, ...). `batch` is a multiple of
-            `photos`, and the captions of a photo are neighbouring rows.
+            `images`: float, (images, height, width, 3) in [0, 255], or
+            `image_embedding`: float, (images, ...). `batch` is a multiple of
+            `images`, and the captions of an image are neighbouring rows.
 
     Returns:
         Dictionary of `logits`, float, (batch, positions, vocabulary_size), and
-        with a length head `length_logits`, float, (photos,
+        with a length head `length_logits`, float, (images,
         max_caption_tokens + 1), and with a concept head `concept_logits`,
-        float, (photos, vocabulary_size).
+        float, (images, vocabulary_size).
     """
 
     def __init__(
@@ -94,45 +112,37 @@ class BimodalMaskedLM(MaskedTokenTrainer):
                 f"image_embedding_shape={image_embedding_shape}."
             )
         # === Layers ===
-        self.text_tower = text_tower
-        self.lora_rank = lora_rank
         self.lora = None
         if lora_rank is not None:
+            text_tower = copy_model(text_tower)
             self.lora = LoraFactors(text_tower, lora_rank, name="lora")
-        # Nothing reads ALBERT's pooled output, so nothing would train it.
-        text_tower.pooled_dense.trainable = False
+        self.text_tower = text_tower
         self.fusion = fusion
         self.masking = masking
         self.image_tower = image_tower
-        projects = isinstance(fusion, BimodalFusion)
         self.head = MaskedTokenHead(
             text_tower.token_embedding,
-            hidden_units=None if projects else text_tower.embedding_dim,
+            use_dense=not fusion.is_projection,
             name="masked_token_head",
         )
         self.length_head = None
         if max_caption_tokens is not None:
             self.length_head = LengthHead(
-                max_caption_tokens,
-                hidden_units=text_tower.hidden_dim,
+                max_caption_tokens=max_caption_tokens,
+                hidden_dim=text_tower.hidden_dim,
                 name="length_head",
             )
         self.concept_head = None
         if concept_dim is not None:
-            if projects:
-                raise ValueError(
-                    "`concept_dim` must be None for a `BimodalFusion`. "
-                    f"Received: concept_dim={concept_dim}."
-                )
             self.concept_head = ConceptHead(
-                text_tower.vocabulary_size,
-                hidden_units=concept_dim,
+                vocabulary_size=text_tower.vocabulary_size,
+                hidden_dim=concept_dim,
                 name="concept_head",
             )
         self.token_loss = MaskedTokenLoss(
             label_smoothing=label_smoothing, name="masked_token_loss"
         )
-        # Both run beside the functional graph and hold no weights.
+        # Neither is part of the functional graph nor holds weights.
         self.masking.build((None, None))
         self.token_loss.build((None, None, text_tower.vocabulary_size))
 
@@ -146,17 +156,9 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         else:
             image = keras.Input(image_tower.input.shape[1:], name="images")
             embedding = image_tower(image)
-        outputs = {
-            "logits": self._logits_at(
-                self._fuse(
-                    self.encode_text(token_ids, padding_mask),
-                    padding_mask,
-                    embedding,
-                    training=None,
-                ),
-                positions,
-            )
-        }
+        states = self.encode_text(token_ids, padding_mask)
+        states = fusion(states, embedding, padding_mask)
+        outputs = {"logits": self.head(states, mask_positions=positions)}
         if self.length_head is not None:
             outputs["length_logits"] = self.length_head(embedding)
         if self.concept_head is not None:
@@ -175,38 +177,47 @@ class BimodalMaskedLM(MaskedTokenTrainer):
         self.length_loss_weight = length_loss_weight
         self.concept_dim = concept_dim
         self.concept_weight = concept_weight
+        self.lora_rank = lora_rank
+
+        # === Training ===
+        self.accuracy_tracker = keras.metrics.Mean(name="masked_accuracy")
+        self.is_replicated = tf.distribute.has_strategy()
+        self.uses_xla = False
 
     @property
     def image_input(self) -> str:
-        """Name of the input that takes the photo."""
+        """Name of the input that takes the image."""
         return "image_embedding" if self.image_tower is None else "images"
+
+    # === Inference ===
 
     def token_logits(
         self,
         token_ids: Any,
         padding_mask: Any,
-        image_embedding: Any,
+        image_embedding: Any | None = None,
         *,
         mask_positions: Any | None = None,
-        projected_image: Any | None = None,
+        projected_image: ProjectedImage | None = None,
         skip_padding: bool = False,
         training: bool | None = None,
     ) -> Any:
         """The vocabulary's logits, from an image embedding.
 
-        Outside of training they hold what a concept head finds, too.
+        Outside of training a concept head's log-odds are added to them.
 
         Args:
-            token_ids: int32, (batch, length).
+            token_ids: int32, (batch, length). `batch` is a multiple of
+                `images`, and the captions of an image are neighbouring rows.
             padding_mask: int32, (batch, length).
-            image_embedding: float, (photos, ...); a divisor of the batch.
+            image_embedding: float, (images, ...).
             mask_positions: int32, (batch, positions), or (positions,) of the
                 flattened batch * length; None for all positions.
-            projected_image: From `project_image`: read instead of the
-                embedding.
-            skip_padding: Run ALBERT without dropout at the tokens alone, and
-                once for equal captions without a word: the same logits at
-                tokens in less time, any numbers at padding.
+            projected_image: From `project_image`, in place of
+                `image_embedding`, to predict without dropout.
+            skip_padding: Run the text tower without dropout at the tokens
+                alone, and once for equal captions without a token yet: the
+                same logits at tokens in less time, any numbers at padding.
             training: Whether dropout is on.
 
         Returns:
@@ -228,29 +239,19 @@ class BimodalMaskedLM(MaskedTokenTrainer):
             states = self.encode_text(
                 token_ids, padding_mask, training=training
             )
-        if projected_image is not None:
-            states = self.fusion.attend(
-                states, projected_image.cells, padding_mask
-            )
-            evidence = projected_image.evidence
-        else:
-            states = self._fuse(
-                states, padding_mask, image_embedding, training=training
-            )
-            evidence = ()
-            if not training:
-                evidence, _ = self._read_concepts(image_embedding)
-        logits = self._logits_at(states, mask_positions)
-        if self.concept_head is None or training:
-            return logits
-        return add_evidence(
-            logits, evidence, mask_positions, ops.shape(token_ids)
+        return self._fill(
+            states,
+            padding_mask,
+            image_embedding,
+            mask_positions=mask_positions,
+            projected_image=projected_image,
+            training=bool(training),
         )
 
     def encode_text(
         self, token_ids: Any, padding_mask: Any, *, training: bool | None = None
     ) -> Any:
-        """ALBERT's states of the tokens, before they meet the photo.
+        """The text tower's states of the tokens, before they meet the image.
 
         Args:
             token_ids: int32, (batch, length).
@@ -269,25 +270,266 @@ class BimodalMaskedLM(MaskedTokenTrainer):
             training=training,
         )["sequence_output"]
 
-    def project_image(self, image_embedding: Any) -> ProjectedImage | None:
-        """What tokens read of a photo, for many calls of `token_logits`.
+    def project_image(self, image_embedding: Any) -> ProjectedImage:
+        """Computes what depends on images alone, for many `token_logits`.
 
         Args:
-            image_embedding: float, (photos, ...).
+            image_embedding: float, (images, ...).
 
         Returns:
-            What depends on the photos alone; None for a fusion that has no
-            such step.
+            What tokens read of the images, without dropout.
         """
-        if isinstance(self.fusion, BimodalFusion):
-            return None
+        cells = self.fusion.project_image(image_embedding)
+        if self.concept_head is None:
+            return ProjectedImage(cells, (), ())
+        logits = self.concept_head(image_embedding, training=False)
+        log_odds = self.concept_weight * self.concept_head.log_odds(logits)
         return ProjectedImage(
-            self.fusion.project_image(image_embedding),
-            *self._read_concepts(image_embedding),
+            cells,
+            ops.stop_gradient(log_odds),
+            ops.stop_gradient(ops.sigmoid(logits)),
         )
 
+    def _fill(
+        self,
+        states: Any,
+        padding_mask: Any,
+        image_embedding: Any,
+        *,
+        mask_positions: Any | None,
+        projected_image: ProjectedImage | None = None,
+        training: bool,
+    ) -> Any:
+        """From the text tower's states to logits."""
+        if training:
+            states = self.fusion(
+                states, image_embedding, padding_mask, training=True
+            )
+            return self._logits_at(states, mask_positions)
+        projected = projected_image or self.project_image(image_embedding)
+        batch, length = ops.shape(states)[:2]
+        states = self.fusion.attend(states, projected.cells, padding_mask)
+        logits = self._logits_at(states, mask_positions)
+        if self.concept_head is None:
+            return logits
+        images = ops.shape(projected.log_odds)[0]
+        if len(logits.shape) == 2:
+            # The image of each flat position: (positions,)
+            index = mask_positions // (length * (batch // images))
+            return logits + ops.take(projected.log_odds, index, axis=0)
+        # (images, captions * positions, vocabulary_size)
+        grouped = ops.reshape(logits, (images, -1, logits.shape[-1]))
+        grouped += projected.log_odds[:, None]
+        return ops.reshape(grouped, ops.shape(logits))
+
+    def _logits_at(self, states: Any, mask_positions: Any | None) -> Any:
+        if mask_positions is None or len(mask_positions.shape) == 2:
+            return self.head(states, mask_positions=mask_positions)
+        states = ops.reshape(states, (1, -1, states.shape[-1]))
+        return self.head(states, mask_positions=mask_positions[None])[0]
+
+    # === Training ===
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: None = None,
+        *,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        jit_compile: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        """Chooses how the model is trained.
+
+        Args:
+            optimizer: As Keras takes it.
+            loss: None: the model has its own.
+            metrics: More metrics than `loss` and `masked_accuracy`. They take
+                the labels of the masked tokens, int32, (tokens,), and their
+                logits, float, (tokens, vocabulary_size).
+            weighted_metrics: The same: all are weighted by what is masked.
+            jit_compile: True has XLA compile all of a training step but the
+                masks; `"auto"` does not, as XLA compiles each length anew.
+            **kwargs: As Keras takes them.
+
+        Raises:
+            ValueError: There is a loss, or there are metrics for a step that
+                XLA compiles or that replicas share.
+        """
+        weights = kwargs.pop("loss_weights", None)
+        if loss is not None or weights is not None:
+            raise ValueError(
+                "`loss` and `loss_weights` must be None: the model has its own "
+                "loss, weighted by `length_loss_weight`. Received: "
+                f"loss={loss}, loss_weights={weights}."
+            )
+        weighted_metrics = [*(metrics or ()), *(weighted_metrics or ())] or None
+        uses_xla = jit_compile is True and not kwargs.get("run_eagerly")
+        if weighted_metrics and (uses_xla or self.is_replicated):
+            raise ValueError(
+                "`metrics` must be None where XLA compiles the steps or a "
+                "strategy shares them. Received: "
+                f"metrics={weighted_metrics}, jit_compile={jit_compile}."
+            )
+        super().compile(
+            optimizer=optimizer,
+            weighted_metrics=weighted_metrics,
+            # Keras would have XLA draw the masks, which differ then.
+            jit_compile=False,
+            **kwargs,
+        )
+        self.uses_xla = uses_xla
+        self._take_step = (
+            training_step.take_compiled_step
+            if uses_xla
+            else training_step.take_step
+        )
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Returns the arguments of `compile`."""
+        config = super().get_compile_config()
+        return {**config, "jit_compile": self.uses_xla} if config else config
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles the model as `get_compile_config` says."""
+        # Keras leaves this to models with a `compile` of their own.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def fit(
+        self,
+        x: Any = None,
+        y: None = None,
+        *,
+        sample_weight: Any | None = None,
+        validation_data: Any | None = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Trains the model on captions.
+
+        Args:
+            x: Arrays as `train_step` takes them, or a dataset of such batches.
+            y: None: the labels are the tokens themselves.
+            sample_weight: float, (batch,), weights of the captions in the
+                loss, for arrays; in a dataset the third of a batch's tuple, or
+                an entry of its inputs.
+            validation_data: Arrays or a dataset, or a tuple of what `x`, `y`
+                and `sample_weight` would be.
+            **kwargs: As Keras takes them.
+
+        Returns:
+            Keras' history.
+
+        Raises:
+            ValueError: There are labels.
+        """
+        if isinstance(validation_data, tuple):
+            validation_data = _pack(
+                *keras.utils.unpack_x_y_sample_weight(validation_data)
+            )
+        return super().fit(
+            _pack(x, y, sample_weight),
+            validation_data=validation_data,
+            **kwargs,
+        )
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: None = None,
+        *,
+        sample_weight: Any | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Measures the model on captions; the arguments are those of `fit`."""
+        return super().evaluate(_pack(x, y, sample_weight), **kwargs)
+
+    @property
+    def loss_tracker(self) -> keras.metrics.Metric:
+        """The mean of the losses that `compile` makes."""
+        # Keras has no public name for it; its own steps update it, too.
+        return self._loss_tracker
+
+    @property
+    def trainable_variables(self) -> list[keras.Variable]:
+        """What training changes."""
+        return self._without_pooler(super().trainable_variables)
+
+    @property
+    def trainable_weights(self) -> list[keras.Variable]:
+        """What training changes."""
+        return self._without_pooler(super().trainable_weights)
+
+    def _without_pooler(
+        self, variables: list[keras.Variable]
+    ) -> list[keras.Variable]:
+        # Nothing reads ALBERT's pooled output, so no loss would train it.
+        unread = {id(each) for each in self.text_tower.pooled_dense.variables}
+        return [each for each in variables if id(each) not in unread]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Masks a batch of captions, fills it, and learns from the masks.
+
+        Args:
+            data: The call's inputs without `mask_positions`, alone or in a
+                tuple (inputs, None, sample_weight). `sample_weight`, float,
+                (batch,), may also be among the inputs; it may be negative, for
+                captions that are to become unlikely. A share of a larger batch
+                has its captions' places there, `rows`, int32, (batch,), and
+                `num_rows`, int32, (), so that it is masked as it would be
+                there. A `BimodalFusion` also takes captions that were masked
+                and encoded before: `text_states`, float, (batch, slots,
+                hidden_dim), of the masked tokens alone, in place of
+                `token_ids`, with `mask_positions`, int, (positions,) of the
+                flattened batch * slots, and their `labels`, int, (positions,).
+
+        Returns:
+            The running `loss` (nats per masked token), `masked_accuracy` and
+            what else `compile` asked for.
+        """
+        return self._take_step(self, data)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Measures loss and accuracy on masks that are the same every time.
+
+        Args:
+            data: As for `train_step`.
+
+        Returns:
+            As from `train_step`.
+        """
+        return training_step.measure(self, data)
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Makes what `fit` calls at each step, for the replicas if any."""
+        if not self.is_replicated:
+            super().make_train_function(force)
+        elif force or self.train_function is None:
+            self.train_function = training_step.make_replicated_train_function(
+                self
+            )
+
+    def make_test_function(self, force: bool = False) -> None:
+        """Makes what `evaluate` calls at each step, for the replicas if any."""
+        if not self.is_replicated:
+            super().make_test_function(force)
+        elif force or self.test_function is None:
+            self.test_function = training_step.make_replicated_test_function(
+                self
+            )
+
+    def _maybe_symbolic_build(self, **kwargs: Any) -> None:
+        # Keras' own reads a batch and reduces it, which fails for dictionaries
+        # on several workers, only to build what is built from the start here.
+        pass
+
     def predict_masked(
-        self, inputs: dict[str, Any], *, training: bool
+        self,
+        inputs: dict[str, Any],
+        *,
+        training: bool,
+        skip_padding: bool = True,
     ) -> dict[str, Any]:
         """As the call, of tokens that were encoded before as well.
 
@@ -295,6 +537,8 @@ class BimodalMaskedLM(MaskedTokenTrainer):
             inputs: The call's, with flat `mask_positions`; `text_states` in
                 place of `token_ids` as `train_step` takes them.
             training: Whether dropout is on.
+            skip_padding: Run the text tower at the tokens alone where it has
+                no dropout, in shapes that depend on the tokens.
 
         Returns:
             As the call, `logits` (positions, vocabulary_size): in training
@@ -306,82 +550,53 @@ class BimodalMaskedLM(MaskedTokenTrainer):
             embedding = self.image_tower(embedding, training=training)
         padding_mask = inputs.get("padding_mask")
         states = inputs.get("text_states")
-        if states is None:
-            states = self._encode_tokens(
+        if (
+            states is None
+            and skip_padding
+            and not (training and self.text_tower.dropout)
+        ):
+            states = encode_without_padding(
+                self.text_tower, inputs["token_ids"], padding_mask
+            )
+        elif states is None:
+            states = self.encode_text(
                 inputs["token_ids"], padding_mask, training=training
             )
-        states = self._fuse(states, padding_mask, embedding, training=training)
-        logits = self._logits_at(states, inputs["mask_positions"])
-        if self.concept_head is not None and not training:
-            evidence, _ = self._read_concepts(embedding)
-            logits = add_evidence(
-                logits,
-                evidence,
-                inputs["mask_positions"],
-                ops.shape(padding_mask),
+        outputs = {
+            "logits": self._fill(
+                states,
+                padding_mask,
+                embedding,
+                mask_positions=inputs["mask_positions"],
+                training=training,
             )
-        outputs = {"logits": logits}
-        if self.length_head is not None:
-            outputs["length_logits"] = self.length_head(
-                embedding, training=training
-            )
+        }
         if self.concept_head is not None and training:
             outputs["concept_logits"] = self.concept_head(
                 embedding, training=True
             )
+        if self.length_head is not None:
+            outputs["length_logits"] = self.length_head(
+                embedding, training=training
+            )
         return outputs
 
-    def _read_concepts(self, image_embedding: Any) -> tuple[Any, Any]:
-        """Evidence and shares of `ProjectedImage`."""
-        if self.concept_head is None:
-            return (), ()
-        logits = self.concept_head(image_embedding, training=False)
-        evidence = self.concept_head.evidence(logits)
-        evidence = self.concept_weight * ops.stop_gradient(evidence)
-        return evidence, ops.stop_gradient(ops.sigmoid(logits))
-
-    def _encode_tokens(
-        self, token_ids: Any, padding_mask: Any, *, training: bool
-    ) -> Any:
-        """As `encode_text`, in less time where there is no dropout."""
-        if training and (self.text_tower.dropout or self.has_fixed_shapes):
-            return self.encode_text(token_ids, padding_mask, training=True)
-        return encode_without_padding(self.text_tower, token_ids, padding_mask)
-
-    def _fuse(
-        self,
-        states: Any,
-        padding_mask: Any,
-        image_embedding: Any,
-        *,
-        training: bool | None,
-    ) -> Any:
-        options = {}
-        if not isinstance(self.fusion, BimodalFusion):
-            options["padding_mask"] = padding_mask
-        return self.fusion(
-            states, image_embedding, training=training, **options
-        )
-
-    def _logits_at(self, states: Any, mask_positions: Any | None) -> Any:
-        if mask_positions is None or len(mask_positions.shape) == 2:
-            return self.head(states, mask_positions=mask_positions)
-        states = ops.reshape(states, (1, -1, states.shape[-1]))
-        return self.head(states, mask_positions=mask_positions[None])[0]
+    # === Files ===
 
     def get_config(self) -> dict[str, Any]:
         """Returns what rebuilds the model."""
         serialize = keras.saving.serialize_keras_object
-        encoder = self.image_tower
-        shape = None if encoder is not None else self.image_embedding_shape
+        tower = self.image_tower
         return {
             "name": self.name,
             "trainable": self.trainable,
             "text_tower": serialize(self.text_tower),
             "fusion": serialize(self.fusion),
             "masking": serialize(self.masking),
-            "image_tower": None if encoder is None else serialize(encoder),
-            "image_embedding_shape": shape,
+            "image_tower": None if tower is None else serialize(tower),
+            "image_embedding_shape": (
+                self.image_embedding_shape if tower is None else None
+            ),
             "max_caption_tokens": self.max_caption_tokens,
             "label_smoothing": self.label_smoothing,
             "length_loss_weight": self.length_loss_weight,
@@ -406,3 +621,37 @@ class BimodalMaskedLM(MaskedTokenTrainer):
                 config["image_embedding_shape"]
             )
         return cls(**config)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Saves the states of random draws, which Keras leaves out.
+
+        So a run that goes on from a checkpoint drops what it would have
+        dropped.
+        """
+        super().save_own_variables(store)
+        for name, state in self._seed_states().items():
+            store[name] = ops.convert_to_numpy(state)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads what `save_own_variables` saved, if it is there."""
+        states = self._seed_states()
+        if set(states) <= set(store.keys()):
+            for name, state in states.items():
+                state.assign(store[name])
+
+    def _seed_states(self) -> dict[str, keras.Variable]:
+        """The state of each random generator, by a name in the file."""
+        known = {id(each) for each in self.weights}
+        known |= {id(v) for metric in self.metrics for v in metric.variables}
+        states = [each for each in self.variables if id(each) not in known]
+        return {f"seed_state_{i}": each for i, each in enumerate(states)}
+
+
+def _pack(x: Any, y: Any, sample_weight: Any) -> Any:
+    """Puts weights among the inputs: without `y` Keras would drop them."""
+    if y is not None:
+        raise ValueError(
+            "`y` must be None: the model masks tokens by itself, and its "
+            f"labels are the tokens. Received: y={y}."
+        )
+    return x if sample_weight is None else {**x, "sample_weight": sample_weight}

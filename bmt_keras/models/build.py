@@ -40,16 +40,16 @@ def build_image_tower(settings: Settings) -> keras.Model:
         if not settings.image.trainable:
             raise InputError(
                 "`image_model` SmallCNN has no pretrained weights and must be "
-                "trained along. Received: train_image_model=False."
+                "trained along. Received: image_trainable=False."
             )
         with dtype_policy(settings.optimization.dtype_policy):
             return small_cnn(settings.image.height, settings.image.width)
     trained = settings.image.trainable
-    # A frozen one embeds photos once, in `image_precision`.
+    # A frozen one embeds images once, in `image_precision`.
     with dtype_policy(
         settings.optimization.dtype_policy if trained else "float32"
     ):
-        encoder = cut_application(
+        image_tower = cut_application(
             settings.image.model,
             settings.image.layer,
             height=settings.image.height,
@@ -57,9 +57,9 @@ def build_image_tower(settings: Settings) -> keras.Model:
             weights=settings.image.weights,
         )
         if settings.image.pooling > 1:
-            encoder = pool_cells(encoder, settings.image.pooling)
-    encoder.trainable = trained
-    return encoder
+            image_tower = pool_cells(image_tower, settings.image.pooling)
+    image_tower.trainable = trained
+    return image_tower
 
 
 def build_masked_lm(
@@ -94,7 +94,7 @@ def _build(
     checkpoint: AlbertCheckpoint,
     image_tower: keras.Model,
 ) -> BimodalMaskedLM:
-    text_tower = checkpoint.encoder
+    text_tower = checkpoint.text_tower
     text_tower.trainable = settings.text.trainable
     inside = settings.image.trainable
     model = BimodalMaskedLM(
@@ -132,7 +132,7 @@ def _load_checkpoint(
 ) -> AlbertCheckpoint:
     """Gives ALBERT, with a head if and only if the model is to take it."""
     if settings.text.weights == "random":
-        encoder = build_albert(
+        text_tower = build_albert(
             vocabulary_size=tokenizer.vocabulary_size,
             num_layers=settings.text.num_layers,
             num_heads=settings.text.num_heads,
@@ -142,14 +142,14 @@ def _load_checkpoint(
             sequence_length=settings.text.max_positions,
             dropout=settings.text.dropout,
         )
-        return AlbertCheckpoint(encoder, None)
+        return AlbertCheckpoint(text_tower, None)
     checkpoint = load_albert(
         settings.text.weights, dropout=settings.text.dropout
     )
     _check_fit(settings, tokenizer, checkpoint)
     if settings.text.pretrained_head:
         return checkpoint
-    return AlbertCheckpoint(checkpoint.encoder, None)
+    return AlbertCheckpoint(checkpoint.text_tower, None)
 
 
 def _check_fit(
@@ -158,17 +158,18 @@ def _check_fit(
     checkpoint: AlbertCheckpoint,
 ) -> None:
     name = f"The pretrained ALBERT {settings.text.weights!r}"
-    encoder = checkpoint.encoder
-    if encoder.vocabulary_size != tokenizer.vocabulary_size:
+    text_tower = checkpoint.text_tower
+    if text_tower.vocabulary_size != tokenizer.vocabulary_size:
         raise InputError(
-            f"{name} has {encoder.vocabulary_size} tokens, the vocabulary has "
-            f"{tokenizer.vocabulary_size}; give its own spiece.model by "
+            f"{name} has {text_tower.vocabulary_size} tokens, the vocabulary "
+            f"has {tokenizer.vocabulary_size}; give its own spiece.model by "
             "--vocabulary."
         )
-    if encoder.max_sequence_length < settings.text.sequence_length:
+    if text_tower.max_sequence_length < settings.text.sequence_length:
         raise InputError(
-            f"{name} has {encoder.max_sequence_length} positions, fewer than "
-            f"`sequence_length`. Received: sequence_length={settings.text.sequence_length}."
+            f"{name} has {text_tower.max_sequence_length} positions, fewer "
+            "than `sequence_length`. Received: sequence_length="
+            f"{settings.text.sequence_length}."
         )
     if settings.text.pretrained_head and checkpoint.head is None:
         raise InputError(
@@ -190,8 +191,8 @@ def _build_fusion(
     # A fresh ALBERT has nothing to keep that closed gates would protect.
     is_fresh = settings.text.weights == "random"
     return CrossAttentionFusion(
-        settings.fusion.num_layers,
-        settings.fusion.num_heads,
+        num_layers=settings.fusion.num_layers,
+        num_heads=settings.fusion.num_heads,
         intermediate_dim=text_tower.intermediate_dim,
         dropout=settings.fusion.dropout,
         image_dropout=settings.fusion.image_dropout,

@@ -1,4 +1,4 @@
-"""Image encoders: pixels to an image embedding, preprocessing included."""
+"""Image towers: pixels to an image embedding, preprocessing included."""
 
 import contextlib
 import difflib
@@ -21,17 +21,17 @@ from bmt_keras.layers.application_preprocessing import (
 SMALL_CNN = "SmallCNN"
 
 # Where Keras keeps a model's weights: in a .keras file, and inside of a file
-# of weights, where an optimizer may stand beside them.
+# of weights, where an optimizer's may follow.
 _ARCHIVED_WEIGHTS = "model.weights.h5"
 _LAYERS = ("layers/", "_layer_checkpoint_dependencies/", "model_weights/")
 
 
 def small_cnn(height: int, width: int, *, channels: int = 128) -> keras.Model:
-    """A small convolutional encoder, trained along with the captioner.
+    """A small convolutional tower, trained along with the captioner.
 
     Args:
-        height: Height of the photos in pixels.
-        width: Width of the photos in pixels.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
         channels: Channels of the embedding.
 
     Returns:
@@ -57,7 +57,7 @@ def small_cnn(height: int, width: int, *, channels: int = 128) -> keras.Model:
 def cut_application(
     name: str, layer: str, *, height: int, width: int, weights: str
 ) -> keras.Model:
-    """An encoder of `keras.applications`, cut at a layer.
+    """A tower of `keras.applications`, cut at a layer.
 
     The classifier is left out, the model's own preprocessing put before it.
 
@@ -67,10 +67,10 @@ def cut_application(
             last one before the classifier. Names that Keras numbers by itself
             (`conv2d_7`) count from the model's first such layer (`conv2d`),
             whatever was built before.
-        height: Height of the photos in pixels.
-        width: Width of the photos in pixels.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
         weights: `"imagenet"` (downloaded by Keras), `"random"`, or a file:
-            weights of this encoder, of the cut model, of the model without
+            weights of this tower, of the cut model, of the model without
             its classifier or of the whole model, as Keras writes them now
             (`.weights.h5`, `.keras`) or wrote and publishes them (`.h5`).
 
@@ -80,7 +80,7 @@ def cut_application(
         features) where the layer pools.
 
     Raises:
-        InputError: There is no such model or layer, the photos' size does not
+        InputError: There is no such model or layer, the images' size does not
             suit the model, or the weights are missing or belong to another
             model.
     """
@@ -91,25 +91,25 @@ def cut_application(
             f"{path}: expected a file of image weights, found no such file."
         )
     trunk = _build_trunk(name, height, width, imagenet=weights == "imagenet")
-    tower = trunk
+    cut = trunk
     if layer:
-        tower = keras.Model(trunk.input, _find_layer(name, trunk, layer).output)
+        cut = keras.Model(trunk.input, _find_layer(name, trunk, layer).output)
     images = keras.Input((height, width, 3), name="images")
     preprocessing = ApplicationPreprocessing(name, name="preprocessing")
-    encoder = keras.Model(
-        images, tower(preprocessing(images)), name="image_tower"
+    image_tower = keras.Model(
+        images, cut(preprocessing(images)), name="image_tower"
     )
     if path is not None:
-        _load_weights(name, path, cut=(tower, encoder), trunk=trunk)
-    encoder.trainable = False
-    return encoder
+        _load_weights(name, path, cut=(cut, image_tower), trunk=trunk)
+    image_tower.trainable = False
+    return image_tower
 
 
-def pool_cells(encoder: keras.Model, size: int) -> keras.Model:
-    """An encoder whose neighbouring cells are averaged.
+def pool_cells(image_tower: keras.Model, size: int) -> keras.Model:
+    """A tower whose neighbouring cells are averaged.
 
     Args:
-        encoder: To embeddings (batch, rows, columns, channels).
+        image_tower: To embeddings (batch, rows, columns, channels).
         size: Rows and columns of a pool.
 
     Returns:
@@ -119,7 +119,7 @@ def pool_cells(encoder: keras.Model, size: int) -> keras.Model:
     Raises:
         InputError: The embeddings are no grid, or one smaller than the pool.
     """
-    shape = tuple(encoder.output.shape[1:])
+    shape = tuple(image_tower.output.shape[1:])
     if len(shape) != 3 or size > min(shape[:2]):
         raise InputError(
             f"`image_pooling` must fit a grid of cells. Received: {size} for "
@@ -127,7 +127,7 @@ def pool_cells(encoder: keras.Model, size: int) -> keras.Model:
         )
     pool = keras.layers.AveragePooling2D(size, padding="same", name="pooling")
     pooled = keras.Model(
-        encoder.input, pool(encoder.output), name="image_tower"
+        image_tower.input, pool(image_tower.output), name="image_tower"
     )
     pooled.trainable = False
     return pooled
@@ -163,18 +163,18 @@ def _build_trunk(
                 weights="imagenet" if imagenet else None,
                 input_shape=(height, width, 3),
             )
-    except ValueError as err:
+    except ValueError as error:
         raise InputError(
-            f"{name} cannot be built for photos of {height}x{width}: {err}"
-        ) from err
-    except Exception as err:
+            f"{name} cannot be built for images of {height}x{width}: {error}"
+        ) from error
+    except Exception as error:
         # A failed download is an exception of no particular class.
         if not imagenet:
             raise
         raise InputError(
-            f"The ImageNet weights of {name} cannot be downloaded ({err}); "
+            f"The ImageNet weights of {name} cannot be downloaded ({error}); "
             "give a local file by --image-weights."
-        ) from err
+        ) from error
 
 
 def _find_layer(name: str, trunk: keras.Model, layer: str) -> keras.Layer:
@@ -233,9 +233,9 @@ def _load_weights(
             if model is whole:
                 _copy_weights(whole, trunk)
             return
-        except (ValueError, OSError, KeyError) as err:
-            # The second paragraph, if there is one, tells what is wrong.
-            faults.append(str(err).split("\n\n")[:2][-1])
+        except (ValueError, OSError, KeyError) as error:
+            # The second paragraph, if there is one, says what is wrong.
+            faults.append(str(error).split("\n\n")[:2][-1])
     counts = sorted({len(model.weights) for model in models})
     raise InputError(
         f"{path}: expected weights of {name}, "
@@ -259,11 +259,11 @@ def _count_arrays(path: Path) -> int:
                 archive = stack.enter_context(zipfile.ZipFile(source))
                 source = stack.enter_context(archive.open(_ARCHIVED_WEIGHTS))
             stack.enter_context(h5py.File(source)).visititems(keep_array)
-    except (OSError, KeyError, zipfile.BadZipFile) as err:
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path}: expected weights written by Keras (.weights.h5, .h5 or "
-            f".keras), found something else: {err}"
-        ) from err
+            f".keras), found something else: {error}"
+        ) from error
     return len([n for n in names if n.startswith(_LAYERS)] or names)
 
 

@@ -1,24 +1,23 @@
-"""LoRA on a text encoder, by Keras' own means, that outlives a checkpoint."""
+"""LoRA on a text tower, by Keras' own means, that outlives a checkpoint."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
-from bmt_keras.models.model_copy import rebuild
-
 
 class LoraFactors(keras.layers.Layer):
-    """Trains low-rank changes of a text encoder's queries and values alone.
+    """Trains low-rank changes of a text tower's queries and values alone.
 
-    KerasHub's `Backbone.enable_lora` freezes the rest of the encoder. Keras
+    KerasHub's `Backbone.enable_lora` freezes the rest of the tower. Keras
     saves the kernels with the changes added and loads factors of zero, which
     would learn no more: two factors of zero have no gradient. This layer,
-    which a model holds beside the encoder, saves the factors too and takes
+    which a model holds besides the tower, saves the factors too and takes
     them apart from the kernels again, so that a run goes on.
 
     Args:
-        text_tower: A `keras_nlp.models.AlbertBackbone` without LoRA.
+        text_tower: A `keras_hub.models.AlbertBackbone` without LoRA, which is
+            changed: the model's own copy.
         rank: int. Rank of the changes.
         **kwargs: The arguments of `keras.layers.Layer`.
 
@@ -38,14 +37,14 @@ class LoraFactors(keras.layers.Layer):
     def __init__(
         self, text_tower: keras.Model, rank: int, **kwargs: Any
     ) -> None:
-        """Enables LoRA on the encoder."""
+        """Enables LoRA on the tower."""
         super().__init__(**kwargs)
         if rank < 1:
             raise ValueError(f"`rank` must be positive. Received: rank={rank}.")
         self.rank = rank
         text_tower.enable_lora(rank)
         targets = find_lora_layers(text_tower)
-        # Behind a function: the layers and their weights are the encoder's.
+        # Behind a function: the layers and their weights are the tower's.
         self._targets = lambda: targets
         self.built = True
 
@@ -58,7 +57,7 @@ class LoraFactors(keras.layers.Layer):
     def load_own_variables(self, store: Any) -> None:
         """Loads the factors and takes their product off the loaded kernel.
 
-        Keras loads a functional model's own layers, and so the encoder,
+        Keras loads a functional model's own layers, and so the tower,
         before what else the model holds.
         """
         for i, layer in enumerate(self._targets()):
@@ -72,6 +71,7 @@ class LoraFactors(keras.layers.Layer):
 
 def find_lora_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Lists the layers of a model on which LoRA is enabled."""
+    # Keras has no public list of the layers within layers.
     layers = model._flatten_layers(include_self=False)
     return [each for each in layers if getattr(each, "lora_enabled", False)]
 
@@ -107,7 +107,8 @@ def merge_lora(model: keras.Model) -> keras.Model:
 
 
 def _copy(model: keras.Model, *, lora_rank: int | None) -> keras.Model:
-    copy = rebuild(model, lora_rank=lora_rank)
+    config = {**model.get_config(), "lora_rank": lora_rank}
+    copy = type(model).from_config(config)
     merged = {
         id(find_kernel(layer)): layer.kernel
         for layer in find_lora_layers(model)

@@ -22,17 +22,15 @@ def dtype_policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def rebuild(model: keras.Model, **changes: Any) -> keras.Model:
-    """Gives a model of the same configuration, but for what is changed.
+def copy_model(model: keras.Model) -> keras.Model:
+    """Gives a copy of a model with weights of its own, not compiled.
 
     Args:
         model: The model.
-        **changes: Entries of its configuration.
-
-    Returns:
-        The model with fresh weights, not compiled.
     """
-    return type(model).from_config({**model.get_config(), **changes})
+    copy = type(model).from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def copy_in_float32(model: keras.Model) -> keras.Model:

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from bmt_keras.layers import BimodalFusion
 from bmt_keras.models.bimodal_masked_lm import BimodalMaskedLM
 
 
@@ -16,7 +15,7 @@ class MaskedLMHeadWeights:
 
     The head is a dense layer, the tanh GELU, a layer normalisation with
     epsilon 1e-12, and the product with the transposed token embedding, which
-    is the encoder's own.
+    is the text tower's own.
 
     Attributes:
         kernel: float32, (hidden_dim, embedding_dim), of the dense layer.
@@ -36,53 +35,49 @@ class MaskedLMHeadWeights:
 def load_pretrained_head(
     model: BimodalMaskedLM, head: MaskedLMHeadWeights
 ) -> None:
-    """Makes a fresh bimodal model the pretrained one, whatever the photo.
+    """Makes a fresh bimodal model the pretrained one, whatever the image.
 
-    A `BimodalFusion` takes the head's dense layer into the kernel's rows of
-    the token states, and zeros into those of the image. With a
-    `CrossAttentionFusion`, whose gates start at zero, the model's head takes
-    it all. Either way training lets the photo in from the first step.
+    A fusion that is the head's dense layer takes its weights into the rows of
+    the token states, and zeros into those of the image. With another, such as
+    a `CrossAttentionFusion` whose gates start at zero, the model's head takes
+    them all. Either way training lets the image in from the first step.
 
     Args:
-        model: Not trained yet, with the encoder that the head belongs to.
+        model: Not trained yet, with the text tower that the head belongs to.
         head: The pretrained weights.
 
     Raises:
-        ValueError: The sizes differ from the model's, or a `BimodalFusion` has
-            an activation of its own.
+        ValueError: The sizes differ from the model's, or the fusion has an
+            activation of its own.
     """
     _check_shapes(model.text_tower, head)
-    kernel, dense = head.kernel, model.fusion
-    if isinstance(model.fusion, BimodalFusion):
-        if model.fusion.activation is not keras.activations.linear:
-            raise ValueError(
-                "`fusion` must have no activation to take a pretrained head. "
-                f"Received: activation={model.fusion.activation}."
-            )
-        image_rows = ((0, model.fusion.image_dim), (0, 0))
-        kernel = np.pad(kernel, image_rows)
-    else:
-        dense = model.head.dense
-    dense.kernel.assign(kernel)
+    dense = model.fusion if model.fusion.is_projection else model.head.dense
+    if dense.activation is not keras.activations.linear:
+        raise ValueError(
+            "`fusion` must have no activation to take a pretrained head. "
+            f"Received: activation={dense.activation}."
+        )
+    image_rows = dense.kernel.shape[0] - head.kernel.shape[0]
+    dense.kernel.assign(np.pad(head.kernel, ((0, image_rows), (0, 0))))
     dense.bias.assign(head.bias)
     model.head.layer_norm.gamma.assign(head.gamma)
     model.head.layer_norm.beta.assign(head.beta)
     model.head.bias.assign(head.token_bias)
 
 
-def _check_shapes(encoder: keras.Model, head: MaskedLMHeadWeights) -> None:
-    width = (encoder.embedding_dim,)
+def _check_shapes(text_tower: keras.Model, head: MaskedLMHeadWeights) -> None:
+    width = (text_tower.embedding_dim,)
     shapes = {
-        "kernel": (encoder.hidden_dim, *width),
+        "kernel": (text_tower.hidden_dim, *width),
         "bias": width,
         "gamma": width,
         "beta": width,
-        "token_bias": (encoder.vocabulary_size,),
+        "token_bias": (text_tower.vocabulary_size,),
     }
     for name, shape in shapes.items():
         found = getattr(head, name).shape
         if found != shape:
             raise ValueError(
                 f"`head.{name}` must have the shape {shape} of the model's "
-                f"text encoder. Received: shape={found}."
+                f"text text_tower. Received: shape={found}."
             )

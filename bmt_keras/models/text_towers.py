@@ -1,17 +1,17 @@
-"""Text encoders: ALBERT, fresh or pretrained."""
+"""Text towers: ALBERT, fresh or pretrained."""
 
 from pathlib import Path
 
 import keras
-import keras_nlp
+import keras_hub
 
-from bmt_keras.data.checkpoint_files import (
+from bmt_keras.errors import InputError
+from bmt_keras.models.albert_checkpoint import AlbertCheckpoint, read_albert
+from bmt_keras.models.checkpoint_files import (
     HUB_PREFIX,
     find_checkpoint,
     read_config,
 )
-from bmt_keras.errors import InputError
-from bmt_keras.models.albert_checkpoint import AlbertCheckpoint, read_albert
 
 
 def build_albert(
@@ -38,7 +38,7 @@ def build_albert(
         dropout: Dropout rate.
 
     Returns:
-        A `keras_nlp.models.AlbertBackbone`.
+        A `keras_hub.models.AlbertBackbone`.
 
     Raises:
         InputError: The heads do not divide the width.
@@ -48,7 +48,7 @@ def build_albert(
             "`num_heads` must divide `hidden_dim`. Received: "
             f"num_heads={num_heads}, hidden_dim={hidden_dim}."
         )
-    return keras_nlp.models.AlbertBackbone(
+    return keras_hub.models.AlbertBackbone(
         vocabulary_size=vocabulary_size,
         num_layers=num_layers,
         num_heads=num_heads,
@@ -73,8 +73,8 @@ def load_albert(
         dropout: Dropout rate; None for the checkpoint's own.
 
     Returns:
-        The encoder, and the masked language model's head if the checkpoint is
-        in Hugging Face's layout and has one.
+        The text tower, and the masked language model's head if the checkpoint
+        is in Hugging Face's layout and has one.
 
     Raises:
         InputError: It cannot be found, read or followed.
@@ -86,15 +86,15 @@ def load_albert(
             return read_albert(folder, dropout=dropout)
     options = {} if dropout is None else {"dropout": dropout}
     try:
-        encoder = keras_nlp.models.AlbertBackbone.from_preset(
+        text_tower = keras_hub.models.AlbertBackbone.from_preset(
             address, name="text_tower", **options
         )
-    except Exception as err:
+    except Exception as error:
         # Hubs' clients raise errors of many kinds for what is one case here.
-        reason = str(err).partition("\n")[0]
+        reason = str(error).partition("\n")[0]
         raise InputError(
             f"The pretrained ALBERT {address!r} cannot be loaded "
-            f"({type(err).__name__}: {reason}); give a local folder by "
+            f"({type(error).__name__}: {reason}); give a local folder by "
             "--text-weights, or 'random'."
-        ) from err
-    return AlbertCheckpoint(encoder, None)
+        ) from error
+    return AlbertCheckpoint(text_tower, None)

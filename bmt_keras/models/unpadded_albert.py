@@ -1,6 +1,7 @@
-"""ALBERT's states of a batch, computed at its tokens alone."""
+"""ALBERT's states of a batch: nothing is computed for padding, or twice."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ from keras import ops
 
 
 def encode_without_padding(
-    encoder: keras.Model, token_ids: Any, padding_mask: Any
+    text_tower: keras.Model, token_ids: Any, padding_mask: Any
 ) -> Any:
     """Gives the states that an ALBERT gives, without dropout, at the tokens.
 
@@ -18,7 +19,7 @@ def encode_without_padding(
     captions apart. Gradients are the same, too.
 
     Args:
-        encoder: A `keras_nlp.models.AlbertBackbone`.
+        text_tower: A `keras_hub.models.AlbertBackbone`.
         token_ids: int32, (batch, length).
         padding_mask: int32, (batch, length), 1 token, 0 padding.
 
@@ -27,30 +28,69 @@ def encode_without_padding(
     """
     shape = ops.shape(token_ids)
     is_token = padding_mask > 0
-    # The first place counts as a token: a batch of padding is not empty then.
+    # The first position counts as a token, as a batch may be all padding.
     taken = tf.concat([[True], tf.reshape(is_token, (-1,))[1:]], axis=0)
-    places = tf.where(taken)[:, 0]  # (tokens,)
+    positions = tf.where(taken)[:, 0]  # (tokens,)
     slots = tf.cumsum(tf.cast(taken, "int32")) - 1
     slots = tf.reshape(slots, shape)  # (batch, length)
-    states = _embed(encoder, token_ids)  # (batch, length, embedding_dim)
-    states = tf.gather(tf.reshape(states, (-1, states.shape[-1])), places)
-    states = encoder.embeddings_projection(states)  # (tokens, hidden_dim)
-    repeats = encoder.num_layers // encoder.num_groups
-    for group in encoder.transformer_layers:
-        blocks = [_Block(each, places, slots, is_token) for each in group]
+    states = _embed(text_tower, token_ids)  # (batch, length, embedding_dim)
+    states = tf.gather(tf.reshape(states, (-1, states.shape[-1])), positions)
+    states = text_tower.embeddings_projection(states)  # (tokens, hidden_dim)
+    repeats = text_tower.num_layers // text_tower.num_groups
+    for group in text_tower.transformer_layers:
+        blocks = [_Block(each, positions, slots, is_token) for each in group]
         for block in blocks * repeats:
             states = block.run(states)
     return tf.gather(states, slots)
 
 
+def compute_blank_once(
+    function: Callable[[Any, Any], Any],
+    token_ids: Any,
+    padding_mask: Any,
+    *,
+    special_token_ids: Sequence[int],
+) -> Any:
+    """Calls a function on captions, but once for equal ones without a token.
+
+    Before a token is written, captions of one length are equal, whatever their
+    images. Captions with tokens are all computed, so that the time does not
+    depend on which they are.
+
+    Args:
+        function: Maps `token_ids` and `padding_mask` to a tensor, (rows, ...),
+            each row of which depends on the same row of the two alone.
+        token_ids: int32, (batch, length).
+        padding_mask: int32, (batch, length).
+        special_token_ids: A row of these alone is blank.
+
+    Returns:
+        The tensor, (batch, ...).
+    """
+    padding_mask = tf.cast(padding_mask, tf.int32)
+    is_special = tf.equal(token_ids[..., None], list(special_token_ids))
+    is_blank = tf.reduce_all(tf.reduce_any(is_special, -1), -1, keepdims=True)
+    number = tf.range(tf.shape(token_ids)[0])[:, None]
+    kind = tf.where(is_blank, -1, number)
+    rows, index = tf.raw_ops.UniqueV2(
+        x=tf.concat([kind, token_ids, padding_mask], axis=1), axis=[0]
+    )
+    token_ids, padding_mask = tf.split(rows[:, 1:], 2, axis=1)
+    return tf.gather(function(token_ids, padding_mask), index)
+
+
 class _Block:
-    """One set of weights. KerasHub keeps its layers under private names."""
+    """One set of weights.
+
+    KerasHub has no public names for the layers of its ALBERT's blocks, and
+    their own call computes the padding.
+    """
 
     def __init__(
-        self, layer: Any, places: Any, slots: Any, is_token: Any
+        self, layer: Any, positions: Any, slots: Any, is_token: Any
     ) -> None:
         attention = layer._self_attention_layer
-        self._layer, self._places, self._slots = layer, places, slots
+        self._layer, self._positions, self._slots = layer, positions, slots
         self._heads = attention.num_heads, attention.key_dim
         # One product of matrices takes less time than Keras' three einsums.
         kernels, biases = zip(
@@ -93,15 +133,15 @@ class _Block:
         x = tf.matmul(tf.nn.softmax(scores + self._bias), value)
         x = tf.transpose(x, (0, 2, 1, 3))
         x = tf.reshape(x, (-1, num_heads * head_dim))
-        return _dense(tf.gather(x, self._places), self._outputs)
+        return _dense(tf.gather(x, self._positions), self._outputs)
 
 
-def _embed(encoder: keras.Model, token_ids: Any) -> Any:
-    tokens = encoder.token_embedding(token_ids)
-    positions = encoder.position_embedding(tokens)
-    segments = encoder.segment_embedding(ops.zeros_like(token_ids))
-    added = encoder.embeddings_add((tokens, positions, segments))
-    return encoder.embeddings_layer_norm(added)
+def _embed(text_tower: keras.Model, token_ids: Any) -> Any:
+    tokens = text_tower.token_embedding(token_ids)
+    positions = text_tower.position_embedding(tokens)
+    segments = text_tower.segment_embedding(ops.zeros_like(token_ids))
+    added = text_tower.embeddings_add((tokens, positions, segments))
+    return text_tower.embeddings_layer_norm(added)
 
 
 def _to_matrix(dense: Any) -> tuple[Any, Any]:

@@ -18,13 +18,13 @@ from bmt_keras.data.captions import (
     read_coco_captions,
     split_photos,
 )
-from bmt_keras.data.checkpoint_files import find_checkpoint
 from bmt_keras.data.feature_source import FeatureSource
 from bmt_keras.data.features import ImageFeatures, prepare_features
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.data.vocabulary_pruning import prune_vocabulary
 from bmt_keras.errors import InputError
 from bmt_keras.models import build_image_tower, fold_batch_norm
+from bmt_keras.models.checkpoint_files import find_checkpoint
 from bmt_keras.models.image_towers import fingerprint_weights
 from bmt_keras.models.matmul_precision import matmul_precision
 from bmt_keras.settings import Settings

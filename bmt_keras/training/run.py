@@ -295,7 +295,11 @@ class Run:
             self.model = load_last(self.out / "checkpoints") or self._build()
         # A checkpoint holds those of the run before.
         self.model.concept_weight = self.settings.fusion.concept_weight
-        self.model.jit_compile = self.settings.optimization.jit_compile
+        jit_compile = self.settings.optimization.jit_compile
+        if self.model.uses_xla != jit_compile:
+            self.model.compile(
+                optimizer=self.model.optimizer, jit_compile=jit_compile
+            )
         check_same_step(self.strategy, self._step)
         if self.strategy is not None:
             fit_model_to_replicas(self.model, self.strategy)
@@ -313,7 +317,7 @@ class Run:
         elif self.settings.text.weights == "random":
             _set_bias(model, self.train_batches.count_tokens(size))
         if model.concept_head is not None:
-            model.concept_head.set_shares(
+            model.concept_head.adapt(
                 self.train_batches.share_of_captions(size)
             )
         if self.settings.text.lora_rank:

@@ -128,7 +128,7 @@ class SelfCriticalBatches:
             start_step: Begin at this step of the run.
 
         Returns:
-            Dictionaries as of `CaptionBatches.dataset` with `caption_weight`,
+            Dictionaries as of `CaptionBatches.dataset` with `sample_weight`,
             float32, (batch,). The captions of an image, sampled ones first,
             are neighbouring rows.
         """
@@ -139,7 +139,7 @@ class SelfCriticalBatches:
             output_signature={
                 "token_ids": tf.TensorSpec((None, None), tf.int32),
                 "padding_mask": tf.TensorSpec((None, None), tf.int32),
-                "caption_weight": tf.TensorSpec((None,), tf.float32),
+                "sample_weight": tf.TensorSpec((None,), tf.float32),
                 name: tf.TensorSpec(shape, tf.float32),
             },
         )
@@ -191,7 +191,7 @@ class SelfCriticalBatches:
         return {
             "token_ids": token_ids,
             "padding_mask": (token_ids != pad_token_id).astype(np.int32),
-            "caption_weight": weights.ravel(),
+            "sample_weight": weights.ravel(),
             name: images,
         }
 

@@ -72,7 +72,7 @@ class LayerCase:
 
 def make_head(**kwargs):
     embedding = keras.layers.ReversibleEmbedding(VOCABULARY, 4, name="tied")
-    return layers.MaskedTokenHead(embedding, hidden_units=4, **kwargs)
+    return layers.MaskedTokenHead(embedding, **kwargs)
 
 
 def make_masking(**kwargs):
@@ -90,7 +90,7 @@ def make_masking(**kwargs):
 
 def make_fusion(**kwargs):
     return layers.CrossAttentionFusion(
-        1, 2, intermediate_dim=16, dropout=0.1, **kwargs
+        num_layers=1, num_heads=2, intermediate_dim=16, dropout=0.1, **kwargs
     )
 
 
@@ -109,7 +109,9 @@ CASES = {
         ("states", "image"),
     ),
     "CrossAttentionBlock": LayerCase(
-        lambda **kwargs: layers.CrossAttentionBlock(2, 16, **kwargs),
+        lambda **kwargs: layers.CrossAttentionBlock(
+            num_heads=2, intermediate_dim=16, **kwargs
+        ),
         ("states", "cells", "padding_mask"),
     ),
     "CrossAttentionFusion": LayerCase(
@@ -126,15 +128,20 @@ CASES = {
     ),
     "RelativeSelfAttention": LayerCase(
         lambda **kwargs: layers.RelativeSelfAttention(
-            2, max_distance=2, **kwargs
+            num_heads=2, max_distance=2, **kwargs
         ),
         ("states", "padding_mask"),
     ),
     "ConceptHead": LayerCase(
-        lambda **kwargs: layers.ConceptHead(9, 16, **kwargs), ("image",)
+        lambda **kwargs: layers.ConceptHead(
+            vocabulary_size=9, hidden_dim=16, **kwargs
+        ),
+        ("image",),
     ),
     "LengthHead": LayerCase(
-        lambda **kwargs: layers.LengthHead(9, 16, dropout=0.1, **kwargs),
+        lambda **kwargs: layers.LengthHead(
+            max_caption_tokens=9, hidden_dim=16, dropout=0.1, **kwargs
+        ),
         ("image",),
     ),
     "TokenMasking": LayerCase(

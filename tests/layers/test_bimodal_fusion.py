@@ -59,6 +59,20 @@ def test_first_rows_of_the_kernel_belong_to_the_token_states():
     np.testing.assert_allclose(fusion(states, image), expected)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_image_may_be_projected_once_for_many_captions(dtype):
+    fusion = BimodalFusion(7, "tanh", dtype=dtype)
+    states, image = draw(6, 4, 5), draw(2, 2, 3)
+    expected = fusion(states, np.repeat(image, 3, axis=0))
+    projected = fusion.project_image(image)
+    assert projected.shape == (2, 7)
+    assert projected.dtype == fusion.compute_dtype
+    # Three captions of each image are neighbouring rows.
+    for found in (fusion(states, image), fusion.attend(states, projected)):
+        assert found.dtype == expected.dtype
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_weights_are_one_kernel_and_one_bias():
     fusion = BimodalFusion(7)
     fusion.build((None, None, 5), (None, 2, 2, 3))

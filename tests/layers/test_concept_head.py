@@ -6,23 +6,23 @@ from bmt_keras.layers import ConceptHead
 
 RNG = np.random.default_rng(6)
 GRID = RNG.normal(size=(4, 2, 3, 5)).astype("float32")
-SHARES = np.array([0.5, 0.1, 0.0, 1.0, 0.25, 0.002], "float32")
+PRIOR = np.array([0.5, 0.1, 0.0, 1.0, 0.25, 0.002], "float32")
 
 
 def make_head(image=GRID, **options):
-    head = ConceptHead(6, 7, **options)
+    head = ConceptHead(vocabulary_size=6, hidden_dim=7, **options)
     head.build(image.shape)
-    head.set_shares(SHARES)
+    head.adapt(PRIOR)
     return head
 
 
-def log_odds(shares):
-    shares = np.clip(shares, 1e-6, 1 - 1e-6)
-    return np.log(shares / (1 - shares))
+def logit(probability):
+    probability = np.clip(probability, 1e-6, 1 - 1e-6)
+    return np.log(probability / (1 - probability))
 
 
 @pytest.mark.parametrize("image", [GRID, GRID[:, 0], GRID[:, 0, 0]])
-def test_logits_are_changes_of_the_shares(image):
+def test_logits_are_changes_of_the_priors(image):
     head = make_head(image)
     mean = RNG.normal(size=head.feature_norm.moving_mean.shape)
     head.feature_norm.moving_mean.assign(mean)
@@ -32,28 +32,28 @@ def test_logits_are_changes_of_the_shares(image):
         x = np.concatenate([cells.mean(1), cells.max(1)], -1)
     x = (x - mean) / np.sqrt(1 + 1e-3)
     x = np.maximum(x @ head.dense.kernel.numpy(), 0)
-    expected = x @ head.changes.kernel.numpy() + log_odds(SHARES)
+    expected = x @ head.changes.kernel.numpy() + logit(PRIOR)
     np.testing.assert_allclose(head(image), expected, rtol=1e-4)
 
 
-def test_a_head_that_knows_nothing_gives_each_token_its_share():
+def test_a_head_that_knows_nothing_gives_each_token_its_prior():
     head = make_head()
     head.changes.kernel.assign(ops.zeros((7, 6)))
     np.testing.assert_allclose(
-        ops.sigmoid(head(GRID))[0], np.clip(SHARES, 1e-6, 1), atol=1e-6
+        ops.sigmoid(head(GRID))[0], np.clip(PRIOR, 1e-6, 1), atol=1e-6
     )
-    np.testing.assert_allclose(head.evidence(head(GRID)), 0, atol=1e-2)
+    np.testing.assert_allclose(head.log_odds(head(GRID)), 0, atol=1e-2)
 
 
-def test_evidence_is_how_much_likelier_than_elsewhere_a_token_is():
+def test_log_odds_are_how_much_likelier_than_its_prior_a_token_is():
     head = make_head()
-    logits = log_odds(np.array([[0.9, 0.2, 0.1, 1.0, 0.0, 0.004]]))
+    logits = logit(np.array([[0.9, 0.2, 0.1, 1.0, 0.0, 0.004]]))
     expected = np.log(
         np.array([0.901, 0.201, 0.101, 1.001, 0.001, 0.005])
-        / (SHARES + np.float32(0.001))
+        / (PRIOR + np.float32(0.001))
     )
     np.testing.assert_allclose(
-        head.evidence(logits)[0], np.clip(expected, -3, 3), atol=1e-4
+        head.log_odds(logits)[0], np.clip(expected, -3, 3), atol=1e-4
     )
 
 
@@ -65,8 +65,8 @@ def test_rarity_is_the_log_of_how_many_captions_have_one_with_the_token():
 def test_logits_are_float32_whatever_the_policy():
     head = make_head(dtype="mixed_float16")
     logits = head(GRID)
-    assert logits.dtype == head.evidence(logits).dtype == "float32"
-    # A share of 0 or 1 is none that float16 could hold the log-odds of.
+    assert logits.dtype == head.log_odds(logits).dtype == "float32"
+    # float16 could not hold the log-odds of a probability of 0 or 1.
     assert np.isfinite(logits).all()
 
 
@@ -82,10 +82,10 @@ def test_dropout_and_batch_statistics_act_in_training_alone():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"vocabulary_size": 0, "hidden_units": 7}, "vocabulary_size=0"),
-        ({"vocabulary_size": 9, "hidden_units": 0}, "hidden_units=0"),
+        ({"vocabulary_size": 0, "hidden_dim": 7}, "vocabulary_size=0"),
+        ({"vocabulary_size": 9, "hidden_dim": 0}, "hidden_dim=0"),
         (
-            {"vocabulary_size": 9, "hidden_units": 7, "dropout": 1.0},
+            {"vocabulary_size": 9, "hidden_dim": 7, "dropout": 1.0},
             "dropout=1.0",
         ),
     ],
@@ -97,4 +97,4 @@ def test_arguments_must_be_in_range(arguments, message):
 
 def test_number_of_channels_must_be_known():
     with pytest.raises(ValueError, match=r"channels .*\(None, 4, None\)"):
-        ConceptHead(6, 7).build((None, 4, None))
+        make_head(np.ones((1, 4, 5))).build((None, 4, None))

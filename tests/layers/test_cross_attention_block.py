@@ -11,10 +11,17 @@ PADDING_MASK = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
 GATES = ("self_attention_gate", "cross_attention_gate", "feed_forward_gate")
 
 
+def new_block(*, num_heads=1, **kwargs):
+    block = CrossAttentionBlock(
+        num_heads=num_heads, intermediate_dim=6, **kwargs
+    )
+    block.build(STATES.shape, CELLS.shape)
+    return block
+
+
 def make_block(*, seed=0, **kwargs):
     """Builds a block of one head whose gates and weights are all drawn."""
-    block = CrossAttentionBlock(1, 6, **kwargs)
-    block.build(STATES.shape, CELLS.shape)
+    block = new_block(**kwargs)
     rng = np.random.default_rng(seed)
     for variable in block.trainable_variables:
         variable.assign(rng.normal(0, 0.5, variable.shape))
@@ -121,10 +128,10 @@ def test_arguments_must_be_in_range(arguments, message):
 
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="num_heads=3, hidden_dim=4"):
-        CrossAttentionBlock(3, 6)(STATES, CELLS)
+        new_block(num_heads=3)
 
 
-def test_captions_of_a_photo_share_its_cells():
+def test_captions_of_a_image_share_its_cells():
     block = make_block()
     states = RNG.normal(size=(6, 5, 4)).astype("float32")
     mask = np.array([[1, 1, 1, 0, 0]] * 3 + [[1, 1, 1, 1, 1]] * 3)
@@ -138,17 +145,13 @@ def test_captions_of_a_photo_share_its_cells():
 
 
 def test_gates_start_where_they_are_told():
-    block = CrossAttentionBlock(
-        1, 6, gate_initializer=keras.initializers.Constant(0.25)
-    )
-    block.build(STATES.shape, CELLS.shape)
+    block = new_block(gate_initializer=keras.initializers.Constant(0.25))
     assert [float(getattr(block, name)) for name in GATES] == [0.25] * 3
 
 
 def test_without_gates_each_part_is_added_whole():
     gated = make_block(gate_initializer=keras.initializers.Constant(1.0))
-    block = CrossAttentionBlock(1, 6, gate_initializer=None)
-    block.build(STATES.shape, CELLS.shape)
+    block = new_block(gate_initializer=None)
     weights = [w for w in gated.weights if not w.path.endswith("_gate")]
     for variable, weight in zip(block.weights, weights, strict=True):
         variable.assign(weight)

@@ -14,7 +14,8 @@ PADDING_MASK = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]])
 def make_fusion(*, image=GRID, opened=True, **kwargs):
     """Builds a fusion of two blocks, with its gates drawn where opened."""
     keras.utils.set_random_seed(2)
-    fusion = CrossAttentionFusion(2, 2, intermediate_dim=8, **kwargs)
+    options = {"num_layers": 2, "num_heads": 2, "intermediate_dim": 8}
+    fusion = CrossAttentionFusion(**{**options, **kwargs})
     fusion.build(STATES.shape, image.shape)
     for variable in fusion.trainable_variables if opened else []:
         variable.assign(RNG.normal(0, 0.5, variable.shape))
@@ -135,18 +136,18 @@ def test_dropout_acts_in_training_alone():
 
 
 def test_number_of_blocks_must_be_positive():
-    with pytest.raises(ValueError, match="num_blocks=0"):
-        CrossAttentionFusion(0, 2, intermediate_dim=8)
+    with pytest.raises(ValueError, match="num_layers=0"):
+        make_fusion(num_layers=0)
 
 
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="num_heads=3, hidden_dim=4"):
-        CrossAttentionFusion(1, 3, intermediate_dim=8)(STATES, GRID)
+        make_fusion(num_heads=3)
 
 
 @pytest.mark.parametrize("shape", [(None, None, 6), (2, 3, None), (1, 2, 3, 4)])
 def test_number_of_cells_and_channels_must_be_known(shape):
-    fusion = CrossAttentionFusion(1, 2, intermediate_dim=8)
+    fusion = CrossAttentionFusion(num_layers=1, num_heads=2, intermediate_dim=8)
     with pytest.raises(ValueError, match="`image_embedding` must have the"):
         fusion(keras.Input((None, 4)), keras.Input(shape))
 
@@ -173,31 +174,9 @@ def test_training_drops_whole_channels_of_the_image():
             np.testing.assert_allclose(each, each[:, :1] + 0 * each, atol=1e-6)
 
 
-def test_cells_attend_to_each_other_in_the_image_s_blocks():
-    other = GRID.copy()
-    other[:, 0, 0, 0] += 1
-    plain = make_fusion()
-    deep = make_fusion(image_blocks=2)
-    for fusion, far in ((plain, False), (deep, True)):
-        change = np.abs(
-            np.array(fusion.project_image(GRID)[0][1])
-            - np.array(fusion.project_image(other)[0][1])
-        )
-        assert (change[:, 0] > 1e-3).any()
-        assert (change[:, -1] > 1e-4).any() == far
-    assert deep.get_config()["image_blocks"] == 2
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"image_blocks": -1}, "`image_blocks`"),
-        ({"image_dropout": 1.0}, "`image_dropout`"),
-    ],
-)
-def test_image_options_out_of_range_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        CrossAttentionFusion(2, 2, intermediate_dim=8, **options)
+def test_image_dropout_out_of_range_is_refused():
+    with pytest.raises(ValueError, match="`image_dropout`"):
+        make_fusion(image_dropout=1.0)
 
 
 def test_final_norm_normalises_the_states_of_the_last_block():

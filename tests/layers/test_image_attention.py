@@ -14,7 +14,7 @@ def test_kept_keys_and_values_give_what_the_layer_gives(dtype):
     keras.utils.set_random_seed(0)
     attention = ImageAttention(2, 4, dtype=dtype)
     plain = attention(STATES, CELLS)
-    keys, values = attention.read_image(CELLS)
+    keys, values = attention.project_image(CELLS)
     assert keys.shape == values.shape == (2, 5, 2, 4)
     for states, expected in ((STATES, plain), (STATES[:, :1], plain[:, :1])):
         np.testing.assert_allclose(

@@ -13,7 +13,7 @@ def gelu(x):
 
 @pytest.mark.parametrize("image", [GRID, GRID[:, 0], GRID[:, 0, 0]])
 def test_logits_are_projected_from_the_mean_of_the_cells(image):
-    head = LengthHead(9, 7)
+    head = LengthHead(max_caption_tokens=9, hidden_dim=7)
     head.build(image.shape)
     cells = image - image.mean(-1, keepdims=True)
     cells = cells / np.sqrt((cells**2).mean(-1, keepdims=True) + 1e-3)
@@ -24,15 +24,20 @@ def test_logits_are_projected_from_the_mean_of_the_cells(image):
 
 
 def test_there_is_a_logit_for_each_length_and_for_none():
-    assert LengthHead(9, 7)(GRID).shape == (2, 10)
+    assert LengthHead(max_caption_tokens=9, hidden_dim=7)(GRID).shape == (2, 10)
 
 
 def test_logits_are_float32_whatever_the_policy():
-    assert LengthHead(9, 7, dtype="mixed_float16")(GRID).dtype == "float32"
+    assert (
+        LengthHead(max_caption_tokens=9, hidden_dim=7, dtype="mixed_float16")(
+            GRID
+        ).dtype
+        == "float32"
+    )
 
 
 def test_dropout_acts_in_training_alone():
-    head = LengthHead(9, 7, dropout=0.5)
+    head = LengthHead(max_caption_tokens=9, hidden_dim=7, dropout=0.5)
     kept = head(GRID)
     np.testing.assert_array_equal(head(GRID, training=False), kept)
     assert np.any(head(GRID, training=True) != kept)
@@ -41,9 +46,12 @@ def test_dropout_acts_in_training_alone():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"max_length": 0, "hidden_units": 7}, "max_length=0"),
-        ({"max_length": 9, "hidden_units": 0}, "hidden_units=0"),
-        ({"max_length": 9, "hidden_units": 7, "dropout": 1.0}, "dropout=1.0"),
+        ({"max_caption_tokens": 0, "hidden_dim": 7}, "max_caption_tokens=0"),
+        ({"max_caption_tokens": 9, "hidden_dim": 0}, "hidden_dim=0"),
+        (
+            {"max_caption_tokens": 9, "hidden_dim": 7, "dropout": 1.0},
+            "dropout=1.0",
+        ),
     ],
 )
 def test_arguments_must_be_in_range(arguments, message):

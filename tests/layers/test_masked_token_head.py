@@ -17,11 +17,11 @@ def make_embedding(**kwargs):
     )
 
 
-def make_head(hidden_units=WIDTH, **kwargs):
+def make_head(*, use_dense=True, **kwargs):
     """Builds a head whose weights are all drawn."""
     keras.utils.set_random_seed(1)
-    head = MaskedTokenHead(make_embedding(), hidden_units, **kwargs)
-    head.build((None, None, HIDDEN if hidden_units else WIDTH))
+    head = MaskedTokenHead(make_embedding(), use_dense=use_dense, **kwargs)
+    head.build((None, None, HIDDEN if use_dense else WIDTH))
     head.set_weights([RNG.normal(size=w.shape) for w in head.get_weights()])
     return head
 
@@ -47,7 +47,7 @@ def test_logits_are_those_of_alberts_head():
 
 
 def test_projected_states_need_no_dense_layer():
-    head = make_head(hidden_units=None)
+    head = make_head(use_dense=False)
     states = STATES[..., :WIDTH]
     x = normalise(gelu(states), head.layer_norm)
     embeddings = head.token_embedding.embeddings.numpy()
@@ -80,7 +80,7 @@ def make_tied_model():
     positions = keras.Input((None,), dtype="int32")
     embedding = make_embedding(name="token_embedding")
     states = keras.layers.Dense(HIDDEN, name="body")(embedding(token_ids))
-    logits = MaskedTokenHead(embedding, WIDTH)(states, positions)
+    logits = MaskedTokenHead(embedding)(states, positions)
     return keras.Model([token_ids, positions], logits)
 
 
@@ -98,7 +98,7 @@ def test_embedding_stays_tied_in_a_loaded_model(tmp_path):
 def test_head_carries_the_mask_of_the_states_where_all_are_predicted():
     token_ids = np.array([[3, 4, 0], [5, 0, 0]])
     states = keras.layers.Embedding(6, WIDTH, mask_zero=True)(token_ids)
-    head = MaskedTokenHead(make_embedding(), activation="linear")
+    head = MaskedTokenHead(make_embedding(), intermediate_activation="linear")
     np.testing.assert_array_equal(head(states)._keras_mask, token_ids != 0)
     np.testing.assert_array_equal(states._keras_mask, token_ids != 0)
     gathered = head(states, POSITIONS[:, :1])
@@ -114,14 +114,23 @@ def test_mask_is_symbolic_in_a_functional_model():
     assert getattr(head(states, positions), "_keras_mask", None) is None
 
 
-def test_width_of_the_dense_layer_must_be_the_embeddings():
-    with pytest.raises(ValueError, match="hidden_units=5, output_dim=4"):
-        MaskedTokenHead(make_embedding(), hidden_units=5)
+@pytest.mark.parametrize("positions", [None, POSITIONS])
+def test_softmax_gives_the_probabilities_of_the_logits(positions):
+    head = make_head(dtype="mixed_float16")
+    logits = np.array(head(STATES, positions), "float64")
+    head.activation = keras.activations.softmax
+    expected = np.exp(logits - logits.max(-1, keepdims=True))
+    expected /= expected.sum(-1, keepdims=True)
+    found = head(STATES, positions).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-6)
+    config = MaskedTokenHead(make_embedding(), activation="softmax")
+    assert config.get_config()["activation"] == "softmax"
 
 
 def test_width_of_projected_states_must_be_the_embeddings():
-    with pytest.raises(ValueError, match=r"must equal the width of.*=6, out"):
-        MaskedTokenHead(make_embedding())(STATES)
+    with pytest.raises(ValueError, match=r"must be as wide as.*output_dim=4"):
+        MaskedTokenHead(make_embedding(), use_dense=False)(STATES)
 
 
 def test_token_embedding_must_be_reversible():

@@ -9,7 +9,9 @@ MASK = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
 
 
 def make_attention(num_heads=2, max_distance=2):
-    layer = RelativeSelfAttention(num_heads, max_distance=max_distance)
+    layer = RelativeSelfAttention(
+        num_heads=num_heads, max_distance=max_distance
+    )
     layer.build(STATES.shape)
     rng = np.random.default_rng(0)
     for variable in layer.trainable_variables:
@@ -53,7 +55,7 @@ def test_nothing_reads_padding():
 
 
 def test_fresh_heads_look_at_the_neighbours():
-    layer = RelativeSelfAttention(4, max_distance=3)
+    layer = RelativeSelfAttention(num_heads=4, max_distance=3)
     layer.build((None, None, 8))
     favourites = layer.distance_bias.numpy().argmax(axis=0) - 3
     assert favourites[:3].tolist() == [-1, 1, -2]
@@ -80,4 +82,4 @@ def test_arguments_must_be_in_range(arguments, message):
 
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="num_heads=3, hidden_dim=4"):
-        RelativeSelfAttention(3)(STATES)
+        RelativeSelfAttention(num_heads=3)(STATES)

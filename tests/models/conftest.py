@@ -1,4 +1,4 @@
-"""A model of two small layers that sees a photo of four cells."""
+"""A model of two small layers that sees an image of four cells."""
 
 import keras
 import pytest
@@ -21,7 +21,10 @@ def _small_lm(vocabulary_size, *, fusion=None, compiled=True, **options):
         ),
         fusion
         or CrossAttentionFusion(
-            1, 2, intermediate_dim=16, gate_initializer=None
+            num_layers=1,
+            num_heads=2,
+            intermediate_dim=16,
+            gate_initializer=None,
         ),
         masking=TokenMasking(4, [0, 1, 2, 3], seed=3),
         image_embedding_shape=(2, 2, 6),

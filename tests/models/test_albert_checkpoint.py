@@ -74,14 +74,14 @@ def edited(tmp_path):
 @pytest.mark.parametrize("case", CASES)
 def test_states_are_pytorchs(case):
     checkpoint = load_albert(str(GOLDEN / case))
-    assert checkpoint.encoder.name == "text_tower"
-    assert_golden(checkpoint.encoder, case)
+    assert checkpoint.text_tower.name == "text_tower"
+    assert_golden(checkpoint.text_tower, case)
 
 
 @pytest.mark.parametrize("case", WITH_POOLER)
 def test_pooled_output_is_pytorchs(case):
     inputs, golden = read_golden(case)
-    encoder = load_albert(str(GOLDEN / case)).encoder
+    encoder = load_albert(str(GOLDEN / case)).text_tower
     pooled = run(encoder, inputs)["pooled_output"]
     np.testing.assert_allclose(pooled, golden["pooled"], atol=1e-4)
 
@@ -90,8 +90,8 @@ def test_pooled_output_is_pytorchs(case):
 def test_head_gives_pytorchs_logits(case):
     inputs, golden = read_golden(case)
     checkpoint = load_albert(str(GOLDEN / case))
-    states = run(checkpoint.encoder, inputs)["sequence_output"]
-    table = checkpoint.encoder.token_embedding.embeddings
+    states = run(checkpoint.text_tower, inputs)["sequence_output"]
+    table = checkpoint.text_tower.token_embedding.embeddings
     embedding = ops.convert_to_numpy(table)
     logits = compute_logits(checkpoint.head, states, embedding)
     assert_equal_at_tokens(logits, golden["logits"], inputs)
@@ -116,7 +116,7 @@ def test_old_names_of_layer_norms_are_read(edited):
         return names
 
     checkpoint = load_albert(edited("hub", tensors=rename))
-    assert_golden(checkpoint.encoder, "hub")
+    assert_golden(checkpoint.text_tower, "hub")
     expected = load_albert(str(GOLDEN / "hub")).head
     np.testing.assert_array_equal(checkpoint.head.gamma, expected.gamma)
 
@@ -129,7 +129,9 @@ def test_half_precision_becomes_float32(edited, dtype):
     )
     checkpoint = load_albert(folder)
     exact = load_albert(str(GOLDEN / "hub"))
-    pairs = zip(checkpoint.encoder.weights, exact.encoder.weights, strict=True)
+    pairs = zip(
+        checkpoint.text_tower.weights, exact.text_tower.weights, strict=True
+    )
     for weight, full in pairs:
         rounded = ops.convert_to_numpy(full).astype(dtype).astype("float32")
         assert weight.dtype == "float32"
@@ -145,7 +147,7 @@ def test_head_of_another_task_and_old_buffers_are_left_out(edited):
             "classifier.weight": np.ones((3, 24), "float32"),
         }
 
-    assert_golden(load_albert(edited("hub", tensors=add)).encoder, "hub")
+    assert_golden(load_albert(edited("hub", tensors=add)).text_tower, "hub")
 
 
 def test_decoders_own_bias_is_the_one_that_counts(edited):
@@ -243,7 +245,7 @@ def test_fields_at_transformers_defaults_may_be_left_out(edited):
     assert {"num_hidden_groups", "inner_group_num", "type_vocab_size"} <= same
     assert {"hidden_act", "layer_norm_eps", "hidden_dropout_prob"} <= same
     folder = edited("encoder", drop=same - {"model_type"})
-    assert_golden(load_albert(folder).encoder, "encoder")
+    assert_golden(load_albert(folder).text_tower, "encoder")
 
 
 @pytest.mark.parametrize(
@@ -264,13 +266,15 @@ def test_left_out_size_takes_transformers_default(edited, field):
 
 
 def test_left_out_number_of_layers_takes_transformers_default(edited):
-    encoder = load_albert(edited("encoder", drop=["num_hidden_layers"])).encoder
+    encoder = load_albert(
+        edited("encoder", drop=["num_hidden_layers"])
+    ).text_tower
     assert encoder.num_layers == AlbertConfig().num_hidden_layers
 
 
 @pytest.mark.parametrize(("dropout", "expected"), [(None, 0.1), (0.3, 0.3)])
 def test_dropout_is_the_checkpoints_unless_given(dropout, expected):
-    encoder = load_albert(str(GOLDEN / "sharded"), dropout=dropout).encoder
+    encoder = load_albert(str(GOLDEN / "sharded"), dropout=dropout).text_tower
     assert encoder.dropout == expected
 
 
@@ -281,7 +285,7 @@ def test_hub_address_is_downloaded_and_read(monkeypatch):
         lambda repo, **options: str(GOLDEN / repo.split("/")[1]),
     )
     checkpoint = load_albert("hf://albert/masked_lm@main")
-    assert_golden(checkpoint.encoder, "masked_lm")
+    assert_golden(checkpoint.text_tower, "masked_lm")
     assert checkpoint.head is not None
 
 
@@ -300,9 +304,9 @@ def test_folder_of_kerashub_is_read_by_kerashub(tmp_path, dropout, expected):
     saved.save_to_preset(str(tmp_path / "preset"))
     checkpoint = load_albert(str(tmp_path / "preset"), dropout=dropout)
     assert checkpoint.head is None
-    assert checkpoint.encoder.name == "text_tower"
-    assert checkpoint.encoder.dropout == expected
-    pairs = zip(checkpoint.encoder.weights, saved.weights, strict=True)
+    assert checkpoint.text_tower.name == "text_tower"
+    assert checkpoint.text_tower.dropout == expected
+    pairs = zip(checkpoint.text_tower.weights, saved.weights, strict=True)
     for found, weight in pairs:
         np.testing.assert_array_equal(found, weight)
 

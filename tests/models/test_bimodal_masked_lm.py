@@ -1,11 +1,17 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
-from bmt_keras.layers import CrossAttentionFusion, TokenMasking
+from bmt_keras.layers import (
+    BimodalFusion,
+    CrossAttentionFusion,
+    TokenMasking,
+)
 from bmt_keras.models import BimodalMaskedLM, build_albert
 from bmt_keras.models.image_towers import small_cnn
+from bmt_keras.models.lora import find_lora_layers
 
 VOCABULARY, LENGTH, WIDTH = 20, 7, 16
 SPECIAL = [0, 1, 2, 3, 4]
@@ -23,7 +29,7 @@ def make_model(*, encoder=False, length_head=True):
             intermediate_dim=16,
             sequence_length=12,
         ),
-        CrossAttentionFusion(1, 2, intermediate_dim=16),
+        CrossAttentionFusion(num_layers=1, num_heads=2, intermediate_dim=16),
         masking=TokenMasking(4, SPECIAL, seed=3),
         image_tower=small_cnn(16, 16, channels=8) if encoder else None,
         image_embedding_shape=None if encoder else (2, 2, 6),
@@ -198,6 +204,108 @@ def test_image_must_come_from_one_side():
     with pytest.raises(ValueError, match="either `image_tower` or"):
         BimodalMaskedLM(
             make_model().text_tower,
-            CrossAttentionFusion(1, 2, intermediate_dim=16),
+            CrossAttentionFusion(
+                num_layers=1, num_heads=2, intermediate_dim=16
+            ),
             masking=TokenMasking(4, SPECIAL),
         )
+
+
+def loss_of(model, batch, **options):
+    return model.test_on_batch(batch, return_dict=True, **options)["loss"]
+
+
+def test_sample_weight_weighs_captions():
+    model, batch = compiled(make_model(length_head=False)), make_batch()
+    parts = np.eye(4, dtype="float32")
+    losses = [loss_of(model, batch, sample_weight=part) for part in parts]
+    whole = loss_of(model, batch)
+    assert sum(losses) == pytest.approx(whole, rel=1e-5)
+    assert min(losses) > 0.01
+    weights = np.array([2.0, 0.0, -1.0, 0.5], "float32")
+    assert loss_of(model, batch, sample_weight=weights) == pytest.approx(
+        float(weights @ losses), rel=1e-4
+    )
+
+
+def test_sample_weight_is_taken_in_every_way_that_keras_has():
+    model, batch = compiled(make_model()), make_batch()
+    weights = np.array([2.0, 0.0, -1.0, 0.5], "float32")
+    expected = loss_of(model, batch, sample_weight=weights)
+    assert abs(expected - loss_of(model, batch)) > 0.01
+    entry = {**batch, "sample_weight": weights}
+    dataset = tf.data.Dataset.from_tensors(entry)
+    triples = dataset.map(lambda x: (x, None, x["sample_weight"]))
+    triples = triples.map(lambda x, y, w: ({k: x[k] for k in batch}, y, w))
+    for data in (dataset, triples):
+        found = model.evaluate(data, verbose=0, return_dict=True)["loss"]
+        assert found == pytest.approx(expected, rel=1e-5)
+    found = model.evaluate(batch, sample_weight=weights, verbose=0)[0]
+    assert found == pytest.approx(expected, rel=1e-5)
+    history = model.fit(
+        batch,
+        sample_weight=np.zeros(4, "float32"),
+        validation_data=(batch, None, weights),
+        verbose=0,
+    ).history
+    assert history["loss"] == [0.0]
+    assert history["val_loss"][0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_labels_and_losses_are_refused():
+    model, batch = compiled(make_model()), make_batch()
+    labels = np.zeros(4)
+    pairs = tf.data.Dataset.from_tensors((batch, labels))
+    for call in (
+        lambda: model.fit(batch, labels, verbose=0),
+        lambda: model.fit(batch, validation_data=(batch, labels), verbose=0),
+        lambda: model.fit(pairs, shuffle=False, verbose=0),
+        lambda: model.evaluate(batch, labels, verbose=0),
+        lambda: model.train_on_batch(batch, labels),
+        lambda: model.test_on_batch(batch, labels),
+    ):
+        with pytest.raises(ValueError, match="`y` must be None"):
+            call()
+    for options in ({"loss": "mse"}, {"loss_weights": [1.0]}):
+        with pytest.raises(ValueError, match="must be None: the model has its"):
+            model.compile(optimizer="adam", **options)
+
+
+@pytest.mark.parametrize("name", ["metrics", "weighted_metrics"])
+def test_metrics_are_those_of_the_masked_tokens(tmp_path, name):
+    model, batch = make_model(), make_batch()
+    metric = keras.metrics.SparseCategoricalAccuracy(name="again")
+    model.compile(optimizer="sgd", run_eagerly=True, **{name: [metric]})
+    history = model.fit(batch, epochs=2, verbose=0).history
+    assert history["again"] == pytest.approx(history["masked_accuracy"])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    found = loaded.evaluate(batch, verbose=0, return_dict=True)
+    assert found["again"] == pytest.approx(found["masked_accuracy"])
+
+
+def test_metrics_are_refused_where_xla_compiles_the_steps():
+    with pytest.raises(ValueError, match="`metrics` must be None where XLA"):
+        make_model().compile("sgd", metrics=["accuracy"], jit_compile=True)
+
+
+def test_constructor_leaves_the_text_tower_as_it_was():
+    tower = make_model().text_tower
+    before = [weight.trainable for weight in tower.weights]
+    arguments = {
+        "fusion": BimodalFusion(8),
+        "masking": TokenMasking(4, SPECIAL),
+        "image_embedding_shape": (2, 2, 6),
+    }
+    model = BimodalMaskedLM(tower, lora_rank=2, **arguments)
+    assert model.text_tower is not tower
+    with pytest.raises(ValueError, match="`rank` must be positive"):
+        BimodalMaskedLM(tower, lora_rank=0, **arguments)
+    plain = BimodalMaskedLM(tower, **arguments)
+    assert plain.text_tower is tower
+    assert [weight.trainable for weight in tower.weights] == before
+    assert not find_lora_layers(tower)
+    # Nothing reads the pooled output, and so nothing trains it.
+    trained = {weight.path for weight in plain.trainable_weights}
+    assert not any("pooled" in path for path in trained)
+    assert any("self_attention" in path for path in trained)

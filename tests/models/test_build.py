@@ -31,7 +31,7 @@ def build():
         images = keras.Input((2, 2, 3))
         settings = PRESETS[preset].replace(
             text_weights=str(folder),
-            **{"sequence_length": 12, "fusion_heads": 2, **changes},
+            **{"sequence_length": 12, "fusion_num_heads": 2, **changes},
         )
         return build_masked_lm(
             settings,
@@ -42,8 +42,8 @@ def build():
     return build_from
 
 
-def token_logits(model, photo):
-    rng = np.random.default_rng(photo)
+def token_logits(model, image):
+    rng = np.random.default_rng(image)
     return keras.ops.convert_to_numpy(
         model.token_logits(
             keras.ops.array([[2, 7, 4, 9, 3]], "int32"),
@@ -54,32 +54,32 @@ def token_logits(model, photo):
 
 
 @pytest.mark.parametrize("preset", ["notebook", "coco"])
-def test_pretrained_head_makes_the_photo_matter_not_yet(build, preset):
+def test_pretrained_head_makes_the_image_matter_not_yet(build, preset):
     model = build(WITH_HEAD, preset=preset, pretrained_head=True)
     np.testing.assert_allclose(
-        token_logits(model, photo=0), token_logits(model, photo=1), atol=1e-5
+        token_logits(model, image=0), token_logits(model, image=1), atol=1e-5
     )
 
 
-def test_without_the_head_the_notebooks_model_sees_the_photo(build):
+def test_without_the_head_the_notebooks_model_sees_the_image(build):
     model = build(WITH_HEAD)
     assert not np.allclose(
-        token_logits(model, photo=0), token_logits(model, photo=1), atol=1e-5
+        token_logits(model, image=0), token_logits(model, image=1), atol=1e-5
     )
     np.testing.assert_array_equal(model.head.bias, 0.0)
 
 
-def test_missing_head_is_told(build):
+def test_missing_head_is_refused(build):
     with pytest.raises(InputError, match=r"no masked-LM head.*--no-pretrained"):
         build(WITHOUT_HEAD, pretrained_head=True)
 
 
-def test_vocabulary_of_another_size_is_told(build):
+def test_vocabulary_of_another_size_is_refused(build):
     with pytest.raises(InputError, match=r"tokens, the vocabulary has"):
         build(WITH_HEAD, more_tokens=1)
 
 
-def test_more_positions_than_the_checkpoint_has_are_told(build):
+def test_more_positions_than_the_checkpoint_has_are_refused(build):
     with pytest.raises(
         InputError, match=r"positions, fewer than `sequence_length`"
     ):

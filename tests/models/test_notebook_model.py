@@ -20,11 +20,11 @@ from bmt_keras.training.optimizer import build_optimizer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "notebook"
 TINY = {
-    "num_layers": 3,
-    "num_heads": 2,
-    "embedding_dim": 8,
-    "hidden_dim": 16,
-    "intermediate_dim": 32,
+    "text_num_layers": 3,
+    "text_num_heads": 2,
+    "text_embedding_dim": 8,
+    "text_hidden_dim": 16,
+    "text_intermediate_dim": 32,
     "sequence_length": 12,
     "max_positions": 12,
 }
@@ -198,10 +198,10 @@ def test_clipped_adam_steps_end_at_the_notebooks_weights(model, golden):
         )
 
 
-def test_golden_steps_tell_one_clipped_kernel_from_two(golden):
+def test_golden_steps_differ_for_one_clipped_kernel_and_two(golden):
     gradient = golden[f"gradients/{KERNEL}"]
     whole = np.linalg.norm(gradient, axis=(1, 2))
-    image = np.linalg.norm(gradient[:, TINY["hidden_dim"] :], axis=(1, 2))
+    image = np.linalg.norm(gradient[:, TINY["text_hidden_dim"] :], axis=(1, 2))
     # Step 2 clips the image rows for what the text rows bring alone.
     np.testing.assert_array_equal(whole > 1, [True, True, False])
     np.testing.assert_array_equal(image > 1, [True, False, False])

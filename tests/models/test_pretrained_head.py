@@ -21,15 +21,19 @@ GRID = (2, 3, 5)
 
 def make_model(checkpoint, fusion, *, activation=None):
     keras.utils.set_random_seed(1)
-    encoder = checkpoint.encoder
+    tower = checkpoint.text_tower
     if fusion == "concat":
-        layer = BimodalFusion(encoder.embedding_dim, activation)
+        layer = BimodalFusion(tower.embedding_dim, activation)
     else:
         layer = CrossAttentionFusion(
-            2, 2, intermediate_dim=16, dropout=0.2, name="fusion"
+            num_layers=2,
+            num_heads=2,
+            intermediate_dim=16,
+            dropout=0.2,
+            name="fusion",
         )
     return BimodalMaskedLM(
-        encoder,
+        tower,
         layer,
         masking=TokenMasking(4, [0, 1, 2, 3, 4], seed=3),
         image_embedding_shape=GRID,
@@ -43,7 +47,7 @@ def make_pretrained(case, fusion):
     return model
 
 
-def make_photos(rows, *, seed):
+def make_images(rows, *, seed):
     shape = (rows, *GRID)
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
@@ -54,17 +58,17 @@ def read_golden(case):
 
 
 def compute_logits(model, golden, *, seed):
-    photos = make_photos(len(golden["token_ids"]), seed=seed)
+    images = make_images(len(golden["token_ids"]), seed=seed)
     tensors = map(
         ops.convert_to_tensor,
-        (golden["token_ids"], golden["padding_mask"], photos),
+        (golden["token_ids"], golden["padding_mask"], images),
     )
     return ops.convert_to_numpy(model.token_logits(*tensors))
 
 
 @pytest.mark.parametrize("fusion", ["concat", "cross_attention"])
 @pytest.mark.parametrize("case", ["masked_lm", "hub", "sharded"])
-def test_fresh_model_is_the_pretrained_one_whatever_the_photo(case, fusion):
+def test_fresh_model_is_the_pretrained_one_whatever_the_image(case, fusion):
     golden, model = read_golden(case), make_pretrained(case, fusion)
     tokens = golden["padding_mask"] == 1
     for seed in (0, 1):
@@ -75,7 +79,7 @@ def test_fresh_model_is_the_pretrained_one_whatever_the_photo(case, fusion):
 
 
 @pytest.mark.parametrize("fusion", ["concat", "cross_attention"])
-def test_one_training_step_lets_the_photo_in(fusion):
+def test_one_training_step_lets_the_image_in(fusion):
     golden, model = (
         read_golden("masked_lm"),
         make_pretrained("masked_lm", fusion),
@@ -97,7 +101,7 @@ def test_one_training_step_lets_the_photo_in(fusion):
     batch = {
         "token_ids": golden["token_ids"],
         "padding_mask": golden["padding_mask"],
-        "image_embedding": make_photos(3, seed=2),
+        "image_embedding": make_images(3, seed=2),
     }
     model.train_on_batch(batch)
     assert difference() > 1e-2

@@ -110,7 +110,7 @@ class Watch(keras.callbacks.Callback):
         self.compiled = []
 
     def on_train_begin(self, logs=None):
-        self.compiled.append(self.model.has_fixed_shapes)
+        self.compiled.append(self.model.uses_xla)
 
 
 class Halt(keras.callbacks.Callback):

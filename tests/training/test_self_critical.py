@@ -42,7 +42,7 @@ def test_weight_is_the_score_less_the_mean_of_the_others(make, tokenizer):
     batch = next(iter(source.dataset(start_step=5)))
     num_images = batch["images"].shape[0]
     token_ids = batch["token_ids"].numpy().reshape(num_images, 4, -1)
-    weights = batch["caption_weight"].numpy().reshape(num_images, 4)
+    weights = batch["sample_weight"].numpy().reshape(num_images, 4)
     np.testing.assert_allclose(weights[:, 3], 0.1)
     np.testing.assert_allclose(weights[:, :3].sum(axis=1), 0, atol=1e-5)
     assert np.abs(weights[:, :3]).max() > 0

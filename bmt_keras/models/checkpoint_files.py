@@ -94,14 +94,14 @@ def find_checkpoint(address: str) -> Path:
             revision=match["revision"],
             allow_patterns=_DOWNLOADED,
         )
-    except Exception as err:
+    except Exception as error:
         # The client raises errors of many kinds for what is one case here.
-        reason = str(err).partition("\n")[0]
+        reason = str(error).partition("\n")[0]
         raise InputError(
             f"{address}: the checkpoint cannot be downloaded "
-            f"({type(err).__name__}: {reason}); give a local folder by "
+            f"({type(error).__name__}: {reason}); give a local folder by "
             "--text-weights."
-        ) from err
+        ) from error
     return Path(folder)
 
 
@@ -119,7 +119,7 @@ def list_tensors(folder: Path) -> dict[str, StoredTensor]:
 
     Args:
         folder: Holds `model.safetensors`, or several files and
-            `model.safetensors.index.json`, which tells each tensor's file. If
+            `model.safetensors.index.json`, which names each tensor's file. If
             both are there, the one file is taken, as transformers does.
 
     Returns:
@@ -180,7 +180,7 @@ def check_tensors(
         if len(faults) > _SHOWN_FAULTS:
             shown += f"; and {len(faults) - _SHOWN_FAULTS} more"
         raise InputError(
-            f"{folder}: expected the tensors that {_CONFIG} tells of, found "
+            f"{folder}: expected the tensors of {_CONFIG}, found "
             f"{len(faults)} of {len(shapes)} at fault: {shown}."
         )
 
@@ -188,12 +188,14 @@ def check_tensors(
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
+    except FileNotFoundError as error:
         raise InputError(
             f"{path}: expected a checkpoint's {path.name}, found no such file."
-        ) from err
-    except (OSError, ValueError, RecursionError) as err:
-        raise InputError(f"{path}: expected JSON, found none: {err}.") from err
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path}: expected JSON, found none: {error}."
+        ) from error
     if not isinstance(content, dict):
         raise InputError(
             f"{path}: expected a JSON object, found a {type(content).__name__}."
@@ -209,15 +211,15 @@ def _list_file(path: Path) -> dict[str, StoredTensor]:
                 part = file.get_slice(name)
                 shape, dtype = tuple(part.get_shape()), part.get_dtype()
                 tensors[name] = StoredTensor(path, name, shape, dtype)
-    except FileNotFoundError as err:
+    except FileNotFoundError as error:
         raise InputError(
             f"{path}: expected a file of weights, found no such file."
-        ) from err
-    except (SafetensorError, OSError) as err:
+        ) from error
+    except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path}: expected a whole safetensors file, found a damaged or "
-            f"another one ({err}); download or copy it again."
-        ) from err
+            f"another one ({error}); download or copy it again."
+        ) from error
     return tensors
 
 

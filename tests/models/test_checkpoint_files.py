@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from bmt_keras.data.checkpoint_files import (
+from bmt_keras.errors import InputError
+from bmt_keras.models.checkpoint_files import (
     check_tensors,
     find_checkpoint,
     list_tensors,
     read_config,
 )
-from bmt_keras.errors import InputError
 
 SHARDED = Path(__file__).parents[1] / "golden" / "albert" / "sharded"
 INDEX = "model.safetensors.index.json"
@@ -204,7 +204,7 @@ def test_faulty_tensors_are_named_and_counted(tmp_path):
     with pytest.raises(InputError) as error:
         check_tensors(list_tensors(tmp_path), shapes, folder=tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}: expected the tensors that config.json tells of, found 4 "
+        f"{tmp_path}: expected the tensors of config.json, found 4 "
         "of 5 at fault: turned must be (2, 3), is (3, 2) in "
         "model.safetensors; whole must be one of F32, F16, BF16, is I64 in "
         "model.safetensors; first (1,) is missing; and 1 more."

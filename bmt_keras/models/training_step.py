@@ -1,0 +1,432 @@
+"""The training step: a batch is masked, filled, judged and learned from.
+
+It goes one of three ways, which `BimodalMaskedLM.compile` chooses: plain
+(`take_step`), compiled by XLA but for the masks (`take_compiled_step`), or
+shared by replicas (`make_replicated_train_function`).
+
+Keras' own step under `tf.distribute` clips the gradients of each replica
+before it sums them, cannot accumulate gradients, and reduces the logs in a way
+that fails on several workers (Keras issue 20585). Here each replica computes
+the gradients of its share, their sums go to every replica, and what follows is
+done once, outside the replicas, on the sums: clipping, decay, accumulation and
+averages are those of one device with the whole batch.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from bmt_keras.layers import TokenMasking
+
+if TYPE_CHECKING:
+    from bmt_keras.models.bimodal_masked_lm import BimodalMaskedLM
+
+# The concept loss of a caption is some 40 nats, that of a token some 5, and
+# nothing else trains its weights: this keeps it small in what is shown.
+_CONCEPT_LOSS_WEIGHT = 0.01
+
+
+# === Masks ===
+
+
+def mask_batch(
+    data: Any,
+    masking: TokenMasking,
+    *,
+    training: bool,
+    keep_empty: bool = False,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Masks a batch, unless it was masked and encoded before.
+
+    Args:
+        data: As `BimodalMaskedLM.train_step` takes it.
+        masking: Draws the masks.
+        training: Whether it draws anew.
+        keep_empty: Keep the slots that hold no masked token, so that all shapes
+            follow from those of the batch, as XLA needs it.
+
+    Returns:
+        The inputs of `BimodalMaskedLM.predict_masked`; and the targets: of the
+        masked tokens `labels`, int32, (tokens,), `is_masked`, float32,
+        (tokens,), 0 in an empty slot, and `sample_weight`, float32, (tokens,);
+        of the captions `caption_weight`, float32, (batch,), or None, and
+        `token_ids`, int32, (batch, length), without masks, or None if they
+        were masked before.
+
+    Raises:
+        ValueError: `data` holds labels.
+    """
+    batch, labels, weight = keras.utils.unpack_x_y_sample_weight(data)
+    if labels is not None:
+        raise ValueError(
+            "`y` must be None: the model masks tokens by itself, and its "
+            f"labels are the tokens. Received: y={labels}."
+        )
+    inputs = {k: ops.convert_to_tensor(v) for k, v in batch.items()}
+    weight = inputs.pop("sample_weight", weight)
+    token_ids = inputs.get("token_ids")
+    if "text_states" in inputs:
+        labels = inputs.pop("labels")
+        slots = ops.shape(inputs["text_states"])[1]
+        captions = inputs["mask_positions"] // slots
+        is_masked = ops.ones_like(labels, "float32")
+    else:
+        masked = _mask_tokens(inputs, masking, training=training)
+        gather = _keep_all if keep_empty else _keep_masked
+        captions, positions, labels, is_masked = gather(masked)
+        inputs["token_ids"] = masked["token_ids"]
+        inputs["mask_positions"] = (
+            captions * ops.shape(token_ids)[1] + positions
+        )
+    token_weight = is_masked
+    if weight is not None:
+        weight = ops.cast(weight, "float32")
+        token_weight = is_masked * tf.gather(weight, captions)
+    return inputs, {
+        "labels": labels,
+        "is_masked": is_masked,
+        "sample_weight": token_weight,
+        "caption_weight": weight,
+        "token_ids": token_ids,
+    }
+
+
+def _mask_tokens(
+    inputs: dict[str, Any], masking: TokenMasking, *, training: bool
+) -> dict[str, Any]:
+    """What `masking` gives; takes the places in a larger batch off `inputs`."""
+    token_ids, padding_mask = inputs["token_ids"], inputs["padding_mask"]
+    rows, num_rows = inputs.pop("rows", None), inputs.pop("num_rows", None)
+    if rows is None:
+        return masking(token_ids, padding_mask=padding_mask, training=training)
+    # The masks of a share are those of its captions in the whole batch.
+    noise = masking.draw_noise(
+        (num_rows, ops.shape(token_ids)[1]), training=training
+    )
+    noise = {
+        name: ops.take(drawn, rows, axis=0) for name, drawn in noise.items()
+    }
+    return masking.mask_tokens(token_ids, noise, padding_mask)
+
+
+def _keep_masked(masked: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """Caption, position, label and 1 of each masked token: (tokens,) each."""
+    # (masked tokens, 2): half of the slots are empty at random rates.
+    used = tf.cast(tf.where(masked["sample_weight"] > 0), "int32")
+    names = "mask_positions", "labels", "sample_weight"
+    return used[:, 0], *(tf.gather_nd(masked[name], used) for name in names)
+
+
+def _keep_all(masked: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """As `_keep_masked`, of all slots, with 0 in the empty ones."""
+    rows, slots = ops.shape(masked["labels"])
+    captions = ops.repeat(ops.arange(rows, dtype="int32"), slots)
+    names = "mask_positions", "labels", "sample_weight"
+    return captions, *(ops.reshape(masked[name], (-1,)) for name in names)
+
+
+# === Losses ===
+
+
+def total_loss(
+    model: "BimodalMaskedLM",
+    inputs: dict[str, Any],
+    outputs: dict[str, Any],
+    targets: dict[str, Any],
+) -> Any:
+    """The loss of a batch, or of a replica's share of one.
+
+    Args:
+        model: Its heads and weights of losses are read.
+        inputs: From `mask_batch`.
+        outputs: Of `predict_masked`.
+        targets: From `mask_batch`.
+
+    Returns:
+        float32, (): nats per masked token, and added to it the weighted losses
+        of the lengths and of the concepts.
+    """
+    cross_entropy = model.token_loss.cross_entropy(
+        outputs["logits"], targets["labels"]
+    )
+    total = ops.sum(cross_entropy * targets["sample_weight"])
+    loss = _mean(total, ops.sum(targets["is_masked"]))
+    weight = targets["caption_weight"]
+    if "length_logits" in outputs:
+        loss += model.length_loss_weight * _mean(
+            *sum_length_losses(
+                outputs["length_logits"], inputs["padding_mask"], weight
+            )
+        )
+    # Captions that were masked before have only the masked tokens.
+    if "concept_logits" in outputs and targets["token_ids"] is not None:
+        masking = model.masking
+        loss += _CONCEPT_LOSS_WEIGHT * _mean(
+            *sum_concept_losses(
+                outputs["concept_logits"],
+                targets["token_ids"],
+                [*masking.special_token_ids, masking.mask_token_id],
+                weight,
+            )
+        )
+    return loss
+
+
+def sum_length_losses(
+    length_logits: Any, padding_mask: Any, caption_weight: Any | None = None
+) -> tuple[Any, Any]:
+    """How unlikely the captions' lengths are, in all.
+
+    Args:
+        length_logits: float, (images, max_caption_tokens + 1).
+        padding_mask: int32, (batch, length), the captions of an image in
+            neighbouring rows; a row of padding alone is no caption.
+        caption_weight: float32, (batch,), or None for 1.
+
+    Returns:
+        float32, (), nats; and float32, (), the number of captions.
+    """
+    num_tokens = ops.sum(padding_mask, axis=-1)
+    weight = ops.cast(num_tokens > 0, "float32")
+    count = ops.sum(weight)
+    if caption_weight is not None:
+        weight *= caption_weight
+    # [CLS] and [SEP] are no part of a caption's length.
+    lengths = ops.clip(num_tokens - 2, 0, length_logits.shape[-1] - 1)
+    # (images, captions of an image)
+    logits = ops.cast(length_logits, "float32")
+    lengths = ops.reshape(lengths, (ops.shape(logits)[0], -1))
+    log_probs = ops.take_along_axis(ops.log_softmax(logits), lengths, axis=-1)
+    return -ops.sum(ops.reshape(log_probs, (-1,)) * weight), count
+
+
+def sum_concept_losses(
+    concept_logits: Any,
+    token_ids: Any,
+    special_token_ids: list[int],
+    caption_weight: Any | None = None,
+) -> tuple[Any, Any]:
+    """How unlikely it is which tokens the captions hold, in all.
+
+    Args:
+        concept_logits: float, (images, vocabulary_size).
+        token_ids: int32, (batch, length), the captions of an image in
+            neighbouring rows; a row of padding alone is no caption.
+        special_token_ids: These are no part of a caption.
+        caption_weight: float32, (batch,), or None for 1.
+
+    Returns:
+        float32, (), nats, summed over captions and tokens; and float32, (),
+        the number of captions.
+    """
+    images, size = ops.shape(concept_logits)
+    is_ordinary = ~tf.reduce_any(
+        token_ids[..., None] == tf.constant(special_token_ids), axis=-1
+    )
+    rows, length = ops.shape(token_ids)
+    captions = tf.broadcast_to(tf.range(rows)[:, None], (rows, length))
+    held = tf.scatter_nd(
+        tf.stack([captions, token_ids], axis=-1),  # (batch, length, 2)
+        tf.cast(is_ordinary, "int32"),
+        (rows, size),
+    )
+    is_held = tf.cast(held > 0, "float32")
+    weight = tf.cast(tf.reduce_any(is_ordinary, axis=-1), "float32")
+    count = tf.reduce_sum(weight)
+    if caption_weight is not None:
+        weight *= caption_weight
+    # (images, captions of an image, vocabulary_size)
+    is_held = tf.reshape(is_held, (images, -1, size))
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(
+        is_held, tf.broadcast_to(concept_logits[:, None], tf.shape(is_held))
+    )
+    losses = tf.reshape(tf.reduce_sum(losses, axis=-1), (-1,))
+    return tf.reduce_sum(losses * weight), count
+
+
+def _mean(total: Any, count: Any) -> Any:
+    """A mean over the whole batch, or what a replica adds to it."""
+    return ops.divide_no_nan(total, _sum_over_replicas(count))
+
+
+# === Steps ===
+
+
+def take_step(model: "BimodalMaskedLM", data: Any) -> dict[str, Any]:
+    """Learns from a batch: the plain way."""
+    inputs, targets = mask_batch(data, model.masking, training=True)
+    outputs, gradients, sums = _learn(model, inputs, targets)
+    # Where no text tower runs, much of a step is Adam's many small operations,
+    # which XLA makes one. The optimizer's variables must be there before.
+    if (
+        "text_states" in inputs
+        and tf.inside_function()
+        and model.optimizer.built
+    ):
+        tf.function(_update, jit_compile=True)(model, gradients)
+    else:
+        _update(model, gradients)
+    return _show(model, sums, outputs, targets)
+
+
+def take_compiled_step(model: "BimodalMaskedLM", data: Any) -> dict[str, Any]:
+    """Learns from a batch: all but the masks, which would differ, by XLA."""
+    inputs, targets = mask_batch(
+        data, model.masking, training=True, keep_empty=True
+    )
+
+    @tf.function(jit_compile=True)
+    def learn(inputs: Any, targets: Any) -> dict[str, Any]:
+        _, gradients, sums = _learn(model, inputs, targets, skip_padding=False)
+        _update(model, gradients)
+        return sums
+
+    return _show(model, learn(inputs, targets))
+
+
+def measure(model: "BimodalMaskedLM", data: Any) -> dict[str, Any]:
+    """Measures loss and accuracy of a batch."""
+    outputs, targets, sums = _measure(model, data)
+    return _show(model, sums, outputs, targets)
+
+
+def make_replicated_train_function(
+    model: "BimodalMaskedLM",
+) -> Callable[[Any], dict[str, Any]]:
+    """Makes what `fit` calls with an iterator where replicas share a batch."""
+
+    def share(data: Any) -> Any:
+        inputs, targets = mask_batch(data, model.masking, training=True)
+        _, gradients, sums = _learn(model, inputs, targets)
+        return gradients, sums
+
+    def combine(gradients: Any, sums: Any) -> dict[str, Any]:
+        _update(model, gradients)
+        return _show(model, sums)
+
+    return _make_replicated_function(model, share, combine)
+
+
+def make_replicated_test_function(
+    model: "BimodalMaskedLM",
+) -> Callable[[Any], dict[str, Any]]:
+    """Makes what `evaluate` calls where replicas share a batch."""
+    return _make_replicated_function(
+        model,
+        lambda data: (_measure(model, data)[2],),
+        lambda sums: _show(model, sums),
+    )
+
+
+def _learn(
+    model: "BimodalMaskedLM",
+    inputs: dict[str, Any],
+    targets: dict[str, Any],
+    *,
+    skip_padding: bool = True,
+) -> tuple[dict[str, Any], list[Any], dict[str, Any]]:
+    """Outputs, gradients and sums of masked captions."""
+    with tf.GradientTape() as tape:
+        outputs = model.predict_masked(
+            inputs, training=True, skip_padding=skip_padding
+        )
+        loss = total_loss(model, inputs, outputs, targets)
+        scaled = model.optimizer.scale_loss(loss)
+    weights = model.trainable_weights
+    gradients = [
+        # A head without a loss has none. And the norm of a sparse one is not
+        # that of the rows that it adds up to.
+        tf.zeros(weight.shape) if each is None else tf.convert_to_tensor(each)
+        for each, weight in zip(
+            tape.gradient(scaled, weights), weights, strict=True
+        )
+    ]
+    return outputs, gradients, _sum_up(outputs, targets, loss)
+
+
+def _update(model: "BimodalMaskedLM", gradients: list[Any]) -> None:
+    pairs = zip(gradients, model.trainable_weights, strict=True)
+    model.optimizer.apply_gradients(pairs)
+
+
+def _measure(
+    model: "BimodalMaskedLM", data: Any
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Outputs, targets and sums of a batch."""
+    inputs, targets = mask_batch(data, model.masking, training=False)
+    outputs = model.predict_masked(inputs, training=False)
+    loss = total_loss(model, inputs, outputs, targets)
+    return outputs, targets, _sum_up(outputs, targets, loss)
+
+
+def _sum_up(outputs: Any, targets: Any, loss: Any) -> dict[str, Any]:
+    """What is shown of a step, as sums over its masked tokens."""
+    # Keras' argmax passes over the logits six times more, for signed zeros.
+    predicted = tf.argmax(outputs["logits"], axis=-1, output_type="int32")
+    right = ops.equal(predicted, ops.cast(targets["labels"], "int32"))
+    is_masked = targets["is_masked"]
+    return {
+        "loss": loss,
+        "right": ops.sum(ops.cast(right, "float32") * is_masked),
+        "tokens": ops.sum(is_masked),
+    }
+
+
+def _show(
+    model: "BimodalMaskedLM",
+    sums: dict[str, Any],
+    outputs: dict[str, Any] | None = None,
+    targets: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Updates the metrics, those of `compile` where there are outputs."""
+    tokens = sums["tokens"]
+    accuracy = ops.divide_no_nan(sums["right"], tokens)
+    model.loss_tracker.update_state(sums["loss"], sample_weight=tokens)
+    model.accuracy_tracker.update_state(accuracy, sample_weight=tokens)
+    if outputs is None or targets is None:
+        return model.get_metrics_result()
+    return model.compute_metrics(
+        None, targets["labels"], outputs["logits"], targets["is_masked"]
+    )
+
+
+# === Replicas ===
+
+
+def _sum_over_replicas(values: Any) -> Any:
+    """Sums tensors over the replicas; they themselves where there is one."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return values
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def _make_replicated_function(
+    model: "BimodalMaskedLM",
+    share: Callable[[Any], tuple[Any, ...]],
+    combine: Callable[..., dict[str, Any]],
+) -> Callable[[Any], dict[str, Any]]:
+    """Makes a step of each replica's `share`; `combine` takes the sums."""
+    strategy = model.distribute_strategy
+
+    @tf.autograph.experimental.do_not_convert
+    def compute(data: Any) -> Any:
+        return _sum_over_replicas(share(data))
+
+    @tf.autograph.experimental.do_not_convert
+    def step(iterator: Any) -> Any:
+        summed = strategy.run(compute, args=(next(iterator),))
+        # All replicas hold the same sums.
+        return combine(
+            *tf.nest.map_structure(
+                lambda value: strategy.experimental_local_results(value)[0],
+                summed,
+            )
+        )
+
+    if model.run_eagerly:
+        return step
+    return tf.function(step, reduce_retracing=True)
