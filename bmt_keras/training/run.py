@@ -317,9 +317,7 @@ class Run:
         elif self.settings.text.weights == "random":
             _set_bias(model, self.train_batches.count_tokens(size))
         if model.concept_head is not None:
-            model.concept_head.adapt(
-                self.train_batches.share_of_captions(size)
-            )
+            model.concept_head.adapt(self.train_batches.share_of_captions(size))
         if self.settings.text.lora_rank:
             model = add_lora(model, self.settings.text.lora_rank)
         if steps.self_critical_samples:
