@@ -83,7 +83,7 @@ def test_bad_setting_of_training_is_refused(
         ),
         (
             [*INCEPTION, "--image-height", 74, "--image-weights", "random"],
-            "InceptionV3 cannot be built for photos of 74x75: ",
+            "InceptionV3 cannot be built for images of 74x75: ",
         ),
         (
             [*INCEPTION, "--image-layer", "no", "--image-weights", "random"],
@@ -143,7 +143,10 @@ def test_folder_of_a_run_with_other_settings_is_refused(
     Settings().replace(epochs=77).save(run / "settings.json")
     line = refuse("train", "--out", run, *write_captions())
     assert f"{run}: the folder holds a run with other settings: " in line
-    assert f"`epochs` is 77 there, expected {Settings().epochs}" in line
+    assert (
+        f"`epochs` is 77 there, expected {Settings().optimization.epochs}"
+        in line
+    )
 
 
 # === Captioners and served models ===
