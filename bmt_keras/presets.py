@@ -100,11 +100,12 @@ PRESETS: Mapping[str, Settings] = {
 
 
 def resolve_settings(preset: str, overrides: Mapping[str, Any]) -> Settings:
-    """Gives a preset with some fields set otherwise.
+    """Gives a preset with some options set otherwise.
 
     Args:
         preset: Name of a preset.
-        overrides: Values by option name, such as `image_height`; None keeps the preset's.
+        overrides: Values by option name, such as `image_height`; None keeps
+            the preset's.
 
     Returns:
         The settings.

@@ -1,13 +1,13 @@
 """Settings of a captioner and its training, in groups.
 
-Each field stands beside its help text and its bounds. On the command line the
+Each field stands with its help text and its bounds. On the command line the
 fields are flat options (`--image-height`), in Python they are nested
 (`settings.image.height`).
 """
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,40 +15,41 @@ from typing import Any, NamedTuple
 from bmt_keras.atomic import write_atomically
 from bmt_keras.errors import InputError
 
+_BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "at_least": ("at least", lambda value, bound: value >= bound),
+    "above": ("above", lambda value, bound: value > bound),
+    "at_most": ("at most", lambda value, bound: value <= bound),
+    "below": ("below", lambda value, bound: value < bound),
+}
+
 
 def _setting(
     default: Any,
     text: str,
-    *,
     option: str | None = None,
+    *,
     choices: Sequence[str] = (),
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
     may_change: bool = False,
+    **bounds: float,
 ) -> Any:
-    """A dataclass field with its help text, its bounds and its option.
+    """A dataclass field with its help text and its bounds.
 
-    A field that may change does not shape what a run has learnt so far, so
-    that a run goes on with another value. The option's name is the field's
-    unless another one is given.
+    Args:
+        default: Its value in the preset `sample`.
+        text: The help text: one line on the command line.
+        option: Its flat name; None for the field's own.
+        choices: The values of a name.
+        may_change: Whether a run goes on with another value: one that does not
+            shape what it has learned so far.
+        **bounds: `at_least`, `above`, `at_most` and `below`.
     """
-    bounds = (
-        (at_least, "at least {}", lambda value, limit: value >= limit),
-        (above, "above {}", lambda value, limit: value > limit),
-        (at_most, "at most {}", lambda value, limit: value <= limit),
-        (below, "below {}", lambda value, limit: value < limit),
-    )
-    rules = [each for each in bounds if each[0] is not None]
     return field(
         default=default,
         metadata={
             "help": text,
             "option": option,
             "choices": tuple(choices),
-            "rule": " and ".join(rule.format(x) for x, rule, _ in rules),
-            "holds": lambda value: all(test(value, x) for x, _, test in rules),
+            "bounds": bounds,
             "may_change": may_change,
         },
     )
@@ -60,22 +61,34 @@ class _Group:
     def __post_init__(self) -> None:
         """Checks the fields."""
         for each in dataclasses.fields(self):  # type: ignore[arg-type]
-            value, metadata = getattr(self, each.name), each.metadata
-            if not metadata:
-                continue  # of a subclass, which checks it
-            name = metadata["option"] or each.name
-            if metadata["choices"] and value not in metadata["choices"]:
-                raise InputError(
-                    f"`{name}` must be one of "
-                    f"{', '.join(metadata['choices'])}. Received: {value}."
-                )
+            value = getattr(self, each.name)
             # A tensor is checked where it is computed.
-            known = isinstance(value, bool | int | float)
-            if known and not metadata["holds"](value):
-                raise InputError(
-                    f"`{name}` must be {metadata['rule']}. Received: "
-                    f"{name}={value}."
-                )
+            if isinstance(value, bool | int | float | str | None):
+                rule = _find_fault(each, value)
+                if rule:
+                    name = each.metadata.get("option") or each.name
+                    raise InputError(
+                        f"`{name}` must be {rule}. Received: {name}={value}."
+                    )
+
+
+def _find_fault(each: "dataclasses.Field[Any]", value: Any) -> str:
+    """The rule that a value breaks; empty for none."""
+    kind = each.type
+    if kind is float and isinstance(value, int):
+        kind = int
+    if kind in (bool, int, float, str) and not isinstance(value, kind):
+        return f"of type {kind.__name__}"
+    choices = each.metadata.get("choices", ())
+    if choices and value not in choices:
+        return f"one of {', '.join(choices)}"
+    bounds = each.metadata.get("bounds", {})
+    # Not `value < bound`: NaN is on no side of a bound.
+    if all(_BOUNDS[name][1](value, bound) for name, bound in bounds.items()):
+        return ""
+    return " and ".join(
+        f"{_BOUNDS[name][0]} {bound}" for name, bound in bounds.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -83,48 +96,30 @@ class ImageSettings(_Group):
     """The image tower and the pixels that it takes."""
 
     model: str = _setting(
-        "SmallCNN",
-        "SmallCNN, or a model of keras.applications.",
-        option="image_model",
+        "SmallCNN", "SmallCNN, or a model of keras.applications.", "image_model"
     )
     layer: str = _setting(
-        "",
-        "Layer whose output is the image embedding; empty for the last.",
-        option="image_layer",
+        "", "Layer that gives the image embedding.", "image_layer"
     )
     pooling: int = _setting(
-        1,
-        "Average N by N cells of the image embedding (keras.applications).",
-        option="image_pooling",
-        at_least=1,
+        1, "Average N by N cells of the embedding.", "image_pooling", at_least=1
     )
     weights: str = _setting(
-        "random",
-        "File of weights, 'imagenet', or 'random'.",
-        option="image_weights",
+        "random", "File of weights, 'imagenet' or 'random'.", "image_weights"
     )
     height: int = _setting(
-        64,
-        "Height of the resized image in pixels.",
-        option="image_height",
-        at_least=1,
+        64, "Height of the resized image in pixels.", "image_height", at_least=1
     )
     width: int = _setting(
-        64,
-        "Width of the resized image in pixels.",
-        option="image_width",
-        at_least=1,
+        64, "Width of the resized image in pixels.", "image_width", at_least=1
     )
     trainable: bool = _setting(
-        True,
-        "Train the image tower along, instead of embedding images once.",
-        option="image_trainable",
+        True, "Train the image tower, too.", "image_trainable"
     )
     precision: str = _setting(
         "float32",
-        "Precision in which the frozen image tower embeds images on a CPU; "
-        "bfloat16 is faster where the processor has units for it.",
-        option="image_precision",
+        "float32 or bfloat16; frozen tower on a CPU.",
+        "image_precision",
         choices=("float32", "bfloat16"),
     )
 
@@ -134,71 +129,48 @@ class TextSettings(_Group):
     """The text tower, its vocabulary and the length of a sequence."""
 
     weights: str = _setting(
-        "random",
-        "Folder of a pretrained ALBERT, 'hf://organisation/name', a KerasHub "
-        "preset, or 'random'.",
-        option="text_weights",
+        "random", "'random', a folder or 'hf://org/name'.", "text_weights"
     )
     vocabulary: str = _setting(
-        "",
-        "SentencePiece model; empty takes that of --text-weights, or makes a "
-        "vocabulary of whole words.",
+        "", "SentencePiece file; empty makes whole words."
     )
     prune_vocabulary: bool = _setting(
-        False,
-        "Drop the vocabulary's pieces that no training caption uses "
-        "(--text-weights random).",
+        False, "Drop tokens that no caption uses."
     )
     min_token_count: int = _setting(
-        1,
-        "Drop also those used fewer times (--prune-vocabulary).",
-        at_least=1,
+        1, "Drop also those used fewer times.", at_least=1
     )
-    pretrained_head: bool = _setting(
-        False, "Start from the masked-LM head of --text-weights, too."
-    )
-    trainable: bool = _setting(
-        True, "Train the text tower along.", option="text_trainable"
-    )
+    pretrained_head: bool = _setting(False, "Load the masked-LM head, too.")
+    trainable: bool = _setting(True, "Train the text tower.", "text_trainable")
     lora_rank: int = _setting(
-        0,
-        "Train changes of this rank to the text tower's queries and values "
-        "alone (LoRA); 0 trains all of it.",
-        at_least=0,
+        0, "Train by LoRA of this rank; 0 trains all.", at_least=0
     )
     num_layers: int = _setting(
-        2, "Layers of a fresh text tower.", option="text_num_layers", at_least=1
+        2, "Layers of a text tower from scratch.", "text_num_layers", at_least=1
     )
     num_heads: int = _setting(
-        4, "Its attention heads.", option="text_num_heads", at_least=1
+        4, "Its attention heads.", "text_num_heads", at_least=1
     )
     embedding_dim: int = _setting(
-        64,
-        "Width of its token embedding.",
-        option="text_embedding_dim",
-        at_least=1,
+        64, "Width of its token embedding.", "text_embedding_dim", at_least=1
     )
     hidden_dim: int = _setting(
-        128, "Width of its states.", option="text_hidden_dim", at_least=1
+        128, "Width of its states.", "text_hidden_dim", at_least=1
     )
     intermediate_dim: int = _setting(
         512,
         "Width of its feed-forward network.",
-        option="text_intermediate_dim",
+        "text_intermediate_dim",
         at_least=1,
     )
     dropout: float = _setting(
-        0.0, "Its dropout.", option="text_dropout", at_least=0, at_most=1
+        0.0, "Its dropout.", "text_dropout", at_least=0, at_most=1
     )
     sequence_length: int = _setting(
-        24,
-        "Longest sequence in tokens, [CLS] and [SEP] included.",
-        at_least=3,
+        24, "Longest caption, with [CLS] and [SEP].", at_least=3
     )
     max_positions: int = _setting(
-        64,
-        "Positions that a fresh text tower has embeddings for.",
-        at_least=3,
+        64, "Positions of a text tower from scratch.", at_least=3
     )
 
     @property
@@ -213,45 +185,29 @@ class FusionSettings(_Group):
 
     kind: str = _setting(
         "cross_attention",
-        "How image and text are joined.",
-        option="fusion",
+        "cross_attention or concat.",
+        "fusion",
         choices=("cross_attention", "concat"),
     )
     num_layers: int = _setting(
-        2,
-        "Layers of cross-attention.",
-        option="fusion_num_layers",
-        at_least=1,
+        2, "Layers of cross-attention.", "fusion_num_layers", at_least=1
     )
     num_heads: int = _setting(
-        4, "Heads of cross-attention.", option="fusion_num_heads", at_least=1
+        4, "Heads of cross-attention.", "fusion_num_heads", at_least=1
     )
     dropout: float = _setting(
-        0.0,
-        "Dropout in the fusion.",
-        option="fusion_dropout",
-        at_least=0,
-        at_most=1,
+        0.0, "Dropout in the fusion.", "fusion_dropout", at_least=0, at_most=1
     )
     image_dropout: float = _setting(
-        0.0,
-        "Share of the image embedding's channels that training drops "
-        "(cross_attention).",
-        at_least=0,
-        below=1,
+        0.0, "Dropout of the image's channels.", at_least=0, below=1
     )
-    predict_length: bool = _setting(
-        True, "Predict a caption's length from its image."
-    )
+    predict_length: bool = _setting(True, "Predict the length from the image.")
     concept_dim: int = _setting(
-        0,
-        "Hidden width of a head that predicts from the image which tokens its "
-        "captions hold (cross_attention); 0 for no such head.",
-        at_least=0,
+        0, "Width of the concept head; 0: none.", at_least=0
     )
     concept_weight: float = _setting(
         0.35,
-        "Weight of that head's log-odds in the tokens' logits.",
+        "Weight of its log-odds in the logits.",
         at_least=0,
         may_change=True,
     )
@@ -262,52 +218,28 @@ class BatchSettings(_Group):
     """Which captions a training step sees, and what is masked in them."""
 
     captions_per_image: int = _setting(
-        0,
-        "Train on the first N captions of each image; 0 for all.",
-        at_least=0,
+        0, "The first N captions; 0: all.", at_least=0
     )
-    drop_final_period: bool = _setting(
-        False, "Leave out the full stop at a caption's end."
-    )
+    drop_final_period: bool = _setting(False, "Drop a caption's full stop.")
     group_size: int = _setting(
-        1,
-        "Captions of an image that share a batch, and one pass of the image "
-        "(cross_attention).",
-        at_least=1,
+        1, "Captions of an image that share a batch.", at_least=1
     )
     batch_size: int = _setting(64, "Captions in a batch.", at_least=1)
     bucket_width: int = _setting(
-        4,
-        "Batches hold captions of like length, in steps of N tokens; 0 mixes "
-        "lengths and pads to a batch's longest.",
-        at_least=0,
+        4, "Tokens by which lengths differ; 0: any.", at_least=0
     )
-    mirror: bool = _setting(
-        False,
-        "Train on half of the images mirrored, others in each epoch.",
-    )
+    mirror: bool = _setting(False, "Mirror half of the images.")
     shuffle_buffer: int = _setting(
-        0,
-        "Draw captions from a buffer of N; 0 shuffles all of them.",
-        at_least=0,
+        0, "Shuffle by a buffer of N; 0 shuffles all.", at_least=0
     )
     mask_rate: float = _setting(
-        0.0,
-        "Share of masked tokens; 0 draws it from U(0,1] for each caption.",
-        at_least=0,
-        at_most=1,
+        0.0, "Share of masked tokens; 0 draws it anew.", at_least=0, at_most=1
     )
     cached_maskings: int = _setting(
-        0,
-        "Mask each caption N times ahead, run the frozen text tower once for "
-        "each masking, and learn from the states on disk (concat, "
-        "--no-text-trainable); 0 runs the text tower at every step.",
-        at_least=0,
+        0, "Maskings computed ahead; 0: none.", at_least=0
     )
     redraw_epochs: int = _setting(
-        0,
-        "Epochs after which cached maskings are drawn anew; 0 for never.",
-        at_least=0,
+        0, "Epochs until they are redrawn; 0: never.", at_least=0
     )
 
 
@@ -317,36 +249,28 @@ class OptimizationSettings(_Group):
 
     epochs: int = _setting(4, "Epochs.", at_least=1)
     steps_per_epoch: int = _setting(
-        0,
-        "Batches in an epoch; 0 for all training captions once.",
-        at_least=0,
+        0, "Batches per epoch; 0: all captions once.", at_least=0
     )
     gradient_accumulation_steps: int = _setting(
-        1, "Batches whose mean gradient makes one update.", at_least=1
+        1, "Batches per update.", at_least=1
     )
     label_smoothing: float = _setting(
         0.0, "Label smoothing of the loss.", at_least=0, below=1
     )
     length_loss_weight: float = _setting(
-        0.1, "Weight of the loss of the caption's length.", at_least=0
+        0.1, "Weight of the loss of the length.", at_least=0
     )
     self_critical_samples: int = _setting(
-        0,
-        "Learn from N captions that the captioner of --start samples of each "
-        "image, weighed by CIDEr-D; 0 learns from the captions given.",
-        at_least=0,
+        0, "Learn from N samples per image; 0: none.", at_least=0
     )
     learning_rate: float = _setting(
         1e-3, "Adam's (peak) learning rate.", above=0
     )
     schedule: str = _setting(
-        "cosine", "Learning rate schedule.", choices=("constant", "cosine")
+        "cosine", "constant or cosine.", choices=("constant", "cosine")
     )
     warmup_share: float = _setting(
-        0.05,
-        "Share of the steps in which the rate rises (cosine).",
-        at_least=0,
-        at_most=1,
+        0.05, "Share of steps that warm up (cosine).", at_least=0, at_most=1
     )
     weight_decay: float = _setting(0.0, "Decoupled weight decay.", at_least=0)
     adam_epsilon: float = _setting(1e-7, "Adam's epsilon.", above=0)
@@ -354,45 +278,30 @@ class OptimizationSettings(_Group):
         1.0, "Largest norm of a variable's gradient.", above=0
     )
     ema_momentum: float = _setting(
-        0.0,
-        "Momentum of an average of the weights, which is what is validated "
-        "and saved; 0 for none.",
-        at_least=0,
-        below=1,
+        0.0, "Momentum of averaged weights; 0: none.", at_least=0, below=1
     )
     matmul_precision: str = _setting(
         "float32",
-        "Matrix products on a CPU; bfloat16 is faster where the processor has "
-        "units for it.",
+        "float32 or bfloat16, on a CPU.",
         choices=("float32", "bfloat16"),
         may_change=True,
     )
     dtype_policy: str = _setting(
         "float32",
-        "Keras' policy of the trained layers; mixed_bfloat16 is for an "
-        "accelerator. The captioner that is saved is in float32.",
+        "float32 or mixed_bfloat16.",
         choices=("float32", "mixed_bfloat16"),
     )
     jit_compile: bool = _setting(
-        False,
-        "Have XLA compile the training step, once for each shape of a batch: "
-        "pays on an accelerator, not on a CPU.",
-        may_change=True,
+        False, "Compile steps by XLA.", may_change=True
     )
     seed: int = _setting(
         0, "Seed of weights, order and masks.", at_least=0, below=2**32
     )
     checkpoint_steps: int = _setting(
-        200,
-        "Steps between checkpoints within an epoch; 0 for none.",
-        at_least=0,
-        may_change=True,
+        200, "Steps between checkpoints; 0: none.", at_least=0, may_change=True
     )
     checkpoint_epochs: int = _setting(
-        1,
-        "Epochs between checkpoints at an epoch's end.",
-        at_least=1,
-        may_change=True,
+        1, "Epochs between checkpoints.", at_least=1, may_change=True
     )
     keep_checkpoints: int = _setting(
         3, "Checkpoints kept, besides the best.", at_least=1, may_change=True
@@ -405,42 +314,30 @@ class DecodingSettings(_Group):
 
     order: str = _setting(
         "confidence",
-        "Write in parallel passes by confidence, or one token per pass.",
+        "confidence or left_to_right.",
         choices=("confidence", "left_to_right"),
         may_change=True,
     )
     passes: int = _setting(
-        6,
-        "Parallel passes that write a caption.",
-        at_least=1,
-        may_change=True,
+        6, "Parallel passes that write a caption.", at_least=1, may_change=True
     )
     length_candidates: int = _setting(
-        3,
-        "Candidates of different lengths, written side by side.",
-        at_least=1,
-        may_change=True,
+        3, "Lengths tried per caption.", at_least=1, may_change=True
     )
     overlap_weight: float = _setting(
         4.0,
-        "Weight, in choosing a candidate, of the tokens that the concept head "
-        "expects it to share with people's captions.",
+        "Weight of expected tokens in the choice.",
         at_least=0,
         may_change=True,
     )
     mbr_samples: int = _setting(
         0,
-        "Captions sampled per image to choose the one that all resemble most "
-        "(minimum Bayes risk); 0 chooses the likeliest candidate.",
+        "Minimum Bayes risk by N samples; 0: none.",
         at_least=0,
         may_change=True,
     )
     rerank_top: int = _setting(
-        0,
-        "Candidates per image that are scored again, each token masked in "
-        "turn, before one is chosen; 0 for none.",
-        at_least=0,
-        may_change=True,
+        0, "Score the best N again; 0: none.", at_least=0, may_change=True
     )
 
 
@@ -550,10 +447,17 @@ class Settings:
             )
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+        ) as error:
             raise InputError(
-                f"{path}: expected saved settings, found something else: {e}."
-            ) from e
+                f"{path}: expected saved settings, found something else: "
+                f"{error}."
+            ) from error
 
 
 _GROUPS = dataclasses.fields(Settings)
@@ -648,7 +552,7 @@ def _step_rules(settings: Settings) -> Iterator[_Rule]:
     yield (
         "redraw_epochs",
         bool(maskings) or not redraw,
-        ("0 without `cached_maskings`"),
+        "0 without `cached_maskings`",
     )
     if not maskings:
         return

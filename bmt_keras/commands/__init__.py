@@ -1,4 +1,4 @@
-"""The command line: one file a command, imports of Keras inside them."""
+"""The command line: a file per command, imports of Keras inside them."""
 
 import logging
 import os
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import typer
 
+from bmt_keras.commands import extras
 from bmt_keras.commands.caption import caption
 from bmt_keras.commands.evaluate import evaluate
 from bmt_keras.commands.export import export
@@ -56,19 +57,21 @@ def run(command: Callable[[], object]) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         command()
-    except (InputError, OSError) as err:
-        _end(str(err), BAD_INPUT)
-    except SystemExit as err:
+    except (InputError, OSError) as error:
+        _end(str(error), BAD_INPUT)
+    except ModuleNotFoundError as error:
+        _end(extras.explain(error), BAD_INPUT)
+    except SystemExit as error:
         # Typer has already turned Ctrl-C into this code.
-        if err.code == INTERRUPTED:
+        if error.code == INTERRUPTED:
             _end("Interrupted; the same command goes on.", INTERRUPTED)
         raise
-    except Exception as err:
+    except Exception as error:
         # Known only once a serving command has been loaded.
         errors = sys.modules.get("bmt_keras.serving.errors")
-        if errors is None or not isinstance(err, errors.ServingError):
+        if errors is None or not isinstance(error, errors.ServingError):
             raise
-        _end(str(err), BAD_INPUT)
+        _end(str(error), BAD_INPUT)
 
 
 def _end(message: str, code: int) -> None:

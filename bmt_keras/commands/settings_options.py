@@ -1,4 +1,4 @@
-"""Every field of the settings as an option of a command."""
+"""The settings as options of a command."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -6,81 +6,144 @@ from typing import Annotated, Any
 
 import typer
 
+from bmt_keras.presets import PRESETS, resolve_settings
 from bmt_keras.settings import Option, Settings
 
+Command = Callable[..., None]
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds an option for each field of `Settings` to a typer command.
 
-    The command receives them as one keyword argument `overrides`, a
-    dictionary by field name with None where the option was not given.
+def with_settings(*names: str) -> Callable[[Command], Command]:
+    """Adds options of the settings to a typer command.
+
+    The command receives those that were given as one keyword argument
+    `overrides`, a dictionary by flat name. A command that has a `preset`
+    also has `--show-settings`.
 
     Args:
-        command: A function whose last parameter is `overrides`.
+        *names: Groups or options to add, such as `"decoding"` or `"seed"`;
+            none for all.
 
     Returns:
-        The function that typer is to register.
+        A decorator of functions whose last parameter is `overrides`.
+
+    Example:
+        ```python
+        @with_settings("image", "seed")
+        def prepare(preset: inputs.Preset, *, overrides: dict[str, Any]): ...
+        ```
     """
-    fields = list(Settings.options())
-    own = [
-        parameter
-        for parameter in inspect.signature(command).parameters.values()
-        if parameter.name != "overrides"
+    chosen = [
+        option
+        for option in Settings.options()
+        if not names or option.name in names or option.group in names
     ]
+
+    def decorate(command: Command) -> Command:
+        return _add(command, chosen)
+
+    return decorate
+
+
+def _add(command: Command, chosen: list[Option]) -> Command:
+    own = dict(inspect.signature(command).parameters)
+    del own["overrides"]
+    preset = own["preset"].default if "preset" in own else None
 
     def run(**arguments: Any) -> None:
-        overrides = {field.name: arguments.pop(field.name) for field in fields}
-        command(**arguments, overrides=overrides)
+        arguments.pop("show_settings", None)
+        given = _pop_given(arguments, chosen)
+        command(**arguments, overrides=given)
 
-    options = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=_option(field),
-        )
-        for field in fields
+    parameters = [
+        *own.values(),
+        *(_parameter(each.name, _annotate(each, preset)) for each in chosen),
     ]
+    if preset is not None:
+        parameters.append(
+            _parameter("show_settings", _annotate_show(chosen), False)
+        )
     keyword_only = inspect.Parameter.KEYWORD_ONLY
-    signature = inspect.Signature(
-        [each.replace(kind=keyword_only) for each in own] + options
-    )
-    run.__signature__ = signature  # type: ignore[attr-defined]
-    run.__annotations__ = {
-        name: parameter.annotation
-        for name, parameter in signature.parameters.items()
-    }
+    parameters = [each.replace(kind=keyword_only) for each in parameters]
+    # Typer reads both.
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     return run
 
 
-def _option(option: Option) -> Any:
-    field = option.field
-    kind: Any = field.type
+def _pop_given(
+    arguments: dict[str, Any], chosen: list[Option]
+) -> dict[str, Any]:
+    values = {each.name: arguments.pop(each.name) for each in chosen}
+    return {name: x for name, x in values.items() if x is not None}
+
+
+def _parameter(
+    name: str, annotation: Any, default: Any = None
+) -> inspect.Parameter:
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=annotation,
+    )
+
+
+def _annotate(option: Option, preset: str | None) -> Any:
+    kind: Any = option.field.type
+    text, panel = option.field.metadata["help"], option.group.capitalize()
+    if preset is not None:
+        # Typer's own "[default: ...]" would take a second line of most.
+        text += f" ({_describe(PRESETS[preset].get(option.name))})"
+        panel += f" (in parentheses: preset {preset})"
     return Annotated[
         kind | None,
         typer.Option(
-            help=field.metadata["help"],
+            help=text,
             show_default=False,
-            rich_help_panel="Settings (default: the preset's)",
+            rich_help_panel=panel,
+            # Read before --show-settings prints them.
+            is_eager=True,
         ),
     ]
 
 
-def to_arguments(values: Mapping[str, Any]) -> list[str]:
-    """Writes option values as they are typed on a command line.
+def _describe(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value) or "none"
 
-    Args:
-        values: Values by name; None leaves an option out.
 
-    Returns:
-        The arguments.
-    """
-    arguments = []
-    for name, value in values.items():
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            arguments.append(f"--{'' if value else 'no-'}{option}")
-        elif value is not None:
-            arguments.append(f"--{option}={value}")
-    return arguments
+def _annotate_show(chosen: list[Option]) -> Any:
+    def show(context: typer.Context, is_asked: bool) -> None:
+        if is_asked:
+            given = _pop_given(dict(context.params), chosen)
+            _print_settings(context.params["preset"], given, chosen)
+            raise typer.Exit
+
+    return Annotated[
+        bool,
+        typer.Option(
+            "--show-settings",
+            callback=show,
+            help="Print the resolved settings, and end.",
+        ),
+    ]
+
+
+def _print_settings(
+    preset: str, overrides: Mapping[str, Any], chosen: list[Option]
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    settings = resolve_settings(preset, overrides)
+    table = Table("option", "value", "from")
+    for option in chosen:
+        given = option.name in overrides
+        table.add_row(
+            f"--{option.name.replace('_', '-')}",
+            _describe(settings.get(option.name)),
+            "command line" if given else f"preset {preset}",
+        )
+    Console().print(table)

@@ -1,195 +1,97 @@
-"""`bmt train`: from photos and captions to a captioner."""
+"""`bmt train`: from images and captions to a captioner."""
 
+import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from bmt_keras.commands import inputs
-from bmt_keras.commands.precision import choose_matmul_precision
-from bmt_keras.commands.prepare import prepare_in_own_process
-from bmt_keras.commands.quiet import load_tensorflow
+from bmt_keras.commands.extras import require
+from bmt_keras.commands.quiet import load_tensorflow, silence_start
 from bmt_keras.commands.settings_options import with_settings
-from bmt_keras.commands.workers import train_together
-from bmt_keras.progress import show_progress
+from bmt_keras.presets import resolve_settings
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from bmt_keras.captioner import Captioner
-    from bmt_keras.data.captions import CaptionedImage
-    from bmt_keras.settings import Settings
-    from bmt_keras.training import TrainingData
+LOST_WORKER = 3
 
 
-@with_settings
+@with_settings()
 def train(
     captions: inputs.Captions,
     images: inputs.Images,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    preset: Annotated[
-        str,
-        typer.Option(help="sample, small, notebook, notebook-small or coco."),
-    ] = "sample",
+    preset: inputs.Preset = "sample",
     val_captions: inputs.ValCaptions = None,
     val_images: inputs.ValImages = None,
     val_share: inputs.ValShare = 0.2,
     limit: inputs.Limit = None,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Folder of the photos' cache; by default in --out."),
+        typer.Option(help="Folder of the images' cache, if not in --out."),
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(
-            help="Begin with the weights and vocabulary of this captioner, or "
-            "of what `bmt pretrain` wrote."
-        ),
+        typer.Option(help="Begin with this captioner's weights and tokens."),
     ] = None,
     skip_bad: inputs.SkipBad = False,
     strategy: Annotated[
-        str | None,
-        typer.Option(
-            help="Share each batch among the GPUs of this machine (mirrored), "
-            "the processes that TF_CONFIG lists (multi-worker), or the cores "
-            "of a TPU (tpu)."
-        ),
+        str | None, typer.Option(help="mirrored, multi-worker or tpu.")
     ] = None,
     tpu_address: Annotated[
-        str | None,
-        typer.Option(
-            help="Address or name of the TPU (--strategy tpu); by default that "
-            "in TPU_NAME."
-        ),
+        str | None, typer.Option(help="Of --strategy tpu, if not in TPU_NAME.")
     ] = None,
     *,
     overrides: dict[str, Any],
 ) -> None:
     """Train a captioner; the same command goes on after a stop."""
-    from bmt_keras.presets import resolve_settings
-
-    settings = resolve_settings(preset, overrides)
-    photos, val_photos = inputs.read_both_sides(
-        captions,
-        images,
-        val_captions=val_captions,
-        val_images=val_images,
-        val_share=val_share,
-        limit=limit,
-        seed=settings.optimization.seed,
-    )
+    # What fails soon fails before TensorFlow is loaded.
+    resolve_settings(preset, overrides)
+    require("pycocoevalcap", "matplotlib")
     load_tensorflow(devices=strategy is None)
-    prepare = partial(
-        prepare_in_own_process,
-        cache or out / "cache",
-        captions=captions,
-        images=images,
-        preset=preset,
-        val_captions=val_captions,
-        val_images=val_images,
-        val_share=val_share,
-        limit=limit,
-        skip_bad=skip_bad or None,
-        **overrides,
+    from bmt_keras.training.distributed import (
+        LostWorkerError,
+        check_strategy,
+        is_chief,
+        open_strategy,
     )
-    with train_together(strategy, tpu_address=tpu_address) as together:
-        _train(
-            settings,
-            photos,
-            val_photos,
+    from bmt_keras.training.run import train as train_captioner
+
+    check_strategy(strategy, tpu_address=tpu_address)
+    # It logs every sum that it plans.
+    logging.getLogger("tensorflow").setLevel(logging.WARNING)
+    if strategy == "multi-worker":
+        print("Waiting for all workers of TF_CONFIG.", file=sys.stderr)
+    with silence_start():
+        opened = open_strategy(strategy, tpu_address=tpu_address)
+    if not is_chief(opened):
+        logging.getLogger("bmt_keras").setLevel(logging.WARNING)
+    try:
+        train_captioner(
+            preset,
+            captions=captions,
+            images=images,
             out=out,
-            cache=cache or out / "cache",
+            val_captions=val_captions,
+            val_images=val_images,
+            val_share=val_share,
+            limit=limit,
+            cache=cache,
             start=start,
             skip_bad=skip_bad,
-            prepare=prepare,
-            strategy=together,
+            strategy=opened,
+            verbose=1 if sys.stdout.isatty() else 2,
+            **overrides,
         )
+    except LostWorkerError as error:
+        end_without_waiting(error)
+    if is_chief(opened):
+        typer.echo(f"{out / 'captioner'}: the captioner")
 
 
-def _train(
-    settings: "Settings",
-    photos: "Sequence[CaptionedImage]",
-    val_photos: "Sequence[CaptionedImage]",
-    *,
-    out: Path,
-    cache: Path,
-    start: Path | None,
-    skip_bad: bool,
-    prepare: Callable[[], None],
-    strategy: "tf.distribute.Strategy | None",
-) -> None:
-    import keras
-
-    from bmt_keras import training
-    from bmt_keras.captioner import Captioner
-    from bmt_keras.models import build_image_tower
-
-    training.check_run_folder(out, settings)
-    if strategy is not None:
-        training.check_replicas(settings, strategy.num_replicas_in_sync)
-    chief = training.is_chief(strategy)
-    choose_matmul_precision(settings.optimization.matmul_precision, tell=chief)
-    first = Captioner.load(start) if start else None
-    tokenizer = (
-        first.tokenizer if first else training.make_tokenizer(settings, photos)
-    )
-    if not settings.image.trainable:
-        with training.chief_first(strategy):
-            prepare()
-    keras.utils.set_random_seed(settings.optimization.seed)
-    # A model that is trained along has replicas.
-    trained_along = strategy if settings.image.trainable else None
-    with trained_along.scope() if trained_along else nullcontext():
-        image_tower = build_image_tower(settings)
-    with (
-        training.chief_first(strategy),
-        show_progress("Reading photos") as on_progress,
-    ):
-        data = training.prepare_data(
-            photos,
-            val_photos,
-            training.feature_source(settings, image_tower),
-            cache=cache,
-            skip_bad=skip_bad,
-            on_progress=on_progress if chief else None,
-        )
-    captioner = training.train_captioner(
-        data,
-        settings,
-        tokenizer=tokenizer,
-        image_tower=image_tower,
-        out=out,
-        start=first.model if first else None,
-        callbacks=[training.ModelSummary()] if chief else [],
-        verbose=1 if sys.stdout.isatty() else 2,
-        show_caching=partial(show_progress, "Running ALBERT"),
-        strategy=strategy,
-    )
-    if chief:
-        _write_results(out, captioner, data)
-    training.wait_for_workers(strategy)
-
-
-def _write_results(
-    out: Path, captioner: "Captioner", data: "TrainingData"
-) -> None:
-    from bmt_keras.commands.evaluate import write_evaluation
-    from bmt_keras.evaluation.plots import plot_history
-
-    plot_history(out / "history.csv", out / "curves.png")
-    rows = data.val_features.rows
-    good = [photo for photo in data.val if photo.image_id in rows]
-    write_evaluation(
-        out,
-        captioner,
-        good,
-        data.val_features.array[[rows[photo.image_id] for photo in good]],
-        training_captions=[
-            text for photo in data.train for text in photo.captions
-        ],
-    )
-    typer.echo(f"{out / 'captioner'}: the captioner")
+def end_without_waiting(error: Exception) -> None:
+    """Ends the process of a worker that has lost another one."""
+    print(f"bmt: {error}", file=sys.stderr, flush=True)
+    # An ordinary end would wait a minute for the one that is lost.
+    os._exit(LOST_WORKER)

@@ -1,22 +1,70 @@
 """What is written down while a captioner trains."""
 
 import csv
-from collections.abc import Callable, Mapping
+import importlib.util
+import logging
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from bmt_keras.atomic import write_atomically
+from bmt_keras.captioner import Captioner
+from bmt_keras.training.checkpoints import Checkpoints
+from bmt_keras.training.data import TrainingData
+
+_LOGGER = logging.getLogger(__name__)
+_SHOWN = 6  # images whose captions TensorBoard shows
+
+
+def run_callbacks(
+    out: Path, history: Path, captioner: Captioner, data: TrainingData
+) -> list[keras.callbacks.Callback]:
+    """Makes the callbacks that write into a run's folder.
+
+    Args:
+        out: The folder.
+        history: The CSV file of the epochs.
+        captioner: Of the model that learns.
+        data: The first validation images are captioned at each epoch.
+
+    Returns:
+        Callbacks for checkpoints and the history, and for TensorBoard where it
+        is installed.
+    """
+    steps = captioner.settings.optimization
+    callbacks = [
+        Checkpoints(
+            out / "checkpoints",
+            every_steps=steps.checkpoint_steps,
+            every_epochs=steps.checkpoint_epochs,
+            keep=steps.keep_checkpoints,
+        ),
+        LearningRateLog(),
+        keras.callbacks.CSVLogger(history, append=True),
+    ]
+    if importlib.util.find_spec("tensorboard") is None:
+        _LOGGER.info(
+            "TensorBoard is not installed (pip install "
+            "'bmt-keras[tensorboard]'): nothing is logged for it."
+        )
+        return callbacks
+    folder = out / "tensorboard"
+    return [
+        *callbacks,
+        keras.callbacks.TensorBoard(
+            folder, write_graph=False, update_freq="epoch"
+        ),
+        CaptionLog(folder / "captions", captioner, data),
+    ]
 
 
 def drop_epochs(history: Path, first: int) -> None:
-    """Takes epochs that are to be run again out of a CSV of `CSVLogger`.
+    """Removes epochs that are to be run again from the CSV of `CSVLogger`.
 
     Args:
         history: The file; it may be missing.
-        first: The first epoch, from 0, to take out.
+        first: The first epoch, from 0, to remove.
     """
     if not history.is_file():
         return
@@ -26,24 +74,6 @@ def drop_epochs(history: Path, first: int) -> None:
     if len(kept) < len(rows):
         with write_atomically(history) as file:
             csv.writer(file, lineterminator="\n").writerows([header, *kept])
-
-
-class ModelSummary(keras.callbacks.Callback):
-    """Prints the model's summary when training begins, once."""
-
-    def __init__(self) -> None:
-        """Has printed nothing yet."""
-        super().__init__()
-        self._is_printed = False
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Prints it."""
-        if self._is_printed:
-            return
-        model = self.model
-        # The summary of a compiled model counts its optimizer's variables in.
-        keras.Model(model.inputs, model.outputs, name=model.name).summary()
-        self._is_printed = True
 
 
 class LearningRateLog(keras.callbacks.Callback):
@@ -59,40 +89,32 @@ class LearningRateLog(keras.callbacks.Callback):
 
 
 class CaptionLog(keras.callbacks.Callback):
-    """Writes the captions of a few fixed photos to TensorBoard each epoch.
+    """Writes captions of a few validation images to TensorBoard each epoch.
 
     Args:
         folder: TensorBoard's log folder.
-        features: (photos, ...) what the model takes of the photos.
-        references: A caption by people for each of the photos.
-        caption: Writes captions of features.
+        captioner: Writes the captions.
+        data: Its first validation images are captioned.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        features: np.ndarray,
-        references: Mapping[int, str],
-        caption: Callable[[np.ndarray], list[str]],
+        self, folder: Path, captioner: Captioner, data: TrainingData
     ) -> None:
-        """Keeps the photos."""
         super().__init__()
         self._folder = folder
-        self._features = features
-        self._references = references
-        self._caption = caption
+        self._captioner = captioner
+        self._images, self._features = data.validation_features(_SHOWN)
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, float] | None = None
     ) -> None:
         """Writes one table."""
-        rows = ["| photo | caption | by people |", "|---|---|---|"]
-        written = self._caption(self._features)
-        for text, (image_id, reference) in zip(
-            written, self._references.items(), strict=True
-        ):
-            rows.append(f"| {image_id} | {text} | {reference} |")
+        rows = ["| image | caption | by people |", "|---|---|---|"]
+        captions = self._captioner.caption_features(self._features)
+        for image, caption in zip(self._images, captions, strict=True):
+            rows.append(
+                f"| {image.image_id} | {caption.text} | {image.captions[0]} |"
+            )
         # Opened for each epoch: a run that stops has lost nothing.
         writer = tf.summary.create_file_writer(str(self._folder))
         with writer.as_default():

@@ -1,4 +1,4 @@
-"""Checkpoints: the last few, the best, and going on from them."""
+"""Checkpoints: the last few, the best, and another run's as a start."""
 
 import logging
 import math
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import keras
 
+from bmt_keras.errors import InputError
+from bmt_keras.models import BimodalMaskedLM
 from bmt_keras.training.optimizer import count_batches
 
 _LOGGER = logging.getLogger(__name__)
@@ -16,19 +18,19 @@ BEST = "best.keras"
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves model and optimizer every so many steps and epochs.
+    """Saves model and optimizer every few steps and epochs.
 
-    A checkpoint is written beside its place and renamed, so that a killed run
-    leaves whole ones only.
+    A checkpoint is written under another name and renamed, so that a killed
+    run leaves whole ones only.
 
     Args:
-        folder: Where.
+        folder: Folder of the checkpoints.
         every_steps: Steps between checkpoints within an epoch; 0 for none.
         every_epochs: Epochs between checkpoints at an epoch's end; the last
             epoch of a run has one anyway.
         keep: How many of the last are kept.
-        monitor: The logged figure, lower is better, that makes the best one;
-            None or a figure that is not logged keeps no best.
+        monitor: The logged metric, lower is better, that makes the best one;
+            one that is not logged keeps no best.
     """
 
     def __init__(
@@ -38,9 +40,8 @@ class Checkpoints(keras.callbacks.Callback):
         every_steps: int = 0,
         every_epochs: int = 1,
         keep: int = 3,
-        monitor: str | None = "val_loss",
+        monitor: str = "val_loss",
     ) -> None:
-        """Makes the folder."""
         super().__init__()
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
@@ -62,7 +63,7 @@ class Checkpoints(keras.callbacks.Callback):
         is_last = epoch + 1 == self.params["epochs"]
         if is_last or (epoch + 1) % self._every_epochs == 0:
             self._save_step()
-        value = (logs or {}).get(self._monitor or "")
+        value = (logs or {}).get(self._monitor)
         if value is not None and value < self._best():
             self._save(self._folder / BEST)
             self._best_file.write_text(repr(float(value)))
@@ -100,11 +101,46 @@ def load_last(folder: Path) -> keras.Model | None:
     for path in reversed(_steps(folder)):
         try:
             return keras.saving.load_model(path)
-        except (ValueError, OSError, KeyError) as err:
-            _LOGGER.warning("%s cannot be loaded and is passed: %s", path, err)
+        except (ValueError, OSError, KeyError) as error:
+            _LOGGER.warning(
+                "%s cannot be loaded and is skipped: %s", path, error
+            )
     return None
 
 
 def _steps(folder: Path) -> list[Path]:
     found = folder.glob("step-*.keras")
     return sorted(path for path in found if _PATTERN.fullmatch(path.name))
+
+
+def copy_weights(source: BimodalMaskedLM, target: BimodalMaskedLM) -> None:
+    """Sets a model's weights to those of another one of the same shape.
+
+    A concept head that the other one lacks stays fresh.
+
+    Args:
+        source: The model that has learned.
+        target: The fresh model.
+
+    Raises:
+        InputError: A weight is missing or of another shape.
+    """
+    theirs, ours = source.weights, target.weights
+    if source.concept_head is None and target.concept_head is not None:
+        fresh = {id(weight) for weight in target.concept_head.weights}
+        ours = [weight for weight in ours if id(weight) not in fresh]
+    if len(theirs) != len(ours):
+        raise InputError(
+            f"The captioner to start from has {len(theirs)} weights, the "
+            f"settings ask for {len(ours)}; give the preset and settings that "
+            "it was trained with."
+        )
+    for old, new in zip(theirs, ours, strict=True):
+        if tuple(old.shape) != tuple(new.shape):
+            raise InputError(
+                "The captioner to start from is of another shape: its "
+                f"{old.path} is {tuple(old.shape)}, the settings ask for "
+                f"{tuple(new.shape)}; give the preset and settings that it "
+                "was trained with."
+            )
+        new.assign(old)

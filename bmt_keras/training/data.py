@@ -1,9 +1,10 @@
-"""What a run trains on: photos, their features and the vocabulary."""
+"""What a run trains on: images, their features and the vocabulary."""
 
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +12,102 @@ import keras
 import numpy as np
 
 from bmt_keras.data.batches import CaptionBatches
-from bmt_keras.data.captions import CaptionedImage, drop_final_period
-from bmt_keras.models.checkpoint_files import find_checkpoint
+from bmt_keras.data.captions import (
+    CaptionedImage,
+    drop_final_period,
+    read_coco_captions,
+    split_images,
+)
 from bmt_keras.data.features import (
-    SHARD_SIZE,
     FeatureSource,
-    FeatureWriter,
     ImageFeatures,
     prepare_features,
-    write_features,
 )
 from bmt_keras.data.tokenizer import CaptionTokenizer, prune_vocabulary
-from bmt_keras.models import fold_batch_norm
+from bmt_keras.errors import InputError
+from bmt_keras.models import build_image_tower, fold_batch_norm
+from bmt_keras.models.checkpoint_files import find_checkpoint
 from bmt_keras.models.image_towers import fingerprint_weights
 from bmt_keras.models.matmul_precision import matmul_precision
 from bmt_keras.settings import Settings
 
-# Pixels of a batch. An image model takes less time for each of many small
-# photos, and for large ones more than 16 at once bring nothing.
+# Pixels of a batch. An image tower takes less time per image for many small
+# ones, and for large ones more than 16 at once bring nothing.
 _BATCH_PIXELS = 16 * 299 * 299
 _FEWEST, _MOST = 16, 96
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Photos with captions on both sides, and their features."""
+    """Images with captions on both sides, and their features."""
 
     train: Sequence[CaptionedImage]
     val: Sequence[CaptionedImage]
     train_features: ImageFeatures
     val_features: ImageFeatures
 
+    def validation_features(
+        self, limit: int | None = None
+    ) -> tuple[list[CaptionedImage], np.ndarray]:
+        """The validation images that could be read, and their features.
+
+        Args:
+            limit: Give the first N alone.
+
+        Returns:
+            The images, and (images, ...) features in their order.
+        """
+        rows = self.val_features.rows
+        good = [each for each in self.val if each.image_id in rows][:limit]
+        return good, self.val_features.array[[rows[x.image_id] for x in good]]
+
+
+def read_sides(
+    captions: str | Path,
+    images: str | Path,
+    *,
+    val_captions: str | Path | None = None,
+    val_images: str | Path | None = None,
+    val_share: float = 0.2,
+    limit: int | None = None,
+    seed: int = 0,
+) -> tuple[Sequence[CaptionedImage], Sequence[CaptionedImage]]:
+    """Reads training and validation images, or splits one file by image.
+
+    Args:
+        captions: Captions in COCO's format.
+        images: Folder of the images.
+        val_captions: Captions of the validation images; None to split.
+        val_images: Folder of the validation images; None to split.
+        val_share: Share of the images held out, where they are split.
+        limit: Use only the first N images of each file.
+        seed: Seed of the split.
+
+    Returns:
+        Training and validation images.
+
+    Raises:
+        InputError: A file is bad, or only one of `val_captions` and
+            `val_images` is given.
+    """
+    train = read_coco_captions(captions, images, limit=limit)
+    if val_captions is None and val_images is None:
+        return split_images(train, val_share, seed=seed)
+    if val_captions is None or val_images is None:
+        raise InputError(
+            "`val_captions` and `val_images` must be given together. "
+            f"Received: val_captions={val_captions}, val_images={val_images}."
+        )
+    return train, read_coco_captions(val_captions, val_images, limit=limit)
+
 
 def feature_source(
     settings: Settings, image_tower: keras.Model
 ) -> FeatureSource:
-    """How the photos' features are made: pixels, or a frozen model's output.
+    """How the images' features are made: pixels, or a frozen tower's output.
 
     Args:
-        settings: The image side is read.
+        settings: The image settings are read.
         image_tower: Encodes the pixels if it is frozen.
 
     Returns:
@@ -85,56 +143,57 @@ def feature_source(
 
 
 def prepare_data(
+    settings: Settings,
     train: Sequence[CaptionedImage],
     val: Sequence[CaptionedImage],
-    source: FeatureSource,
     *,
+    image_tower: keras.Model | None = None,
     cache: Path,
-    skip_bad: bool = False,
-    shard_size: int = SHARD_SIZE,
-    writer: FeatureWriter = write_features,
     on_progress: Callable[[str, int, int], None] | None = None,
+    **options: Any,
 ) -> TrainingData:
     """Computes or opens the features of both sides.
 
     Args:
-        train: Training photos.
-        val: Validation photos.
-        source: How features are made.
-        cache: Folder of the features, one subfolder a side.
-        skip_bad: Leave out photos that cannot be read.
-        shard_size: Photos of a shard of features.
-        writer: Fills the shards.
-        on_progress: Called with the side, photos done and photos in all.
+        settings: The image settings and the seed are read.
+        train: Training images.
+        val: Validation images.
+        image_tower: Embeds the images if it is frozen; None builds it.
+        cache: Folder of the features, one subfolder per side.
+        on_progress: Called with the side, images done and images in all.
+        **options: Other options of `prepare_features`.
 
     Returns:
         The data.
 
     Raises:
-        InputError: Photos cannot be read, or the cache is another one's.
+        InputError: Images cannot be read, or the cache is of something else.
     """
-    features = {}
-    for side, photos in (("train", train), ("val", val)):
-        features[side] = prepare_features(
-            photos,
+    if image_tower is None:
+        keras.utils.set_random_seed(settings.optimization.seed)
+        image_tower = build_image_tower(settings)
+    source = feature_source(settings, image_tower)
+    features = [
+        prepare_features(
+            images,
             source,
             folder=cache / side,
-            skip_bad=skip_bad,
-            shard_size=shard_size,
-            writer=writer,
-            on_progress=_for_side(on_progress, side),
+            on_progress=on_progress and partial(on_progress, side),
+            **options,
         )
-    return TrainingData(train, val, features["train"], features["val"])
+        for side, images in (("train", train), ("val", val))
+    ]
+    return TrainingData(train, val, *features)
 
 
 def make_tokenizer(
-    settings: Settings, photos: Sequence[CaptionedImage]
+    settings: Settings, images: Sequence[CaptionedImage]
 ) -> CaptionTokenizer:
     """Reads the vocabulary, or makes one of the captions' words.
 
     Args:
-        settings: The vocabulary and the text weights are read.
-        photos: Training photos.
+        settings: The text settings are read.
+        images: Training images.
 
     Returns:
         The tokenizer: that of the vocabulary's file, else that of the
@@ -143,7 +202,7 @@ def make_tokenizer(
     Raises:
         InputError: The file or the checkpoint cannot be read.
     """
-    captions = [caption for photo in photos for caption in photo.captions]
+    captions = [caption for image in images for caption in image.captions]
     if settings.text.vocabulary:
         tokenizer = CaptionTokenizer.from_file(settings.text.vocabulary)
         if settings.text.prune_vocabulary:
@@ -158,7 +217,7 @@ def make_tokenizer(
 
 
 def make_batches(
-    photos: Sequence[CaptionedImage],
+    images: Sequence[CaptionedImage],
     features: ImageFeatures,
     settings: Settings,
     tokenizer: CaptionTokenizer,
@@ -167,7 +226,7 @@ def make_batches(
     """Batches as the settings ask for them.
 
     Args:
-        photos: Photos with captions.
+        images: Images with captions.
         features: Their features.
         settings: Captions, batches and their order are read.
         tokenizer: The tokenizer.
@@ -176,19 +235,20 @@ def make_batches(
     Returns:
         The batches.
     """
-    inside = settings.image.trainable
     if settings.batches.drop_final_period:
-        photos = [
+        images = [
             dataclasses.replace(
-                photo, captions=tuple(map(drop_final_period, photo.captions))
+                image, captions=tuple(map(drop_final_period, image.captions))
             )
-            for photo in photos
+            for image in images
         ]
     return CaptionBatches(
-        photos,
+        images,
         features,
         tokenizer=tokenizer,
-        image_input="images" if inside else "image_embedding",
+        image_input=(
+            "images" if settings.image.trainable else "image_embedding"
+        ),
         batch_size=settings.batches.batch_size,
         sequence_length=settings.text.sequence_length,
         bucket_width=settings.batches.bucket_width,
@@ -197,11 +257,3 @@ def make_batches(
         seed=settings.optimization.seed,
         **options,
     )
-
-
-def _for_side(
-    on_progress: Callable[[str, int, int], None] | None, side: str
-) -> Callable[[int, int], None] | None:
-    if on_progress is None:
-        return None
-    return lambda done, total: on_progress(side, done, total)

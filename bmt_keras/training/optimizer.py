@@ -19,35 +19,32 @@ def build_optimizer(
     Returns:
         The optimizer. Biases, normalisations and gates are not decayed.
     """
+    steps = settings.optimization
     rate: float | keras.optimizers.schedules.LearningRateSchedule
-    rate = settings.optimization.learning_rate
-    if settings.optimization.schedule == "cosine":
-        warmup = int(total_steps * settings.optimization.warmup_share)
+    rate = steps.learning_rate
+    if steps.schedule == "cosine":
+        warmup = int(total_steps * steps.warmup_share)
         rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else settings.optimization.learning_rate,
+            0.0 if warmup else steps.learning_rate,
             max(total_steps - warmup, 1),
-            warmup_target=settings.optimization.learning_rate
-            if warmup
-            else None,
+            warmup_target=steps.learning_rate if warmup else None,
             warmup_steps=warmup,
         )
-    batches = settings.optimization.gradient_accumulation_steps
+    batches = steps.gradient_accumulation_steps
     options = {
-        "epsilon": settings.optimization.adam_epsilon,
-        "clipnorm": settings.optimization.clipnorm,
+        "epsilon": steps.adam_epsilon,
+        "clipnorm": steps.clipnorm,
         # Keras takes None for every batch.
         "gradient_accumulation_steps": batches if batches > 1 else None,
     }
-    if not (
-        settings.optimization.weight_decay or settings.optimization.ema_momentum
-    ):
+    if not (steps.weight_decay or steps.ema_momentum):
         return keras.optimizers.Adam(rate, **options)
     return AveragingAdamW(
         rate,
-        weight_decay=settings.optimization.weight_decay,
-        use_ema=settings.optimization.ema_momentum > 0,
+        weight_decay=steps.weight_decay,
+        use_ema=steps.ema_momentum > 0,
         # Keras averages after every batch, also between two updates.
-        ema_momentum=settings.optimization.ema_momentum ** (1 / batches),
+        ema_momentum=steps.ema_momentum ** (1 / batches),
         **options,
     )
 

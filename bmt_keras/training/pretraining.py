@@ -1,21 +1,103 @@
-"""Captions without photos, as something to train on."""
+"""Pretraining: the text side learns from captions without images."""
 
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 
-from bmt_keras.data.captions import CaptionedImage
+from bmt_keras.captioner import Captioner
+from bmt_keras.data.captions import CaptionedImage, read_texts
 from bmt_keras.data.features import ImageFeatures
 from bmt_keras.errors import InputError
-from bmt_keras.training.data import TrainingData
+from bmt_keras.models import build_image_tower
+from bmt_keras.presets import resolve_settings
+from bmt_keras.settings import Settings
+from bmt_keras.training.data import TrainingData, make_tokenizer
+from bmt_keras.training.run import Run, check_run_folder
 
 _MOST_HELD_OUT = 2000
 
 
-def read_caption_texts(path: str | Path) -> list[str]:
-    """Reads a file of captions, one a line.
+def pretrain(
+    preset: str = "small",
+    *,
+    text: str | Path,
+    out: str | Path,
+    captions: str | Path | None = None,
+    verbose: int = 1,
+    **options: Any,
+) -> Captioner:
+    """Trains a captioner's text side; `bmt_keras.train(start=...)` follows.
+
+    Args:
+        preset: The preset of the training that follows.
+        text: Captions, one per line; `.txt` or `.txt.gz`.
+        out: Folder of the run; see `Run`.
+        captions: Captions in COCO's format to learn from, too.
+        verbose: As for `fit`.
+        **options: As for `bmt_keras.train`.
+
+    Returns:
+        The captioner, also in `out`, which has not seen an image.
+
+    Raises:
+        InputError: An option or a file cannot be used.
+    """
+    settings = pretraining_settings(preset, options)
+    check_run_folder(Path(out), settings)
+    texts = read_lines(text)
+    if captions is not None:
+        texts += read_texts(captions)
+    tokenizer = make_tokenizer(
+        settings, [CaptionedImage(0, Path(), tuple(texts))]
+    )
+    keras.utils.set_random_seed(settings.optimization.seed)
+    image_tower = build_image_tower(settings)
+    image = image_tower.output
+    if settings.image.trainable:
+        image = image_tower.input
+    return Run(
+        text_data(texts, image.shape[1:], seed=settings.optimization.seed),
+        settings,
+        tokenizer=tokenizer,
+        image_tower=image_tower,
+        out=Path(out),
+        verbose=verbose,
+    ).train()
+
+
+def pretraining_settings(preset: str, options: dict[str, Any]) -> Settings:
+    """Gives a preset's settings without what reads images.
+
+    Args:
+        preset: Name of the preset.
+        options: The options that differ, by flat name.
+
+    Raises:
+        InputError: The fusion is one that needs images.
+    """
+    # The image tower takes no part: it needs no pretrained weights.
+    if options.get("image_weights") is None:
+        options = {**options, "image_weights": "random"}
+    settings = resolve_settings(preset, options)
+    if settings.fusion.kind != "cross_attention":
+        raise InputError(
+            "`fusion` must be 'cross_attention' to learn without images. "
+            f"Received: fusion={settings.fusion.kind}."
+        )
+    # All captions of a batch share one blank image.
+    return settings.replace(
+        group_size=settings.batches.batch_size,
+        concept_dim=0,
+        self_critical_samples=0,
+    )
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """Reads a file of captions, one per line.
 
     Args:
         path: UTF-8 text, perhaps compressed (`.gz`). Empty lines are left out.
@@ -31,30 +113,30 @@ def read_caption_texts(path: str | Path) -> list[str]:
     try:
         with opened(path, "rt", encoding="utf-8") as file:
             texts = [line.strip() for line in file]
-    except (OSError, EOFError, ValueError) as err:
+    except (OSError, EOFError, ValueError) as error:
         raise InputError(
-            f"{path}: expected a text file of captions, one a line, found none "
-            f"that can be read ({type(err).__name__})."
-        ) from err
+            f"{path}: expected a text file of captions, one per line, found "
+            f"none that can be read ({type(error).__name__})."
+        ) from error
     texts = [text for text in texts if text]
     if len(texts) < 2:
         raise InputError(
-            f"{path}: expected at least two captions, one a line, found "
+            f"{path}: expected at least two captions, one per line, found "
             f"{len(texts)}."
         )
     return texts
 
 
 def text_data(
-    texts: Sequence[str], photo_shape: tuple[int, ...], *, seed: int
+    texts: Sequence[str], image_shape: tuple[int, ...], *, seed: int
 ) -> TrainingData:
-    """Gives captions one blank photo, for the text side to learn alone.
+    """Gives captions one blank image, for the text side to learn alone.
 
-    All captions of a batch share the photo, which costs next to nothing then.
+    All captions of a batch share the image, which costs next to nothing then.
 
     Args:
         texts: Captions.
-        photo_shape: Shape of what the model takes of a photo.
+        image_shape: Shape of what the model takes of an image.
         seed: Seed of the captions that are held out.
 
     Returns:
@@ -62,10 +144,9 @@ def text_data(
     """
     order = np.random.default_rng(seed).permutation(len(texts))
     held_out = min(max(len(texts) // 20, 1), _MOST_HELD_OUT)
-    sides = order[held_out:], order[:held_out]
     train, val = (
         [CaptionedImage(0, Path(), tuple(texts[i] for i in side))]
-        for side in sides
+        for side in (order[held_out:], order[:held_out])
     )
-    blank = ImageFeatures(np.zeros((1, *photo_shape), np.float16), {0: 0})
+    blank = ImageFeatures(np.zeros((1, *image_shape), np.float16), {0: 0})
     return TrainingData(train, val, blank, blank)

@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -13,175 +14,427 @@ import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.data.batches import CaptionBatches
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
-from bmt_keras.models import BimodalMaskedLM, build_masked_lm
+from bmt_keras.models import (
+    BimodalMaskedLM,
+    build_image_tower,
+    build_masked_lm,
+    set_matmul_precision,
+)
 from bmt_keras.models.lora import add_lora, merge_lora
 from bmt_keras.models.model_copy import copy_in_float32
+from bmt_keras.presets import resolve_settings
+from bmt_keras.progress import show_progress
 from bmt_keras.settings import Settings
 from bmt_keras.training.calibration import calibrate
-from bmt_keras.training.callbacks import (
-    CaptionLog,
-    LearningRateLog,
-    drop_epochs,
+from bmt_keras.training.callbacks import drop_epochs, run_callbacks
+from bmt_keras.training.checkpoints import copy_weights, load_last
+from bmt_keras.training.data import (
+    TrainingData,
+    make_batches,
+    make_tokenizer,
+    prepare_data,
+    read_sides,
 )
-from bmt_keras.training.checkpoints import Checkpoints, load_last
-from bmt_keras.training.data import TrainingData, make_batches
-from bmt_keras.training.masked_state_cache import MaskedStateCache, Progress
-from bmt_keras.training.optimizer import compile_model, count_batches
-from bmt_keras.training.replicas import (
+from bmt_keras.training.distributed import (
+    SharedBatches,
     check_replicas,
-    distribute_batches,
-    fit_model_to_replicas,
-)
-from bmt_keras.training.start import copy_weights, start_from_frequencies
-from bmt_keras.training.strategies import (
     check_same_step,
+    chief_first,
+    detect_lost_worker,
+    fit_model_to_replicas,
     is_chief,
+    open_strategy,
     wait_for_workers,
+)
+from bmt_keras.training.masked_state_cache import MaskedStateCache
+from bmt_keras.training.optimizer import compile_model, count_batches
+from bmt_keras.training.preparation import prepare_in_own_process
+from bmt_keras.training.self_critical import (
+    SelfCriticalBatches,
+    SelfCriticalLM,
+    without_regularization,
 )
 
 _LOGGER = logging.getLogger(__name__)
 _SETTINGS, _HISTORY = "settings.json", "history.csv"
-_WATCHED = 6  # captions shown in TensorBoard each epoch
 
 
-def train_captioner(
-    data: TrainingData,
-    settings: Settings,
+def train(
+    preset: str = "sample",
     *,
-    tokenizer: CaptionTokenizer,
-    image_tower: keras.Model,
-    out: Path,
-    start: BimodalMaskedLM | None = None,
+    captions: str | Path,
+    images: str | Path,
+    out: str | Path,
+    val_captions: str | Path | None = None,
+    val_images: str | Path | None = None,
+    val_share: float = 0.2,
+    start: str | Path | None = None,
+    limit: int | None = None,
+    cache: str | Path | None = None,
+    skip_bad: bool = False,
+    strategy: str | tf.distribute.Strategy | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
-    show_caching: Progress | None = None,
-    strategy: tf.distribute.Strategy | None = None,
+    **options: Any,
 ) -> Captioner:
-    """Trains a captioner, going on from the last checkpoint in `out`.
+    """Trains a captioner on images and captions, and evaluates it.
 
-    Where several workers train, all call this alike; the chief alone writes.
+    The same call goes on after a stop. A frozen image tower embeds the images
+    in a process of its own: a script calls this under
+    `if __name__ == "__main__":`, as `multiprocessing` asks for.
 
     Args:
-        data: Photos and features.
-        settings: The settings.
-        tokenizer: The tokenizer.
-        image_tower: The model behind the features.
-        out: Folder of the run: `checkpoints/`, `tensorboard/`, `history.csv`
-            and at the end `captioner/`; with cached maskings `text_states/`.
-        start: Begin with the weights of this model instead of fresh ones.
-        callbacks: More callbacks for `fit`, called after the run's own.
-        verbose: As for `fit`: 1 a progress bar, 2 a line an epoch, 0 silent.
-        show_caching: As `MaskedStateCache` takes it.
-        strategy: Shares each batch among its replicas. An image encoder that
-            is trained along must have been built in its scope.
+        preset: Name of the preset, one of `bmt_keras.presets.PRESETS`.
+        captions: Captions in COCO's format (JSON).
+        images: Folder of the images.
+        out: Folder of the run; see `Run`.
+        val_captions: Captions of the validation images; None holds out a
+            share of the others.
+        val_images: Folder of the validation images.
+        val_share: Share of the images held out, in (0, 1).
+        start: Begin with the weights and the vocabulary of the captioner in
+            this folder, or of what `bmt pretrain` wrote.
+        limit: Use only the first N images of each file.
+        cache: Folder of the images' pixels or embeddings; None for one in
+            `out`.
+        skip_bad: Leave out images that cannot be read.
+        strategy: Shares each batch: `"mirrored"`, `"multi-worker"`, `"tpu"` or
+            a strategy that is open.
+        callbacks: More callbacks for `fit`.
+        verbose: 1 for a progress bar, 2 for a line per epoch, 0 for silence.
+        **options: The settings' options that differ from the preset's, by
+            their flat names, such as `image_height=128`.
 
     Returns:
         The captioner, which is also saved in `out`.
 
     Raises:
-        InputError: `out` is the folder of a run with other settings, or holds
-            cached maskings of something else, or `start` is of another shape,
-            or a setting does not go with the strategy.
+        InputError: An option, a file or an image cannot be used; the message
+            says which and why.
+        LostWorkerError: Another worker of the strategy has ended.
+
+    Example:
+        >>> captioner = bmt_keras.train(
+        ...     "small", captions="captions.json", images="images",
+        ...     out="runs/mine", epochs=4,
+        ... )
     """
-    check_run_folder(out, settings)
-    if strategy is not None:
-        check_replicas(settings, strategy.num_replicas_in_sync)
-    chief = is_chief(strategy)
-    if chief:
-        out.mkdir(parents=True, exist_ok=True)
-        settings.save(out / _SETTINGS)
-    train = make_batches(
-        data.train,
-        data.train_features,
-        settings,
-        tokenizer,
-        captions_per_image=settings.batches.captions_per_image,
-        mirror=settings.batches.mirror,
+    settings = resolve_settings(preset, options)
+    out = Path(out)
+    sides = read_sides(
+        captions,
+        images,
+        val_captions=val_captions,
+        val_images=val_images,
+        val_share=val_share,
+        limit=limit,
+        seed=settings.optimization.seed,
     )
-    val = make_batches(
-        data.val, data.val_features, settings, tokenizer, shuffle=False
-    )
-    steps_per_epoch = (
-        settings.optimization.steps_per_epoch or train.steps_per_epoch
-    )
-    with nullcontext() if strategy is None else strategy.scope():
-        model = load_last(out / "checkpoints")
-        is_fresh = model is None
-        if model is None:
-            total_steps = settings.optimization.epochs * steps_per_epoch
-            model = _build_compiled(
-                settings, tokenizer, image_tower, total_steps, start
-            )
-    if is_fresh and start is None and settings.text.weights == "random":
-        start_from_frequencies(
-            model, train.count_tokens(tokenizer.vocabulary_size)
+    if isinstance(strategy, str):
+        strategy = open_strategy(strategy)
+    check_run_folder(out, without_regularization(settings))
+    check_replicas(settings, strategy)
+    with detect_lost_worker(strategy):
+        first = Captioner.load(start) if start else None
+        tokenizer = (
+            first.tokenizer if first else make_tokenizer(settings, sides[0])
         )
-    if is_fresh and model.concept_head is not None:
-        model.concept_head.adapt(
-            train.share_of_captions(tokenizer.vocabulary_size)
+        image_tower, data = _open_data(
+            settings,
+            *sides,
+            cache=Path(cache or out / "cache"),
+            skip_bad=skip_bad,
+            strategy=strategy,
         )
-    # A checkpoint holds those of the run before.
-    model.concept_weight = settings.fusion.concept_weight
-    if model.uses_xla != settings.optimization.jit_compile:
-        model.compile(
-            optimizer=model.optimizer,
-            jit_compile=settings.optimization.jit_compile,
-        )
-    check_same_step(strategy, count_batches(model.optimizer))
-    if strategy is not None:
-        fit_model_to_replicas(model, strategy)
-    assemble = partial(
-        Captioner,
-        tokenizer=tokenizer,
-        settings=settings,
-        image_tower=image_tower,
-        length_counts=np.bincount(
-            train.lengths, minlength=settings.text.sequence_length - 1
-        ).tolist(),
-    )
-    captioner = assemble(model)
-    source: CaptionBatches | MaskedStateCache = train
-    if settings.batches.cached_maskings:
-        source = MaskedStateCache(
-            train,
-            model,
-            settings=settings,
+        run = Run(
+            data,
+            settings,
             tokenizer=tokenizer,
-            steps_per_epoch=steps_per_epoch,
-            folder=out / "text_states",
-            show_progress=show_caching,
+            image_tower=image_tower,
+            out=out,
+            start=first.model if first else None,
+            callbacks=callbacks,
+            verbose=verbose,
+            strategy=strategy,
         )
-    _fit(
-        model,
-        source,
-        val,
-        epochs=settings.optimization.epochs,
-        epochs_of_dataset=settings.batches.redraw_epochs
-        or settings.optimization.epochs,
-        steps_per_epoch=steps_per_epoch,
-        history=out / _HISTORY if chief else None,
-        callbacks=[
-            *_all_workers_callbacks(settings),
-            *(_own_callbacks(out, captioner, data) if chief else ()),
-            *callbacks,
-        ],
-        verbose=verbose if chief else 0,
-        strategy=strategy,
-    )
-    if settings.optimization.ema_momentum:
-        model.optimizer.take_average(model.trainable_variables)
-    trained = merge_lora(model) if settings.text.lora_rank else model
-    if settings.optimization.dtype_policy != "float32":
-        trained = copy_in_float32(trained)
-    if trained is not model:
-        captioner = assemble(trained)
-    if chief:
-        calibrate(captioner, data)
-        captioner.save(out / "captioner")
-    wait_for_workers(strategy)
+        captioner = run.train()
+        if run.is_chief:
+            run.evaluate()
+        wait_for_workers(strategy)
     return captioner
+
+
+@dataclass
+class Run:
+    """Trains a captioner, going on from the last checkpoint of its folder.
+
+    Where several workers train, all make the same run; the chief alone writes.
+    A run with `self_critical_samples` trains without dropout and label
+    smoothing, whatever the settings say.
+
+    Args:
+        data: Images, captions and features.
+        settings: The settings.
+        tokenizer: The tokenizer.
+        image_tower: The model behind the features. One that is trained must
+            have been built in the strategy's scope.
+        out: Folder of the run: `settings.json`, `checkpoints/`,
+            `tensorboard/`, `history.csv`, at the end `captioner/`; with cached
+            maskings `text_states/`.
+        start: Begin with the weights of this model instead of fresh ones.
+        callbacks: More callbacks for `fit`, called after the run's own.
+        verbose: As for `fit`: 1 a progress bar, 2 a line per epoch, 0 silent.
+        strategy: Shares each batch among its replicas.
+
+    Raises:
+        InputError: `out` is the folder of a run with other settings, or a
+            setting does not go with the strategy or needs `start`.
+    """
+
+    data: TrainingData
+    settings: Settings
+    _: KW_ONLY
+    tokenizer: CaptionTokenizer
+    image_tower: keras.Model
+    out: Path
+    start: BimodalMaskedLM | None = None
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+    verbose: int = 1
+    strategy: tf.distribute.Strategy | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that the run can begin, or go on."""
+        self.settings = without_regularization(self.settings)
+        self.is_chief = is_chief(self.strategy)
+        self.verbose = self.verbose if self.is_chief else 0
+        check_run_folder(self.out, self.settings)
+        check_replicas(self.settings, self.strategy)
+        samples = self.settings.optimization.self_critical_samples
+        if samples and self.start is None:
+            raise InputError(
+                "`self_critical_samples` must be 0 without `start`: it is for "
+                "a captioner that has learned. Received: "
+                f"self_critical_samples={samples}."
+            )
+
+    def train(self) -> Captioner:
+        """Trains, or goes on, to the last epoch, and saves the captioner.
+
+        Returns:
+            The captioner, which is also in `captioner/` of the run's folder.
+
+        Raises:
+            InputError: The folder's cached maskings are of something else, or
+                `start` is of another shape.
+        """
+        self._open_folder()
+        self._make_batches()
+        self._build_or_resume()
+        # The same object as in the callbacks: it writes their captions.
+        self.captioner = self._assemble(self.model)
+        self._fit(self._training_source())
+        self._finish_model()
+        if self.is_chief:
+            self._calibrate_and_save()
+        wait_for_workers(self.strategy)
+        return self.captioner
+
+    def evaluate(self) -> None:
+        """Scores the captioner on the validation images, into the folder."""
+        # To become `evaluation.model_metrics.evaluate_captioner`.
+        from bmt_keras.commands.evaluate import write_evaluation
+        from bmt_keras.plots import plot_history
+
+        plot_history(self.out / _HISTORY, self.out / "curves.png")
+        images, features = self.data.validation_features()
+        write_evaluation(
+            self.out,
+            self.captioner,
+            images,
+            features,
+            training_captions=[
+                text for image in self.data.train for text in image.captions
+            ],
+        )
+
+    # === Steps ===
+
+    def _open_folder(self) -> None:
+        if self.is_chief:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self.settings.save(self.out / _SETTINGS)
+
+    def _make_batches(self) -> None:
+        batches = self.settings.batches
+        self.train_batches = make_batches(
+            self.data.train,
+            self.data.train_features,
+            self.settings,
+            self.tokenizer,
+            captions_per_image=batches.captions_per_image,
+            mirror=batches.mirror,
+        )
+        self.val_batches = make_batches(
+            self.data.val,
+            self.data.val_features,
+            self.settings,
+            self.tokenizer,
+            shuffle=False,
+        )
+        self.steps_per_epoch = (
+            self.settings.optimization.steps_per_epoch
+            or self.train_batches.steps_per_epoch
+        )
+
+    def _build_or_resume(self) -> None:
+        set_matmul_precision(self.settings.optimization.matmul_precision)
+        with self.strategy.scope() if self.strategy else nullcontext():
+            self.model = load_last(self.out / "checkpoints") or self._build()
+        # A checkpoint holds those of the run before.
+        self.model.concept_weight = self.settings.fusion.concept_weight
+        jit_compile = self.settings.optimization.jit_compile
+        if self.model.uses_xla != jit_compile:
+            self.model.compile(
+                optimizer=self.model.optimizer, jit_compile=jit_compile
+            )
+        check_same_step(self.strategy, self._step)
+        if self.strategy is not None:
+            fit_model_to_replicas(self.model, self.strategy)
+
+    def _build(self) -> BimodalMaskedLM:
+        """A compiled model with what is known before the first step."""
+        steps = self.settings.optimization
+        keras.utils.set_random_seed(steps.seed)
+        model = build_masked_lm(
+            self.settings, self.tokenizer, image_tower=self.image_tower
+        )
+        size = self.tokenizer.vocabulary_size
+        if self.start is not None:
+            copy_weights(self.start, model)
+        elif self.settings.text.weights == "random":
+            _set_bias(model, self.train_batches.count_tokens(size))
+        if model.concept_head is not None:
+            model.concept_head.adapt(self.train_batches.share_of_captions(size))
+        if self.settings.text.lora_rank:
+            model = add_lora(model, self.settings.text.lora_rank)
+        if steps.self_critical_samples:
+            model = SelfCriticalLM.copy_of(model)
+        compile_model(model, self.settings, steps.epochs * self.steps_per_epoch)
+        return model
+
+    def _assemble(self, model: BimodalMaskedLM) -> Captioner:
+        length_counts = np.bincount(
+            self.train_batches.lengths,
+            minlength=self.settings.text.max_caption_tokens + 1,
+        )
+        return Captioner(
+            model,
+            self.tokenizer,
+            settings=self.settings,
+            image_tower=self.image_tower,
+            length_counts=length_counts.tolist(),
+        )
+
+    def _training_source(self) -> "_Source":
+        """What the steps learn from: one of four kinds of batches."""
+        if self.settings.batches.cached_maskings:
+            return MaskedStateCache(
+                self.train_batches,
+                self.model,
+                settings=self.settings,
+                tokenizer=self.tokenizer,
+                steps_per_epoch=self.steps_per_epoch,
+                folder=self.out / "text_states",
+                show_progress=lambda: show_progress("Running the text tower"),
+            )
+        if samples := self.settings.optimization.self_critical_samples:
+            return SelfCriticalBatches(
+                self.train_batches,
+                self.captioner,
+                {each.image_id: each.captions for each in self.data.train},
+                num_samples=samples,
+                seed=self.settings.optimization.seed,
+            )
+        return self._shared(self.train_batches)
+
+    def _shared(self, batches: CaptionBatches) -> "_Source":
+        if self.strategy is None:
+            return batches
+        return SharedBatches(batches, self.strategy)
+
+    def _fit(self, source: "_Source") -> None:
+        """Fits from the model's step to the last one.
+
+        A run that stopped within an epoch first ends that epoch: `fit` itself
+        only begins at an epoch's first step.
+        """
+        epochs = self.settings.optimization.epochs
+        # Cached maskings of a round are used up before the next are drawn.
+        round_epochs = self.settings.batches.redraw_epochs or epochs
+        validation = self._shared(self.val_batches)
+        while (step := self._step) < epochs * self.steps_per_epoch:
+            epoch, done = divmod(step, self.steps_per_epoch)
+            if step:
+                _LOGGER.info("Going on at step %d (epoch %d).", step, epoch + 1)
+                if self.is_chief:
+                    drop_epochs(self.out / _HISTORY, epoch)
+            elif self.verbose:
+                _print_summary(self.model)
+            round_end = (epoch // round_epochs + 1) * round_epochs
+            self.model.fit(
+                source.dataset(start_step=step),
+                steps_per_epoch=self.steps_per_epoch - done,
+                initial_epoch=epoch,
+                epochs=epoch + 1 if done else min(round_end, epochs),
+                validation_data=validation.dataset(),
+                validation_steps=self.val_batches.steps_per_epoch,
+                shuffle=False,
+                callbacks=self._fit_callbacks,
+                verbose=self.verbose,
+            )
+
+    @property
+    def _step(self) -> int:
+        return count_batches(self.model.optimizer)
+
+    @cached_property
+    def _fit_callbacks(self) -> list[keras.callbacks.Callback]:
+        callbacks: list[keras.callbacks.Callback] = []
+        if self.settings.optimization.ema_momentum:
+            # Swaps the average in while the model is validated.
+            callbacks.append(keras.callbacks.SwapEMAWeights())
+        if self.is_chief:
+            callbacks += run_callbacks(
+                self.out, self.out / _HISTORY, self.captioner, self.data
+            )
+        return [*callbacks, *self.callbacks]
+
+    def _finish_model(self) -> None:
+        """From the model that learned to an ordinary one in float32."""
+        model, steps = self.model, self.settings.optimization
+        if steps.ema_momentum:
+            model.optimizer.take_average(model.trainable_variables)
+        if self.settings.text.lora_rank:
+            model = merge_lora(model)
+        if isinstance(model, SelfCriticalLM):
+            model = model.to_ordinary()
+        if steps.dtype_policy != "float32":
+            model = copy_in_float32(model)
+        if model is not self.model:
+            self.captioner = self._assemble(model)
+
+    def _calibrate_and_save(self) -> None:
+        calibrate(self.captioner, self.data)
+        self.captioner.save(self.out / "captioner")
+
+
+class _Source(Protocol):
+    """Batches from a step of the run on, without end."""
+
+    def dataset(self, start_step: int = 0) -> Any: ...
 
 
 def check_run_folder(out: Path, settings: Settings) -> None:
@@ -208,109 +461,45 @@ def check_run_folder(out: Path, settings: Settings) -> None:
             )
 
 
-def _build_compiled(
+def _open_data(
     settings: Settings,
-    tokenizer: CaptionTokenizer,
-    image_tower: keras.Model,
-    total_steps: int,
-    start: BimodalMaskedLM | None,
-) -> BimodalMaskedLM:
+    *sides: Sequence[CaptionedImage],
+    cache: Path,
+    skip_bad: bool,
+    strategy: tf.distribute.Strategy | None,
+) -> tuple[keras.Model, TrainingData]:
+    """The image tower, and the features that it or the cache gives."""
     keras.utils.set_random_seed(settings.optimization.seed)
-    model = build_masked_lm(settings, tokenizer, image_tower=image_tower)
-    if start is not None:
-        copy_weights(start, model)
-    if settings.text.lora_rank:
-        model = add_lora(model, settings.text.lora_rank)
-    compile_model(model, settings, total_steps)
-    return model
-
-
-def _fit(
-    model: BimodalMaskedLM,
-    train: CaptionBatches | MaskedStateCache,
-    val: CaptionBatches,
-    *,
-    epochs: int,
-    epochs_of_dataset: int,
-    steps_per_epoch: int,
-    history: Path | None,
-    callbacks: list[keras.callbacks.Callback],
-    verbose: int,
-    strategy: tf.distribute.Strategy | None = None,
-) -> None:
-    """Fits from the model's step to the last one.
-
-    A run that stopped within an epoch first ends that epoch: `fit` itself
-    only begins at an epoch's first step.
-    """
-    while (step := count_batches(model.optimizer)) < epochs * steps_per_epoch:
-        epoch, done = divmod(step, steps_per_epoch)
-        if step:
-            _LOGGER.info("Going on at step %d (epoch %d).", step, epoch + 1)
-            if history is not None:
-                drop_epochs(history, epoch)
-        # A round of cached maskings ends before the next one is drawn.
-        end = (epoch // epochs_of_dataset + 1) * epochs_of_dataset
-        model.fit(
-            _dataset(train, strategy, start_step=step),
-            steps_per_epoch=steps_per_epoch - done,
-            initial_epoch=epoch,
-            epochs=epoch + 1 if done else min(end, epochs),
-            validation_data=_dataset(val, strategy),
-            validation_steps=val.steps_per_epoch,
-            shuffle=False,
-            callbacks=callbacks,
-            verbose=verbose,
+    # A tower that is trained has replicas.
+    is_shared = strategy is not None and settings.image.trainable
+    with strategy.scope() if is_shared else nullcontext():
+        image_tower = build_image_tower(settings)
+    with (
+        chief_first(strategy),
+        show_progress("Reading images") as on_progress,
+    ):
+        files: dict[str, Any] = {
+            "cache": cache,
+            "skip_bad": skip_bad,
+            "on_progress": on_progress,
+        }
+        if not settings.image.trainable:
+            prepare_in_own_process(settings, *sides, **files)
+        return image_tower, prepare_data(
+            settings, *sides, image_tower=image_tower, **files
         )
 
 
-def _dataset(
-    batches: CaptionBatches | MaskedStateCache,
-    strategy: tf.distribute.Strategy | None,
-    *,
-    start_step: int = 0,
-) -> Any:
-    if strategy is None or isinstance(batches, MaskedStateCache):
-        return batches.dataset(start_step=start_step)
-    return distribute_batches(batches, strategy, start_step=start_step)
+def _set_bias(model: BimodalMaskedLM, counts: np.ndarray) -> None:
+    """Sets the head's bias to the log-frequencies of the tokens.
+
+    A fresh model would spend its first hundreds of steps on learning these.
+    """
+    shares = (counts + 0.5) / (counts + 0.5).sum()
+    log_shares = np.log(shares)
+    model.head.bias.assign(log_shares - log_shares.mean())
 
 
-def _all_workers_callbacks(
-    settings: Settings,
-) -> list[keras.callbacks.Callback]:
-    # Swaps the average in while the model is validated.
-    return (
-        [keras.callbacks.SwapEMAWeights()]
-        if settings.optimization.ema_momentum
-        else []
-    )
-
-
-def _own_callbacks(
-    out: Path, captioner: Captioner, data: TrainingData
-) -> list[keras.callbacks.Callback]:
-    watched = [p for p in data.val if p.image_id in data.val_features.rows]
-    watched = watched[:_WATCHED]
-    rows = [data.val_features.rows[photo.image_id] for photo in watched]
-    settings = captioner.settings
-    return [
-        Checkpoints(
-            out / "checkpoints",
-            every_steps=settings.optimization.checkpoint_steps,
-            every_epochs=settings.optimization.checkpoint_epochs,
-            keep=settings.optimization.keep_checkpoints,
-        ),
-        LearningRateLog(),
-        keras.callbacks.CSVLogger(out / _HISTORY, append=True),
-        keras.callbacks.TensorBoard(
-            out / "tensorboard", write_graph=False, update_freq="epoch"
-        ),
-        CaptionLog(
-            out / "tensorboard" / "captions",
-            features=data.val_features.array[rows],
-            references={p.image_id: p.captions[0] for p in watched},
-            caption=lambda features: [
-                caption.text for caption in captioner.caption_features(features)
-            ],
-        ),
-    ]
+def _print_summary(model: keras.Model) -> None:
+    # That of a compiled model counts its optimizer's variables, too.
+    keras.Model(model.inputs, model.outputs, name=model.name).summary()

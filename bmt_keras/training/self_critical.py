@@ -1,167 +1,225 @@
-"""Learning from a captioner's own captions, judged by CIDEr-D."""
+"""Self-critical learning: from a captioner's own captions, by CIDEr-D.
+
+Several captions of each image are sampled by mask-predict. The weight of one
+is its CIDEr-D less the mean of the image's other samples (Luo 2020, arXiv
+2003.09971, after Rennie et al. 2017, arXiv 1612.00563). The model then learns
+to fill masks in the captions with positive weight and not to in those with
+negative weight. The published gradient needs the probability of a whole
+caption, which a masked model does not have; at random masks its tokens'
+probabilities given the rest stand for it, whatever the number of passes that
+sampled the caption.
+
+A caption by people, another one each time, stays in the batch with a small
+weight, so that the model keeps words that CIDEr-D does not ask for.
+"""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from bmt_keras.caption_graph import CaptionGraph
+from bmt_keras.captioner import Captioner
+from bmt_keras.data.batches import CaptionBatches
+from bmt_keras.data.untuned import without_tuning
 from bmt_keras.decoding import DecodingOptions
 from bmt_keras.evaluation.cider_d import CiderD
+from bmt_keras.models import BimodalMaskedLM
+from bmt_keras.settings import Settings
+
+_PASSES = 4
+_TOP_P = 0.9
+_REFERENCE_WEIGHT = 0.1
 
 
-class SelfCritical:
-    """Draws captions and weighs them by how much better they are than others.
+def without_regularization(settings: Settings) -> Settings:
+    """Turns dropout and label smoothing off in a self-critical run.
 
-    Several captions of each photo are drawn by mask-predict. The weight of one
-    is its CIDEr-D less the mean of the photo's other drawn captions (Luo 2020,
-    arXiv 2003.09971, after Rennie et al. 2017, arXiv 1612.00563). The model
-    then learns to fill masks in the captions with positive weight and not to
-    in those with negative weight. The published gradient needs the probability
-    of a whole caption, which a masked model does not have; at random masks its
-    tokens' probabilities given the rest stand for it, whatever the number of
-    passes that drew the caption.
-
-    A caption by people, another one each time, stays in the batch with a small
-    weight of its own, so that the model goes on to know words that CIDEr-D does
-    not ask for.
+    Captions are sampled without dropout, and smoothing has no meaning for a
+    caption that is to become unlikely.
 
     Args:
-        graph: Of the model that learns.
+        settings: The settings of any run.
+
+    Returns:
+        They themselves for a run that learns from given captions.
+    """
+    if not settings.optimization.self_critical_samples:
+        return settings
+    return settings.replace(
+        text_dropout=0.0,
+        fusion_dropout=0.0,
+        image_dropout=0.0,
+        label_smoothing=0.0,
+    )
+
+
+@keras.saving.register_keras_serializable(package="bmt_keras")
+class SelfCriticalLM(BimodalMaskedLM):
+    """A model that learns from the logits by which it samples captions.
+
+    These hold the concept head's log-odds. The head itself stays as it is:
+    sampled captions do not say which tokens the captions of people hold.
+    """
+
+    @classmethod
+    def copy_of(cls, model: BimodalMaskedLM) -> "SelfCriticalLM":
+        """Gives a copy of a model, not compiled."""
+        copy = cls.from_config(model.get_config())
+        copy.set_weights(model.get_weights())
+        return copy
+
+    def to_ordinary(self) -> BimodalMaskedLM:
+        """Gives a copy that learns from given captions, not compiled."""
+        copy = BimodalMaskedLM.from_config(self.get_config())
+        copy.set_weights(self.get_weights())
+        return copy
+
+    def predict_masked(
+        self, inputs: dict[str, Any], *, training: bool, **options: Any
+    ) -> dict[str, Any]:
+        """As `BimodalMaskedLM`, in training as in sampling."""
+        return super().predict_masked(inputs, training=False, **options)
+
+
+class SelfCriticalBatches:
+    """Batches of sampled captions, weighed by how they compare.
+
+    They are sampled when a step asks for its batch, by the weights of the step
+    before. What is sampled depends on them, the seed and the step alone.
+
+    Args:
+        batches: Choose the images of each step, and give people's captions.
+        captioner: Of the model that learns.
         references: Captions by people by image id.
-        num_captions: Captions drawn of each photo, at least 2.
-        keep_best: Give the best caption of each photo the weight 1 and the
-            others 0, instead: distillation from the model's own captions.
-        passes: Passes that draw them.
-        temperature: Of the draws.
-        top_p: Of the draws.
-        maskings: How often each caption is masked anew for one step: to draw
-            one costs more than to learn from it again.
-        reference_weight: Weight of the caption by people.
-        seed: Seed of the draws.
+        num_samples: Captions sampled of each image, at least 2.
+        seed: Seed of the samples.
     """
 
     def __init__(
         self,
-        graph: CaptionGraph,
+        batches: CaptionBatches,
+        captioner: Captioner,
         references: Mapping[int, Sequence[str]],
         *,
-        num_captions: int = 5,
-        keep_best: bool = False,
-        passes: int = 4,
-        temperature: float = 1.0,
-        top_p: float = 0.9,
-        maskings: int = 1,
-        reference_weight: float = 0.0,
+        num_samples: int,
         seed: int = 0,
     ) -> None:
-        """Counts the references."""
-        self._graph = graph
+        self._batches = batches
+        self._graph = captioner.graph
+        self._tokenizer = captioner.tokenizer
         self._cider = CiderD(references)
-        self._options = DecodingOptions(
-            passes=passes,
-            temperature=temperature,
-            top_p=top_p,
-            num_captions=num_captions,
-        )
-        self._keep_best = keep_best
-        self._maskings = maskings
-        self._reference_weight = reference_weight
+        self._num_samples = num_samples
         self._seed = seed
+        self._options = DecodingOptions(
+            passes=_PASSES,
+            temperature=1.0,
+            top_p=_TOP_P,
+            num_captions=num_samples,
+        )
+        self._sample = tf.function(self._sample_in_graph, reduce_retracing=True)
 
-    def draw(self, batch: Mapping[str, Any], step: Any) -> dict[str, Any]:
-        """Gives drawn captions with their weights, and people's after them.
-
-        The captions of a photo are neighbouring rows.
+    def dataset(self, start_step: int = 0) -> tf.data.Dataset:
+        """Gives batches without end, as `fit` takes them.
 
         Args:
-            batch: As `CaptionBatches` gives it, with `image_ids`.
-            step: int, (), of the optimizer.
+            start_step: Begin at this step of the run.
 
         Returns:
-            The batch with other captions and a `caption_weight`.
+            Dictionaries as of `CaptionBatches.dataset` with `sample_weight`,
+            float32, (batch,). The captions of an image, sampled ones first,
+            are neighbouring rows.
         """
-        graph = self._graph
-        image_ids = batch["image_ids"]
-        name = graph.model.image_input
-        photos = batch[name]
-        if graph.model.image_tower is not None:
-            photos = graph.embed_pixels(photos)
-        seed = tf.stack([self._seed, tf.cast(step, tf.int32)])
-        options = dataclasses.replace(self._options, seed=seed)
-        drawn = graph.draw_captions(photos, options=options)
-        number = self._options.num_captions
-        rewards = tf.numpy_function(
-            self._reward,
-            [
-                tf.repeat(image_ids, number),
-                graph.tokenizer.decode_tensor(drawn),
-            ],
-            tf.float32,
-            stateful=False,
-        )
-        weights = self._weigh(tf.reshape(rewards, (-1, number)))
-        drawn = tf.reshape(drawn, (tf.shape(weights)[0], number, -1))
-        return self._with_references(batch, drawn, weights, seed)
-
-    def _weigh(self, rewards: Any) -> Any:
-        """Rewards to weights: float32, (photos, num_captions)."""
-        number = self._options.num_captions
-        if self._keep_best:
-            return tf.one_hot(tf.argmax(rewards, axis=1), number)
-        # The mean of the others is the mean of all but for a factor.
-        others = rewards - tf.reduce_mean(rewards, axis=1, keepdims=True)
-        return others * (number / (number - 1))
-
-    def _with_references(
-        self, batch: Mapping[str, Any], drawn: Any, weights: Any, seed: Any
-    ) -> dict[str, Any]:
         name = self._graph.model.image_input
-        pad_token_id = self._graph.tokenizer.pad_token_id
-        if self._reference_weight:
-            given = tf.reshape(
-                batch["token_ids"],
-                (tf.shape(drawn)[0], -1, tf.shape(batch["token_ids"])[1]),
-            )
-            # One of each photo's: (photos, 1, length)
-            index = tf.random.stateless_uniform(
-                (tf.shape(drawn)[0],), seed, 0, tf.shape(given)[1], tf.int32
-            )
-            given = tf.gather(given, index[:, None], axis=1, batch_dims=1)
-            width = tf.maximum(tf.shape(given)[2], tf.shape(drawn)[2])
-            drawn = tf.concat(
-                [
-                    _widen(drawn, width, pad_token_id),
-                    _widen(given, width, pad_token_id),
-                ],
-                axis=1,
-            )
-            shape = tf.shape(given)[:2]
-            weights = tf.concat(
-                [weights, tf.fill(shape, self._reference_weight)], axis=1
-            )
-        drawn = tf.repeat(drawn, self._maskings, axis=1)
-        weights = tf.repeat(weights, self._maskings, axis=1)
-        token_ids = tf.reshape(drawn, (-1, tf.shape(drawn)[2]))
+        shape = self._graph.model.input[name].shape
+        dataset = tf.data.Dataset.from_generator(
+            lambda: self._sample_batches(start_step),
+            output_signature={
+                "token_ids": tf.TensorSpec((None, None), tf.int32),
+                "padding_mask": tf.TensorSpec((None, None), tf.int32),
+                "sample_weight": tf.TensorSpec((None,), tf.float32),
+                name: tf.TensorSpec(shape, tf.float32),
+            },
+        )
+        # Nothing is read ahead: a step samples by the weights before it.
+        return without_tuning(dataset)
+
+    def _sample_batches(self, start_step: int) -> Iterator[dict[str, Any]]:
+        plan = self._batches.plan.from_step(start_step)
+        for step, planned in enumerate(plan, start_step):
+            batch = self._batches.gather(planned)
+            ids = self._batches.caption_image_ids[planned.captions]
+            yield self.sample(batch, ids, step)
+
+    def sample(
+        self, batch: Mapping[str, np.ndarray], image_ids: np.ndarray, step: int
+    ) -> dict[str, np.ndarray]:
+        """Samples captions of a batch's images.
+
+        Args:
+            batch: From `CaptionBatches.gather`.
+            image_ids: int, (batch,), the images of its captions.
+            step: Of the run.
+
+        Returns:
+            As one element of `dataset`.
+        """
+        name = self._graph.model.image_input
+        images = batch[name].astype(np.float32)
+        pad_token_id = self._tokenizer.pad_token_id
+        # (images, captions of an image, length)
+        length = batch["token_ids"].shape[1]
+        given = batch["token_ids"].reshape(len(images), -1, length)
+        ids = image_ids.reshape(len(images), -1)[:, 0]
+        seed = tf.constant([self._seed, step], tf.int32)
+        sampled = self._sample(images, seed).numpy()
+        weights = np.full(
+            (len(images), self._num_samples + 1), _REFERENCE_WEIGHT, np.float32
+        )
+        weights[:, :-1] = self._advantages(ids, sampled)
+        chosen = np.random.default_rng([self._seed, step]).integers(
+            given.shape[1], size=len(images)
+        )
+        given = given[np.arange(len(images)), chosen]
+        width = max(sampled.shape[2], given.shape[1])
+        token_ids = np.full((*weights.shape, width), pad_token_id, np.int32)
+        token_ids[:, :-1, : sampled.shape[2]] = sampled
+        token_ids[:, -1, : given.shape[1]] = given
+        token_ids = token_ids.reshape(-1, width)
         return {
             "token_ids": token_ids,
-            "padding_mask": tf.cast(token_ids != pad_token_id, tf.int32),
-            name: batch[name],
-            "caption_weight": tf.reshape(weights, (-1,)),
+            "padding_mask": (token_ids != pad_token_id).astype(np.int32),
+            "sample_weight": weights.ravel(),
+            name: images,
         }
 
-    def _reward(self, image_ids: np.ndarray, texts: np.ndarray) -> np.ndarray:
-        scores = [
-            self._cider.score(int(image_id), text.decode())
-            for image_id, text in zip(image_ids, texts, strict=True)
-        ]
-        return np.array(scores, np.float32)
+    def _sample_in_graph(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Token ids, int32, (images, num_samples, width)."""
+        embedding = images
+        if self._graph.model.image_tower is not None:
+            embedding = self._graph.embed_pixels(images)
+        options = dataclasses.replace(self._options, seed=seed)
+        sampled = self._graph.draw_captions(embedding, options=options)
+        shape = (tf.shape(images)[0], self._num_samples, tf.shape(sampled)[-1])
+        return tf.reshape(sampled, shape)
 
-
-def _widen(token_ids: Any, width: Any, pad_token_id: int) -> Any:
-    missing = width - tf.shape(token_ids)[2]
-    return tf.pad(
-        token_ids, [[0, 0], [0, 0], [0, missing]], constant_values=pad_token_id
-    )
+    def _advantages(
+        self, image_ids: np.ndarray, sampled: np.ndarray
+    ) -> np.ndarray:
+        """Each sample's CIDEr-D less the mean of the image's others."""
+        scores = np.array(
+            [
+                [
+                    self._cider.score(int(image_id), text)
+                    for text in map(self._tokenizer.decode, samples.tolist())
+                ]
+                for image_id, samples in zip(image_ids, sampled, strict=True)
+            ],
+            np.float32,
+        )
+        # The mean of the others is the mean of all but for a factor.
+        number = self._num_samples
+        centred = scores - scores.mean(axis=1, keepdims=True)
+        return centred * (number / (number - 1))

@@ -30,8 +30,8 @@ from bmt_keras.models import (
     build_masked_lm,
 )
 from bmt_keras.training.data import make_batches
+from bmt_keras.training.masked_state_cache import MaskedStateCache
 from bmt_keras.training.optimizer import compile_model
-from bmt_keras.training.text_cache import TextCache
 
 NOTEBOOK = "notebook's step"
 ALBERT = "bare ALBERT forward"
@@ -243,8 +243,8 @@ class _Subject:
 
     def _make_cache(
         self, model: BimodalMaskedLM, batches: CaptionBatches, folder: Path
-    ) -> TextCache:
-        return TextCache(
+    ) -> MaskedStateCache:
+        return MaskedStateCache(
             batches,
             model,
             settings=self._settings.replace(cached_maskings=1),

@@ -51,7 +51,9 @@ def without_images(content):
         (without_images, "an object with a list `images`, found none."),
     ],
 )
-def test_bad_captions_are_told(refuse, reading, write_captions, edit, message):
+def test_bad_captions_are_refused(
+    refuse, reading, write_captions, edit, message
+):
     options = write_captions()
     change(options[1], edit)
     line = refuse(*reading, *options)
@@ -59,20 +61,22 @@ def test_bad_captions_are_told(refuse, reading, write_captions, edit, message):
     assert message in line
 
 
-def test_missing_captions_file_is_told(refuse, reading, tmp_path):
+def test_missing_captions_file_is_refused(refuse, reading, tmp_path):
     gone = tmp_path / "gone.json"
     line = refuse(*reading, "--captions", gone, "--images", tmp_path)
     assert f"{gone}: expected a captions file" in line
 
 
-def test_malformed_json_is_told_with_its_place(refuse, reading, write_captions):
+def test_malformed_json_is_refused_with_its_place(
+    refuse, reading, write_captions
+):
     options = write_captions()
     options[1].write_text('{"images": [}')
     line = refuse(*reading, *options)
     assert f"{options[1]}: expected JSON, found a fault at line 1" in line
 
 
-def test_missing_photo_folder_is_told(
+def test_missing_photo_folder_is_refused(
     refuse, reading, write_captions, tmp_path
 ):
     options = write_captions()[:2]
@@ -85,10 +89,10 @@ def test_half_of_the_validation_options_is_refused(
 ):
     options = write_captions()
     line = refuse(*reading, *options, "--val-captions", options[1])
-    assert "`--val-captions` and `--val-images` must be given together" in line
+    assert "`val_captions` and `val_images` must be given together" in line
 
 
-def test_bad_validation_captions_are_told(refuse, reading, write_captions):
+def test_bad_validation_captions_are_refused(refuse, reading, write_captions):
     options, val = write_captions(), write_captions(name="val")
     change(val[1], without_captions)
     line = refuse(
@@ -134,7 +138,7 @@ def test_skipped_photos_leave_a_cache_of_the_others(
     result = bmt(*prepare, *options, "--skip-bad", "--val-share", 0.2)
     assert result.code == 0, result
     assert result.out == (
-        f"{tmp_path / 'cache'}: 3 training and 1 validation photos\n"
+        f"{tmp_path / 'cache'}: 3 training and 1 validation images\n"
     )
     assert {path.name for path in (tmp_path / "cache").iterdir()} == {
         "train",

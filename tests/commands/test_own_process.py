@@ -1,106 +1,134 @@
-"""`bmt train` with a frozen image model: photos are embedded elsewhere."""
+"""Images are embedded in a process of its own, which never outlives the run."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 
-CALLER = """
-import subprocess, sys
+from bmt_keras.training import preparation
 
-subprocess.run([sys.executable, "-c", sys.argv[1]])
+# The file is imported anew in the process that it starts.
+SCRIPT = """
+import os, signal, sys, time
+
+from bmt_keras.errors import InputError
+from bmt_keras.training.preparation import call_in_own_process
+
+
+def report(parts, *, on_progress):
+    assert os.getpid() != int(os.environ["BMT_TEST_CALLER"])
+    for part in parts:
+        on_progress(part, 1, 2)
+
+
+def refuse(*, on_progress):
+    raise InputError("3.jpg cannot be read.")
+
+
+def die(*, on_progress):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash(*, on_progress):
+    raise RuntimeError("a fault")
+
+
+def hang(*, on_progress):
+    print("embeds", flush=True)
+    time.sleep(60)
+    print("goes on", flush=True)
+
+
+if __name__ == "__main__":
+    os.environ["BMT_TEST_CALLER"] = str(os.getpid())
+    arguments = [["train", "val"]] if sys.argv[1] == "report" else []
+    try:
+        call_in_own_process(
+            globals()[sys.argv[1]], *arguments, on_progress=print
+        )
+    except InputError as error:
+        print("refused:", error)
 """
-EMBEDDER = """
-import os, time
-from bmt_keras.parent import end_with_parent
-
-end_with_parent(os.getppid())
-print("embeds", flush=True)
-time.sleep(30)
-print("goes on", flush=True)
-"""
-
-FROZEN = (
-    *("--image-model", "MobileNetV2", "--no-image-trainable"),
-    *("--image-height", 32, "--image-width", 32),
-    *(
-        "--text-hidden-dim",
-        16,
-        "--text-embedding-dim",
-        8,
-        "--text-intermediate-dim",
-        16,
-    ),
-    *("--epochs", 1, "--batch-size", 4, "--fusion-num-layers", 1),
-)
 
 
 @pytest.fixture
-def commands(monkeypatch):
-    """The commands of the processes that are started."""
-    started = []
-    start = subprocess.run
-
-    def record(command, **options):
-        started.append(command)
-        return start(command, **options)
-
-    monkeypatch.setattr(subprocess, "run", record)
-    return started
+def script(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    return [sys.executable, str(path)]
 
 
-def test_frozen_model_embeds_photos_in_a_process_of_its_own(
-    bmt, write_captions, tmp_path, commands
-):
-    out = tmp_path / "run"
-    captions = write_captions(range(1, 11), name="photos")
-    command = ["train", *captions, *FROZEN, "--out", out]
-    result = bmt(*command)
-    assert result.code == 0, result
-    assert (out / "captioner" / "image_tower.keras").is_file()
-    ((python, *arguments),) = commands
-    assert python == sys.executable
-    assert arguments[:3] == ["-m", "bmt_keras.commands", "prepare"]
-    assert f"--parent={os.getpid()}" in arguments
-    assert f"{out / 'cache'}: 8 training and 2 validation" in result.out
-    # What is there is not embedded anew.
-    assert bmt(*command).code == 0
-    assert len(commands) == 1
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("report", "train 1 2\nval 1 2\n"),
+        ("refuse", "refused: 3.jpg cannot be read.\n"),
+        ("die", "embeds the images ended by signal 9; the same command"),
+        ("crash", "embeds the images ended with code 1; the same command"),
+    ],
+)
+def test_end_of_the_process_is_reported(script, name, expected):
+    result = subprocess.run([*script, name], capture_output=True, text=True)
+    assert expected in result.stdout, result.stderr
+    assert ("RuntimeError: a fault" in result.stderr) == (name == "crash")
 
 
-def test_broken_photo_is_named_by_the_process_and_ends_the_run(
-    bmt, write_captions, tmp_path
-):
-    captions = write_captions(range(1, 11), broken=[3])
-    out = tmp_path / "run"
-    result = bmt("train", *captions, *FROZEN, "--out", out)
-    assert result.code == 2
-    assert "3.jpg" in result.err
-    assert "--skip-bad" in result.err
-    assert not (out / "captioner").exists()
-
-
-def test_killed_process_is_told(bmt, write_captions, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        subprocess,
-        "run",
-        lambda command, **_: subprocess.CompletedProcess(command, -9),
-    )
-    out = tmp_path / "run"
-    result = bmt("train", *write_captions(), *FROZEN, "--out", out)
-    assert result.code == 2
-    assert "embeds the photos was ended by signal 9" in result.err
-
-
-def test_process_ends_when_the_run_is_killed():
+def test_process_ends_when_the_run_is_killed(script):
     with subprocess.Popen(
-        [sys.executable, "-c", CALLER, EMBEDDER],
-        stdout=subprocess.PIPE,
-        text=True,
+        [*script, "hang"], stdout=subprocess.PIPE, text=True
     ) as run:
         assert run.stdout.readline() == "embeds\n"
         run.kill()
         # The pipe ends with the last process that can write into it.
         rest, _ = run.communicate(timeout=60)
     assert rest == ""
+
+
+# === bmt train ===
+
+FROZEN = (
+    *("--image-model", "MobileNetV2", "--no-image-trainable"),
+    *("--image-height", 32, "--image-width", 32),
+    *("--text-hidden-dim", 16, "--text-embedding-dim", 8),
+    *("--text-intermediate-dim", 16, "--fusion-num-layers", 1),
+    *("--epochs", 1, "--batch-size", 4),
+)
+
+
+def test_frozen_tower_embeds_images_in_a_process_of_its_own(
+    bmt, write_captions, tmp_path, monkeypatch
+):
+    called = []
+    call = preparation.call_in_own_process
+
+    def record(*arguments, **options):
+        called.append(arguments)
+        call(*arguments, **options)
+
+    monkeypatch.setattr(preparation, "call_in_own_process", record)
+    out = tmp_path / "run"
+    command = ["train", *write_captions(range(1, 11)), *FROZEN, "--out", out]
+    result = bmt(*command)
+    assert result.code == 0, result
+    assert (out / "captioner" / "image_tower.keras").is_file()
+    assert len(called) == 1
+    assert "Reading images (train): 8 of 8" in result.err
+    assert "Reading images (val): 2 of 2" in result.err
+    # What is there is not embedded anew.
+    assert bmt(*command).code == 0
+    assert len(called) == 1
+
+
+def test_broken_image_is_named_by_the_process_and_ends_the_run(
+    bmt, write_captions, tmp_path
+):
+    captions = write_captions(range(1, 11), broken=[3])
+    out = tmp_path / "run"
+    result = bmt("train", *captions, *FROZEN, "--out", out)
+    assert result.code == 2
+    line = result.err.splitlines()[-1]
+    assert line.startswith("bmt: 1 of 8 photos cannot be read: ")
+    assert "3.jpg" in line
+    assert "--skip-bad" in line
+    assert "Traceback" not in result.err
+    assert not (out / "captioner").exists()

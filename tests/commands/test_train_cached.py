@@ -1,4 +1,4 @@
-"""`bmt train --cached-maskings`: ALBERT runs before training, once."""
+"""`bmt train --cached-maskings`: the text tower runs before training, once."""
 
 import json
 
@@ -7,22 +7,9 @@ import pytest
 SMALL = (
     *("--preset", "notebook", "--image-model", "SmallCNN"),
     *("--image-trainable", "--image-height", 16, "--image-width", 16),
-    *(
-        "--text-weights",
-        "random",
-        "--text-num-layers",
-        1,
-        "--text-num-heads",
-        2,
-    ),
-    *(
-        "--text-embedding-dim",
-        8,
-        "--text-hidden-dim",
-        16,
-        "--text-intermediate-dim",
-        16,
-    ),
+    *("--text-weights", "random", "--text-num-layers", 1),
+    *("--text-num-heads", 2, "--text-embedding-dim", 8),
+    *("--text-hidden-dim", 16, "--text-intermediate-dim", 16),
     *("--sequence-length", 8, "--max-positions", 8, "--batch-size", 4),
     *("--steps-per-epoch", 2, "--epochs", 3, "--val-share", 0.25),
 )
@@ -42,7 +29,7 @@ def test_preset_notebook_trains_from_cached_maskings(bmt, captions, tmp_path):
     assert result.code == 0, result
     # Six captions for training, three passes over them, two maskings.
     for masking in (1, 2):
-        line = f"Running ALBERT (masking {masking} of 2): 6 of 6"
+        line = f"Running the text tower (masking {masking} of 2): 6 of 6"
         assert line in result.err
     assert (out / "captioner" / "model.keras").is_file()
     assert "masked_accuracy" in json.loads((out / "metrics.json").read_text())

@@ -1,9 +1,10 @@
 import keras
 import pytest
 
-from bmt_keras import training
 from bmt_keras.models import build_image_tower
+from bmt_keras.training.data import prepare_data
 from bmt_keras.training.optimizer import count_batches
+from bmt_keras.training.run import Run
 
 
 class Stop(keras.callbacks.Callback):
@@ -20,21 +21,31 @@ class Stop(keras.callbacks.Callback):
 
 @pytest.fixture(scope="session")
 def stop_at():
-    """Makes a callback that ends a run after so many batches."""
+    """Makes a callback that ends a run after N batches."""
     return Stop
 
 
-@pytest.fixture
-def prepare_sample(sample_photos, tmp_path):
-    """Gives the image encoder of settings, and the sample's features by it."""
+@pytest.fixture(scope="session")
+def data(sample_photos, tiny_settings, tmp_path_factory):
+    """The tiny sample's pixels."""
+    cache = tmp_path_factory.mktemp("cache")
+    return prepare_data(tiny_settings, *sample_photos, cache=cache)
 
-    def prepare(settings):
-        encoder = build_image_tower(settings)
-        data = training.prepare_data(
-            *sample_photos,
-            training.feature_source(settings, encoder),
-            cache=tmp_path / "cache",
-        )
-        return encoder, data
 
-    return prepare
+@pytest.fixture(scope="session")
+def run(data, tokenizer):
+    """Trains on the tiny sample; gives the captioner."""
+
+    def run(settings, out, **options):
+        keras.utils.set_random_seed(settings.optimization.seed)
+        return Run(
+            data,
+            settings,
+            tokenizer=tokenizer,
+            image_tower=build_image_tower(settings),
+            out=out,
+            verbose=0,
+            **options,
+        ).train()
+
+    return run

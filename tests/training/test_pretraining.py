@@ -3,9 +3,12 @@ import gzip
 import numpy as np
 import pytest
 
-from bmt_keras import training
 from bmt_keras.errors import InputError
-from bmt_keras.models import build_image_tower
+from bmt_keras.training.pretraining import (
+    pretraining_settings,
+    read_lines,
+    text_data,
+)
 
 TEXTS = [
     f"a {word} dog runs" for word in ["red", "blue", "big", "small", "old"]
@@ -17,7 +20,7 @@ def test_texts_are_read_a_line_each(tmp_path, suffix):
     path = tmp_path / f"captions{suffix}"
     content = "\n".join(["", *TEXTS, "  ", ""]).encode()
     path.write_bytes(gzip.compress(content) if suffix == ".txt.gz" else content)
-    assert training.read_caption_texts(path) == TEXTS
+    assert read_lines(path) == TEXTS
 
 
 @pytest.mark.parametrize(
@@ -33,20 +36,30 @@ def test_file_that_holds_no_texts_is_named(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=f"{name}: expected .*{message}"):
-        training.read_caption_texts(tmp_path / name)
+        read_lines(tmp_path / name)
 
 
 def test_every_text_is_on_one_side():
-    data = training.text_data(TEXTS * 10, (2, 2, 3), seed=0)
+    data = text_data(TEXTS * 10, (2, 2, 3), seed=0)
     train, val = data.train[0].captions, data.val[0].captions
     assert (len(train), len(val)) == (48, 2)
     assert sorted(train + val) == sorted(TEXTS * 10)
     assert not data.train_features.array.any()
 
 
-def test_blank_photo_has_the_shape_that_the_model_takes(tiny_settings):
-    encoder = build_image_tower(tiny_settings)
-    shape = tuple(encoder.input.shape[1:])
-    data = training.text_data(TEXTS, shape, seed=0)
-    assert data.val_features.array.shape == (1, *shape)
+def test_blank_image_has_the_given_shape():
+    data = text_data(TEXTS, (4, 3, 2), seed=0)
+    assert data.val_features.array.shape == (1, 4, 3, 2)
     assert data.val_features.array.dtype == np.float16
+
+
+def test_settings_need_neither_images_nor_their_weights():
+    settings = pretraining_settings("small", {"batch_size": 12})
+    assert settings.image.weights == "random"
+    assert settings.batches.group_size == 12
+    assert settings.fusion.concept_dim == 0
+
+
+def test_fusion_that_needs_images_is_refused():
+    with pytest.raises(InputError, match="`fusion` must be 'cross_attention'"):
+        pretraining_settings("notebook", {})

@@ -1,5 +1,5 @@
 import csv
-import dataclasses
+import operator
 import os
 import shutil
 import signal
@@ -11,49 +11,35 @@ import keras
 import numpy as np
 import pytest
 
-from bmt_keras import training
+import bmt_keras
 from bmt_keras.captioner import Captioner
 from bmt_keras.errors import InputError
-from bmt_keras.models import BimodalMaskedLM, build_image_tower
+from bmt_keras.models import BimodalMaskedLM
 from bmt_keras.training.callbacks import drop_epochs
 from bmt_keras.training.checkpoints import load_last
+from bmt_keras.training.optimizer import count_batches
+from bmt_keras.training.run import check_run_folder
 
 
-def run(photos, settings, folder, **options):
-    train, val = photos
-    keras.utils.set_random_seed(settings.optimization.seed)
-    encoder = build_image_tower(settings)
-    data = training.prepare_data(
-        train,
-        val,
-        training.feature_source(settings, encoder),
-        cache=folder / "cache",
-    )
-    return training.train_captioner(
-        data,
-        settings,
-        tokenizer=training.make_tokenizer(settings, train),
-        image_tower=encoder,
-        out=folder,
-        verbose=0,
-        **options,
+@pytest.fixture(scope="module")
+def settings(tiny_settings):
+    """Checkpoints fall between two updates, and the weights are averaged."""
+    return tiny_settings.replace(
+        checkpoint_steps=4, gradient_accumulation_steps=3, ema_momentum=0.5
     )
 
 
 @pytest.fixture(scope="module")
-def finished(sample_photos, tiny_settings, tmp_path_factory):
+def finished(run, settings, tmp_path_factory):
     """The folder of a whole run, and its captioner."""
     folder = tmp_path_factory.mktemp("finished")
-    settings = tiny_settings.replace(checkpoint_steps=5)
-    captioner = run(sample_photos, settings, folder)
-    return folder, captioner
+    return folder, run(settings, folder)
 
 
 def test_run_leaves_captioner_logs_and_checkpoints(finished, sample_photos):
     folder, captioner = finished
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        "cache",
         "captioner",
         "checkpoints",
         "history.csv",
@@ -72,53 +58,62 @@ def test_run_leaves_captioner_logs_and_checkpoints(finished, sample_photos):
     events = list((folder / "tensorboard").rglob("events.*"))
     assert {path.parent.name for path in events} >= {"train", "captions"}
     photos = [photo.path for photo in sample_photos[1]]
-    again = Captioner.from_preset(folder / "captioner")
+    again = Captioner.load(folder / "captioner")
     assert again.caption(photos) == captioner.caption(photos)
+
+
+def test_average_of_the_weights_is_what_is_saved(finished):
+    folder, captioner = finished
+    # Keras' own list of the averages.
+    averages = captioner.model.optimizer._model_variables_moving_average
+    for weight, average in zip(
+        captioner.model.trainable_weights, averages, strict=True
+    ):
+        np.testing.assert_array_equal(np.array(weight), np.array(average))
+    again = keras.saving.load_model(folder / "captioner" / "model.keras")
+    for one, other in zip(again.weights, captioner.model.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 # A stopped fit leaves Keras' CSV log open, as a kill does.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_stopped_run_goes_on_as_if_it_had_not_stopped(
-    finished, sample_photos, tiny_settings, tmp_path, stop_at
+def test_run_that_stops_between_two_updates_goes_on_as_if_it_had_not(
+    run, finished, settings, tmp_path, stop_at
 ):
-    settings = tiny_settings.replace(checkpoint_steps=3)
     with pytest.raises(KeyboardInterrupt):
-        run(sample_photos, settings, tmp_path, callbacks=[stop_at(7)])
-    assert int(load_last(tmp_path / "checkpoints").optimizer.iterations) == 6
-    captioner = run(sample_photos, settings, tmp_path)
-    _, untouched = finished
-    assert int(captioner.model.optimizer.iterations) == int(
-        untouched.model.optimizer.iterations
-    )
-    for one, other in zip(
-        captioner.model.trainable_weights,
-        untouched.model.trainable_weights,
-        strict=True,
-    ):
-        np.testing.assert_allclose(
-            keras.ops.convert_to_numpy(one),
-            keras.ops.convert_to_numpy(other),
-            atol=1e-4,
-        )
+        run(settings, tmp_path, callbacks=[stop_at(7)])
+    last = load_last(tmp_path / "checkpoints")
+    assert count_batches(last.optimizer) == 4
+    stopped = run(settings, tmp_path).model
+    untouched = finished[1].model
+    for name in ("weights", "optimizer.variables"):
+        read = operator.attrgetter(name)
+        for one, other in zip(read(stopped), read(untouched), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-def test_finished_run_is_not_trained_further(
-    finished, sample_photos, tiny_settings
+def test_finished_run_is_not_trained_but_takes_another_weight_of_concepts(
+    run, finished, settings, tmp_path
 ):
     folder, first = finished
-    second = run(sample_photos, tiny_settings, folder)
-    assert int(first.model.optimizer.iterations) == int(
-        second.model.optimizer.iterations
+    shutil.copytree(folder, tmp_path / "run")
+    settings = settings.replace(concept_weight=0.9)
+    second = run(settings, tmp_path / "run")
+    assert count_batches(first.model.optimizer) == count_batches(
+        second.model.optimizer
     )
+    assert second.model.concept_weight == 0.9
+    again = Captioner.load(tmp_path / "run" / "captioner")
+    assert again.model.concept_weight == 0.9
 
 
 def test_folder_of_another_run_is_refused(tiny_settings, tmp_path):
-    training.check_run_folder(tmp_path, tiny_settings)
+    check_run_folder(tmp_path, tiny_settings)
     tiny_settings.save(tmp_path / "settings.json")
-    training.check_run_folder(tmp_path, tiny_settings)
+    check_run_folder(tmp_path, tiny_settings)
     other = tiny_settings.replace(learning_rate=0.5)
     with pytest.raises(InputError, match=r"`learning_rate` is 0\.001 there"):
-        training.check_run_folder(tmp_path, other)
+        check_run_folder(tmp_path, other)
 
 
 @pytest.mark.parametrize(
@@ -135,43 +130,13 @@ def test_run_goes_on_with_other_checkpoints_and_decoding(
 ):
     tiny_settings.save(tmp_path / "settings.json")
     other = tiny_settings.replace(**change)
-    training.check_run_folder(tmp_path, other)
+    check_run_folder(tmp_path, other)
 
 
-def test_finished_run_takes_another_weight_of_concepts(
-    finished, sample_photos, tiny_settings, tmp_path
-):
-    shutil.copytree(finished[0], tmp_path / "run")
-    settings = tiny_settings.replace(concept_weight=0.9)
-    captioner = run(sample_photos, settings, tmp_path / "run")
-    assert captioner.model.concept_weight == 0.9
-    again = Captioner.from_preset(tmp_path / "run" / "captioner")
-    assert again.model.concept_weight == 0.9
-
-
-def test_epochs_have_as_many_steps_as_asked_whatever_the_captions(
-    sample_photos, tiny_settings, tmp_path
+def test_epochs_have_as_many_steps_as_asked_of_captions_of_all_lengths(
+    run, tiny_settings, tmp_path, monkeypatch
 ):
     """Three epochs of two steps; a checkpoint after the second and the end."""
-    settings = tiny_settings.replace(
-        epochs=3,
-        steps_per_epoch=2,
-        bucket_width=0,
-        checkpoint_steps=0,
-        checkpoint_epochs=2,
-    )
-    captioner = run(sample_photos, settings, tmp_path)
-    assert int(captioner.model.optimizer.iterations) == 6
-    found = (tmp_path / "checkpoints").glob("step-*.keras")
-    assert sorted(path.stem for path in found) == [
-        "step-00000004",
-        "step-00000006",
-    ]
-
-
-def test_captions_of_all_lengths_share_one_trace(
-    sample_photos, tiny_settings, tmp_path, monkeypatch
-):
     traced = []
     step = BimodalMaskedLM.train_step
     monkeypatch.setattr(
@@ -179,8 +144,22 @@ def test_captions_of_all_lengths_share_one_trace(
         "train_step",
         lambda model, data: traced.append(data) or step(model, data),
     )
-    settings = tiny_settings.replace(bucket_width=0, batch_size=2)
-    run(sample_photos, settings, tmp_path)
+    settings = tiny_settings.replace(
+        epochs=3,
+        steps_per_epoch=2,
+        bucket_width=0,
+        batch_size=2,
+        checkpoint_steps=0,
+        checkpoint_epochs=2,
+    )
+    captioner = run(settings, tmp_path)
+    assert int(captioner.model.optimizer.iterations) == 6
+    found = (tmp_path / "checkpoints").glob("step-*.keras")
+    assert sorted(path.stem for path in found) == [
+        "step-00000004",
+        "step-00000006",
+    ]
+    # Captions of all lengths share one trace.
     assert [data["token_ids"].shape for data in traced] == [(None, None)]
 
 
@@ -201,8 +180,40 @@ def test_broken_last_checkpoint_is_passed(finished, tmp_path, caplog):
     folder = shutil.copytree(finished[0] / "checkpoints", tmp_path / "copy")
     (folder / "step-00099999.keras").write_bytes(b"half a file")
     model = load_last(folder)
-    assert 0 < int(model.optimizer.iterations) < 99999
+    assert 0 < count_batches(model.optimizer) < 99999
     assert "step-00099999.keras cannot be loaded" in caplog.text
+
+
+def test_train_is_a_function_of_the_package(
+    tiny_sample, tiny_settings, tmp_path, capsys
+):
+    assert {"Captioner", "train"} <= set(dir(bmt_keras))
+    assert bmt_keras.Captioner is Captioner
+    with pytest.raises(AttributeError, match="no attribute 'colour'"):
+        bmt_keras.colour  # noqa: B018
+    images = tiny_sample / "images" / "train"
+    captioner = bmt_keras.train(
+        "sample",
+        captions=tiny_sample / "captions_train.json",
+        images=str(images),
+        out=str(tmp_path / "run"),
+        cache=tmp_path / "cache",
+        limit=16,
+        val_share=0.5,
+        verbose=0,
+        image_height=16,
+        image_width=16,
+        text_hidden_dim=16,
+        epochs=1,
+    )
+    assert (tmp_path / "cache" / "val").is_dir()
+    for name in ("metrics.json", "grid.png", "curves.png"):
+        assert (tmp_path / "run" / name).is_file()
+    path = next(images.iterdir())
+    again = Captioner.load(tmp_path / "run" / "captioner")
+    assert again.caption([path]) == captioner.caption([path])
+    with pytest.raises(InputError, match="There is no setting `colour`"):
+        bmt_keras.train(captions="a", images="b", out="c", colour="red")
 
 
 def test_killed_command_goes_on_to_the_same_number_of_steps(
@@ -210,8 +221,13 @@ def test_killed_command_goes_on_to_the_same_number_of_steps(
 ):
     """The real thing: SIGKILL in mid-epoch, then the same command again."""
     out = tmp_path / "run"
-    fields = dataclasses.asdict(tiny_settings)
-    small = ("hidden_dim", "embedding_dim", "intermediate_dim", "num_heads")
+    small = [
+        f"--{name.replace('_', '-')}={tiny_settings.get(name)}"
+        for name in (
+            *("text_hidden_dim", "text_embedding_dim"),
+            *("text_intermediate_dim", "text_num_heads", "fusion_num_heads"),
+        )
+    ]
     command = [
         sys.executable,
         "-c",
@@ -225,7 +241,7 @@ def test_killed_command_goes_on_to_the_same_number_of_steps(
         "--batch-size=4",
         "--checkpoint-steps=2",
         "--keep-checkpoints=1000",
-        *(f"--{name.replace('_', '-')}={fields[name]}" for name in small),
+        *small,
     ]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

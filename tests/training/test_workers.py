@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bmt_keras.commands.workers import LOST_WORKER
+from bmt_keras.commands.train import LOST_WORKER
 
 pytestmark = pytest.mark.slow
 

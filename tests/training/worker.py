@@ -11,14 +11,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bmt_keras import training
-from bmt_keras.commands.workers import train_together
+from bmt_keras.commands.train import end_without_waiting
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.features import ImageFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.models import small_cnn
 from bmt_keras.settings import Settings
-from bmt_keras.training.replicas import fit_model_to_replicas
+from bmt_keras.training.data import TrainingData
+from bmt_keras.training.distributed import (
+    LostWorkerError,
+    detect_lost_worker,
+    fit_model_to_replicas,
+    open_strategy,
+)
+from bmt_keras.training.run import Run
 
 WORDS = [
     "a",
@@ -57,8 +63,7 @@ SETTINGS = Settings().replace(
     clipnorm=0.05,
     weight_decay=0.01,
     ema_momentum=0.5,
-    consensus=0.5,
-    learning_rate=1e-2,
+    learning_rate=3e-2,
     checkpoint_steps=2,
     checkpoint_epochs=100,
     passes=2,
@@ -102,7 +107,7 @@ def make_data():
         embeddings = rng.normal(size=(len(photos), 1, 1, 8))
         rows = {photo.image_id: n for n, photo in enumerate(photos)}
         features.append(ImageFeatures(embeddings.astype(np.float16), rows))
-    return training.TrainingData(*sides, *features)
+    return TrainingData(*sides, *features)
 
 
 def train(out, strategy, settings=SETTINGS, **options):
@@ -110,7 +115,7 @@ def train(out, strategy, settings=SETTINGS, **options):
     keras.utils.set_random_seed(settings.optimization.seed)
     encoder = small_cnn(16, 16, channels=8)
     encoder.trainable = False
-    return training.train_captioner(
+    return Run(
         data,
         settings,
         tokenizer=CaptionTokenizer.from_captions(
@@ -120,7 +125,7 @@ def train(out, strategy, settings=SETTINGS, **options):
         out=Path(out),
         strategy=strategy,
         **options,
-    )
+    ).train()
 
 
 @contextmanager
@@ -171,13 +176,17 @@ def main(name, out, *step):
             train(out, strategy, verbose=0)
         Path(out, "replicas.json").write_text(json.dumps(found))
         return
-    with train_together(name, tpu_address=None) as strategy:
-        train(
-            out,
-            strategy,
-            callbacks=[Die(int(number)) for number in step],
-            verbose=2,
-        )
+    strategy = open_strategy(name)
+    try:
+        with detect_lost_worker(strategy):
+            train(
+                out,
+                strategy,
+                callbacks=[Die(int(number)) for number in step],
+                verbose=2,
+            )
+    except LostWorkerError as error:
+        end_without_waiting(error)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
-"""What a strategy must be told, and what does not go with one."""
+"""What a strategy needs, and what does not go with one."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
 
 from bmt_keras.errors import InputError
-from bmt_keras.training.replicas import check_replicas
-from bmt_keras.training.strategies import (
+from bmt_keras.training import distributed
+from bmt_keras.training.distributed import (
+    LostWorkerError,
+    check_replicas,
     check_same_step,
     chief_first,
+    detect_lost_worker,
     is_chief,
     open_strategy,
     wait_for_workers,
@@ -95,8 +99,10 @@ def test_one_process_waits_for_nobody():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"objective": "cider"}, "`objective` must be 'tokens' with a"),
-        ({"cider_epochs": 1}, "`cider_epochs` must be 0 with a strategy"),
+        (
+            {"self_critical_samples": 2},
+            "`self_critical_samples` must be 0 with a strategy",
+        ),
         ({"jit_compile": True}, "`jit_compile` must be False with a strategy"),
         ({"batch_size": 3}, "`batch_size` must be at least a group .* the 4"),
         (
@@ -108,7 +114,7 @@ def test_one_process_waits_for_nobody():
                 "cached_maskings": 2,
                 "fusion": "concat",
                 "concept_dim": 0,
-                "train_text_model": False,
+                "text_trainable": False,
             },
             "`cached_maskings` must be 0 with a strategy",
         ),
@@ -117,6 +123,27 @@ def test_one_process_waits_for_nobody():
 def test_settings_that_cannot_be_shared_out_are_refused(
     tiny_settings, changes, message
 ):
-    check_replicas(tiny_settings, 4)
+    four = SimpleNamespace(num_replicas_in_sync=4)
+    check_replicas(tiny_settings, four)
+    check_replicas(tiny_settings.replace(**changes), None)
     with pytest.raises(InputError, match=message):
-        check_replicas(tiny_settings.replace(**changes), 4)
+        check_replicas(tiny_settings.replace(**changes), four)
+
+
+def test_error_of_one_process_is_no_lost_worker():
+    error = tf.errors.InternalError(None, None, "out of luck")
+    with (
+        pytest.raises(tf.errors.InternalError),
+        detect_lost_worker(open_strategy("mirrored")),
+    ):
+        raise error
+
+
+def test_lost_worker_is_named_with_the_first_cause(monkeypatch):
+    monkeypatch.setattr(distributed, "_has_workers", lambda _: True)
+    error = tf.errors.AbortedError(None, None, "a\nb aborted by c\nd")
+    with (
+        pytest.raises(LostWorkerError, match=r"start all .* \(b aborted by c"),
+        detect_lost_worker(object()),
+    ):
+        raise error
