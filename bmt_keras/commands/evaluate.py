@@ -1,12 +1,14 @@
 """`bmt evaluate`: captions of photos against captions by people."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bmt_keras.commands import inputs
+from bmt_keras.commands.extras import require
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.data.captions import (
     CaptionedImage,
@@ -66,6 +68,9 @@ def evaluate(
     skip_bad: inputs.SkipBad = False,
 ) -> None:
     """Caption photos and score the captions."""
+    require("pycocoevalcap", "matplotlib")
+    if report is not None:
+        require("jinja2")
     pairs = read_coco_captions(captions, images, limit=limit)
     is_true = None if facts is None else _truth_rule(facts, pairs)
     known = None if train_captions is None else read_texts(train_captions)
@@ -77,7 +82,7 @@ def evaluate(
         captioner, mbr_samples=mbr_samples, rerank_top=rerank_top
     )
     good, features = _read_features(model, pairs, skip_bad)
-    metrics = evaluate_captioner(
+    evaluate_captioner(
         model,
         good,
         features,
@@ -91,7 +96,7 @@ def evaluate(
     )
     if report is not None:
         typer.echo(f"{report / 'report.html'}: the report")
-    print_metrics(metrics)
+    print_metrics(out)
 
 
 def _read_features(
@@ -145,12 +150,13 @@ def _truth_rule(
     return lambda image_id, text: caption_is_true(text, scenes[image_id])
 
 
-def print_metrics(metrics: Mapping[str, float]) -> None:
-    """Prints scores as a table."""
+def print_metrics(folder: Path) -> None:
+    """Prints the scores in a folder's `metrics.json` as a table."""
     from rich.console import Console
     from rich.table import Table
 
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     table = Table("metric", "value")
-    for name, value in sorted(metrics.items()):
+    for name, value in metrics.items():
         table.add_row(name, f"{value:.4g}")
     Console().print(table)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bmt_keras.commands import inputs
+from bmt_keras.commands.evaluate import print_metrics
 from bmt_keras.commands.extras import require
 from bmt_keras.commands.quiet import load_tensorflow, silence_start
 from bmt_keras.commands.settings_options import with_settings
@@ -87,6 +88,7 @@ def train(
     except LostWorkerError as error:
         end_without_waiting(error)
     if is_chief(opened):
+        print_metrics(out)
         typer.echo(f"{out / 'captioner'}: the captioner")
 
 

@@ -138,7 +138,7 @@ def train(
     check_run_folder(out, without_regularization(settings))
     check_replicas(settings, strategy)
     with detect_lost_worker(strategy):
-        first = Captioner.load(start) if start else None
+        first = Captioner.from_preset(start) if start else None
         tokenizer = (
             first.tokenizer if first else make_tokenizer(settings, sides[0])
         )
@@ -244,17 +244,17 @@ class Run:
 
     def evaluate(self) -> None:
         """Scores the captioner on the validation images, into the folder."""
-        # To become `evaluation.model_metrics.evaluate_captioner`.
-        from bmt_keras.commands.evaluate import write_evaluation
-        from bmt_keras.plots import plot_history
+        # Both need packages that a run without scores does without.
+        from bmt_keras.evaluation.model_metrics import evaluate_captioner
+        from bmt_keras.evaluation.plots import plot_history
 
         plot_history(self.out / _HISTORY, self.out / "curves.png")
         images, features = self.data.validation_features()
-        write_evaluation(
-            self.out,
+        evaluate_captioner(
             self.captioner,
             images,
             features,
+            out=self.out,
             training_captions=[
                 text for image in self.data.train for text in image.captions
             ],
@@ -428,7 +428,7 @@ class Run:
 
     def _calibrate_and_save(self) -> None:
         calibrate(self.captioner, self.data)
-        self.captioner.save(self.out / "captioner")
+        self.captioner.save_to_preset(self.out / "captioner")
 
 
 class _Source(Protocol):
