@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,35 +65,37 @@ def to_captions(
     Returns:
         For each image its captions, the best first.
     """
-    columns = [
-        written[name]
-        for name in ("caption", "score", "token_ids", "token_scores")
-    ]
+    images, candidates = written["score"].shape
     return [
         [
-            _to_caption(*values, tokenizer, calibration)
-            for values in zip(*candidates, strict=True)
+            _to_caption(
+                {
+                    name: each[image, candidate]
+                    for name, each in written.items()
+                },
+                tokenizer,
+                calibration,
+            )
+            for candidate in range(candidates)
         ]
-        for candidates in zip(*columns, strict=True)
+        for image in range(images)
     ]
 
 
 def _to_caption(
-    text: bytes,
-    score: np.floating,
-    token_ids: np.ndarray,
-    token_scores: np.ndarray,
+    written: Mapping[str, Any],
     tokenizer: CaptionTokenizer,
     calibration: Calibration,
 ) -> Caption:
+    token_ids = written["token_ids"]
     is_token = ~np.isin(token_ids, tokenizer.special_token_ids)
-    token_scores = token_scores[is_token]
+    token_scores = written["token_scores"][is_token]
     # A log-probability may be rounded to more than 0.
     calibrated = calibration.apply(np.minimum(token_scores, 0.0))
     confidence = np.exp(calibrated.mean()) if calibrated.size else 1.0
     return Caption(
-        text=text.decode(),
-        score=float(score),
+        text=written["caption"].decode(),
+        score=float(written["score"]),
         tokens=tuple(tokenizer.vocabulary[i] for i in token_ids[is_token]),
         token_scores=tuple(token_scores.tolist()),
         confidences=tuple(np.exp(calibrated).tolist()),

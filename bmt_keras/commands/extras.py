@@ -14,7 +14,6 @@ _EXTRAS = {
     "pycocoevalcap": "'bmt-keras[evaluation]'",
     "matplotlib": "'bmt-keras[report]'",
     "jinja2": "'bmt-keras[report]'",
-    "tensorboard": "'bmt-keras[tensorboard]'",
     # It takes an older protobuf than TensorFlow's tested versions have.
     "apache_beam": "'bmt-keras[beam]', in an environment of its own",
 }
