@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def to_captions(
     ]
     return [
         [
-            _to_caption(*values, tokenizer, calibration)
+            _to_caption(values, tokenizer, calibration)
             for values in zip(*candidates, strict=True)
         ]
         for candidates in zip(*columns, strict=True)
@@ -78,13 +79,11 @@ def to_captions(
 
 
 def _to_caption(
-    text: bytes,
-    score: np.floating,
-    token_ids: np.ndarray,
-    token_scores: np.ndarray,
+    values: tuple[Any, ...],
     tokenizer: CaptionTokenizer,
     calibration: Calibration,
 ) -> Caption:
+    text, score, token_ids, token_scores = values
     is_token = ~np.isin(token_ids, tokenizer.special_token_ids)
     token_scores = token_scores[is_token]
     # A log-probability may be rounded to more than 0.
