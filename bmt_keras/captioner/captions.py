@@ -65,37 +65,33 @@ def to_captions(
     Returns:
         For each image its captions, the best first.
     """
-    images, candidates = written["score"].shape
+    columns = [
+        written[name]
+        for name in ("caption", "score", "token_ids", "token_scores")
+    ]
     return [
         [
-            _to_caption(
-                {
-                    name: each[image, candidate]
-                    for name, each in written.items()
-                },
-                tokenizer,
-                calibration,
-            )
-            for candidate in range(candidates)
+            _to_caption(values, tokenizer, calibration)
+            for values in zip(*candidates, strict=True)
         ]
-        for image in range(images)
+        for candidates in zip(*columns, strict=True)
     ]
 
 
 def _to_caption(
-    written: Mapping[str, Any],
+    values: tuple[Any, ...],
     tokenizer: CaptionTokenizer,
     calibration: Calibration,
 ) -> Caption:
-    token_ids = written["token_ids"]
+    text, score, token_ids, token_scores = values
     is_token = ~np.isin(token_ids, tokenizer.special_token_ids)
-    token_scores = written["token_scores"][is_token]
+    token_scores = token_scores[is_token]
     # A log-probability may be rounded to more than 0.
     calibrated = calibration.apply(np.minimum(token_scores, 0.0))
     confidence = np.exp(calibrated.mean()) if calibrated.size else 1.0
     return Caption(
-        text=written["caption"].decode(),
-        score=float(written["score"]),
+        text=text.decode(),
+        score=float(score),
         tokens=tuple(tokenizer.vocabulary[i] for i in token_ids[is_token]),
         token_scores=tuple(token_scores.tolist()),
         confidences=tuple(np.exp(calibrated).tolist()),
