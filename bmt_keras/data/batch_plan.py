@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Mirroring draws from a stream of its own: it does not change the order.
 _MIRROR_SEED = 1
 
 

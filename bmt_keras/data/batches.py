@@ -212,6 +212,7 @@ class CaptionBatches:
         if self._image_ids is not None:
             signature["image_ids"] = tf.TensorSpec((None,), tf.int64)
 
+        # Passed on as they are kept, in a half or a quarter of the memory.
         def to_float(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             return {**batch, name: tf.cast(batch[name], tf.float32)}
 
@@ -253,6 +254,7 @@ class CaptionBatches:
         features = self._features[planned.image_rows]
         if planned.is_mirrored.any():
             mirrored = planned.is_mirrored
+            # In place: what was read by indices is a copy.
             features[mirrored] = features[mirrored, :, ::-1]
         batch = {self._image_input: features}
         if self._image_ids is not None:

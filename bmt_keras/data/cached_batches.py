@@ -19,6 +19,7 @@ def masked_token_row(hidden_dim: int) -> np.dtype:
         `state`, float32, (hidden_dim,); `caption`, the caption's index;
         `position`, the token's position in it; `label`, the hidden token id.
     """
+    # The state first, where its address is aligned.
     return np.dtype(
         [
             ("state", "<f4", (hidden_dim,)),

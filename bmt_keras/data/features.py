@@ -72,6 +72,7 @@ class FeatureSource:
     def row(self) -> np.dtype[Any]:
         """What is kept of an image: pixels as uint8, embeddings as float16."""
         dtype = "u1" if self.encode is None else "<f2"
+        # The features first, where their addresses are aligned.
         return np.dtype([("features", dtype, self.shape), ("image_id", "<i8")])
 
     @property

@@ -27,6 +27,7 @@ from bmt_keras.errors import InputError
 
 _LOGGER = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
+# CRC-32: it finds what a disk or a copy has damaged, in less time than reading.
 _CHECKSUM_BYTES = 4
 _BLOCK_BYTES = 2**20
 _READERS = 4  # shards checked at once
@@ -187,6 +188,7 @@ def open_store(
         hidden = folder.with_name(f".{folder.name}.partial")
         if folder.exists():
             shutil.rmtree(hidden, ignore_errors=True)
+            # Who has mapped its shards goes on reading them.
             folder.rename(hidden)
         shard_size = _begin(hidden, wanted, shard_size)
         shards = plan(hidden, shard_size)
@@ -247,6 +249,7 @@ def _lock(folder: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
+            # The kernel's lock: a killed process leaves none behind.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
@@ -264,6 +267,7 @@ def _begin(hidden: Path, wanted: Mapping[str, Any], shard_size: int) -> int:
     try:
         return _read_shard_size(hidden, wanted)
     except InputError:
+        # Of other settings, or killed before there was a manifest.
         shutil.rmtree(hidden, ignore_errors=True)
     with write_atomically(hidden / _MANIFEST) as file:
         json.dump({"settings": wanted, "shard_size": shard_size}, file)

@@ -147,6 +147,7 @@ class MaskedStateCache:
                         if on_progress is not None:
                             on_progress(name, done, total)
                     rows = np.concatenate(parts)
+                    # `MaskedStates` finds a caption's tokens by their order.
                     order = np.lexsort((rows["position"], rows["caption"]))
                     shard.write([rows[order]])
 
