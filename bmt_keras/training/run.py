@@ -471,8 +471,8 @@ def _open_data(
     """The image tower, and the features that it or the cache gives."""
     keras.utils.set_random_seed(settings.optimization.seed)
     # A tower that is trained has replicas.
-    is_shared = strategy is not None and settings.image.trainable
-    with strategy.scope() if is_shared else nullcontext():
+    shared = strategy if settings.image.trainable else None
+    with nullcontext() if shared is None else shared.scope():
         image_tower = build_image_tower(settings)
     with (
         chief_first(strategy),
