@@ -11,7 +11,7 @@ PHOTOS ?=
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install sample train evaluate export serve caption bench bench-peers bench-serving load-serving test check-cpp beam golden lint types dist clean
+.PHONY: help install sample train evaluate export serve caption bench bench-peers bench-serving load-serving test check-cpp backends beam golden lint types dist clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -75,6 +75,15 @@ load-serving: install  ## Load a server for a minute, with corrupt photos and a 
 test: install  ## Run all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
+backends: install  ## Run the layers on JAX and on torch, in an environment of its own
+	$(PYTHON) -m venv $(VENV)-backends
+	$(VENV)-backends/bin/pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt keras numpy 'jax>=0.10' torch==2.13.0
+	mkdir -p build
+	KERAS_BACKEND=tensorflow $(BIN)/python tests/backends/run_layers.py build/layers.npz
+	for backend in jax torch; do KERAS_BACKEND=$$backend PYTHONPATH=. $(VENV)-backends/bin/python \
+		tests/backends/run_layers.py --compare build/layers.npz || exit 1; done
+
 check-cpp: install  ## Compare captions of the C++ loader (2.20.0 too), saved_model_cli and a session (g++)
 	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)-tf220 tensorflow-cpu==2.20.0
 	$(BIN)/python tests/cpp/check.py $(VENV)-tf220/tensorflow
@@ -109,4 +118,4 @@ dist: install  ## Build the wheel and check what is in it
 	$(BIN)/python tests/check_wheel.py dist
 
 clean:  ## Remove what was built (not data, runs and models)
-	rm -rf $(VENV) $(VENV)-notebook $(VENV)-tf220 $(VENV)-beam $(VENV)-peers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-notebook $(VENV)-tf220 $(VENV)-beam $(VENV)-peers $(VENV)-backends build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
