@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,28 +17,33 @@ from bmt_keras.errors import InputError
 ROW = np.dtype([("value", "<f2", (2,)), ("number", "<i8")])
 ITEMS = range(95)
 
-# Is killed while it computes the eighth shard.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import numpy as np
-from bmt_keras.data.store import open_store
 
-row = np.dtype([("value", "<f2", (2,)), ("number", "<i8")])
+def open_at(folder, visit, *, seed=1, shard_size=10, first=lambda: None):
+    """Opens the store; `visit` gets each item before it is computed."""
 
-def parts(shard):
-    for i in shard.items:
-        if i == 75:
-            os.kill(os.getpid(), signal.SIGKILL)
-        yield np.array(([i, i / 2], i), row)
+    def parts(shard):
+        for i in shard.items:
+            visit(i)
+            yield np.array(([i, i / 2], i), ROW)
 
-def compute(shards):
-    for shard in shards:
-        shard.write(parts(shard))
+    def compute(shards):
+        first()
+        for shard in shards:
+            shard.write(parts(shard))
 
-open_store(Path(sys.argv[1]), range(95), row=row, settings={"seed": 1},
-           shard_size=10, compute=compute)
-"""
+    options = {"shard_size": shard_size, "compute": compute}
+    return open_store(
+        folder, ITEMS, row=ROW, settings={"seed": seed}, **options
+    )
+
+
+def kill_in_the_eighth_shard(item):
+    if item == 75:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    open_at(Path(sys.argv[1]), kill_in_the_eighth_shard)
 
 
 @pytest.fixture
@@ -48,23 +55,14 @@ def folder(tmp_path):
 def opened(folder):
     """Opens the store; `opened.computed` are the items computed for it."""
 
-    def opened(*, seed=1, shard_size=10, until=1000, first=lambda: None):
-        def parts(shard):
-            for i in shard.items:
-                if i == until:
-                    raise InterruptedError
-                opened.computed.append(i)
-                yield np.array(([i, i / 2], i), ROW)
-
-        def compute(shards):
-            first()
-            for shard in shards:
-                shard.write(parts(shard))
+    def opened(*, until=1000, **options):
+        def visit(item):
+            if item == until:
+                raise InterruptedError
+            opened.computed.append(item)
 
         opened.computed = []
-        options = {"shard_size": shard_size, "compute": compute}
-        settings = {"seed": seed}
-        return open_store(folder, ITEMS, row=ROW, settings=settings, **options)
+        return open_at(folder, visit, **options)
 
     return opened
 
@@ -115,7 +113,7 @@ def test_shard_without_rows_is_sound(folder):
 
 
 def test_killed_run_loses_one_shard_at_most(opened, folder, caplog):
-    command = [sys.executable, "-c", KILLED, str(folder)]
+    command = [sys.executable, __file__, str(folder)]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert not folder.exists()
