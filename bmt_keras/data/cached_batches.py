@@ -26,8 +26,7 @@ class MaskedStates:
     """The masked tokens of captions under one masking, found by caption.
 
     Args:
-        shards: Rows of type `masked_token_row`, sorted by caption, which also
-            ascend from shard to shard.
+        shards: Rows of type `masked_token_row`, in the captions' order.
         num_captions: Number of all captions, with those in no shard.
     """
 

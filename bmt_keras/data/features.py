@@ -29,26 +29,18 @@ SHARD_SIZE = 1024  # images: what a killed run loses at most
 class FeatureSource:
     """A recipe for features.
 
-    Attributes:
-        height: Height in pixels to which images are resized.
-        width: Width in pixels.
-        encode: (batch, height, width, 3) uint8 to (batch, ...) float; None
-            keeps the pixels.
-        embedding_shape: Shape of what `encode` gives for one image.
-        encoder_settings: What tells one encoder from another (name, layer,
-            hash of the weights), JSON values alone.
-        batch_size: Images that are encoded at once.
-
     Raises:
         ValueError: An encoder is given without its embedding's shape.
     """
 
-    height: int
+    height: int  # in pixels, to which images are resized
     width: int
+    # (batch, height, width, 3) uint8 to (batch, ...) float; None keeps pixels.
     encode: Callable[[np.ndarray], np.ndarray] | None = None
-    embedding_shape: tuple[int, ...] | None = None
+    embedding_shape: tuple[int, ...] | None = None  # of one image
+    # JSON values that tell one encoder from another, as its weights' hash.
     encoder_settings: Mapping[str, Any] | None = None
-    batch_size: int = 16
+    batch_size: int = 16  # images that are encoded at once
 
     def __post_init__(self) -> None:
         """Checks that the shape is known ahead of the first image."""

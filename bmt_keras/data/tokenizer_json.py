@@ -73,8 +73,7 @@ def _read_unigram(content: Any) -> Message:
     vocabulary = content.get("vocab")
     # Early files of Unigram models have no type, but a list of pairs.
     default = "Unigram" if isinstance(vocabulary, list) else None
-    kind = content.get("type", default)
-    if kind != "Unigram":
+    if (kind := content.get("type", default)) != "Unigram":
         raise InputError(f"`model.type` must be 'Unigram'; found {kind!r}.")
     model = protos.ModelProto()
     for pair in _list_of("model.vocab", vocabulary):
