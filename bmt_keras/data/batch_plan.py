@@ -70,8 +70,18 @@ class BatchPlan:
         self._rows, self._groups = _group_captions(
             image_rows, counts, lengths, group_size
         )
-        self._bounds = self._find_bounds(lengths, bucket_width, sequence_length)
-        self._buckets = self._find_buckets(bucket_width > 0)
+        longest = np.array([lengths[group].max() for group in self._groups])
+        width = max(bucket_width, 1)  # without buckets: each length is a bound
+        # The length to which each group is padded: (groups,).
+        self._bounds = np.minimum(-(-longest // width) * width, sequence_length)
+        # Groups that may share a batch are of like length, and of one size: a
+        # batch has equally many captions of each image.
+        sizes = np.array([len(group) for group in self._groups])
+        keys = np.stack([sizes, self._bounds * (bucket_width > 0)], axis=-1)
+        self._buckets = [
+            np.flatnonzero((keys == key).all(axis=-1))
+            for key in np.unique(keys, axis=0)
+        ]
         self.steps_per_epoch = len(self.of_epoch(0))
 
     def of_epoch(self, epoch: int) -> list[np.ndarray]:
@@ -105,24 +115,6 @@ class BatchPlan:
                     int(self._bounds[members].max()),
                 )
             epoch, skip = epoch + 1, 0
-
-    def _find_bounds(
-        self, lengths: np.ndarray, width: int, sequence_length: int
-    ) -> np.ndarray:
-        """The length to which each group is padded: (groups,)."""
-        longest = np.array([lengths[group].max() for group in self._groups])
-        width = max(width, 1)  # without buckets: each length is a bound
-        return np.minimum(-(-longest // width) * width, sequence_length)
-
-    def _find_buckets(self, by_length: bool) -> list[np.ndarray]:
-        """Groups that may share a batch: of one size and like length."""
-        sizes = np.array([len(group) for group in self._groups])
-        # Of one size: a batch has equally many captions of each image.
-        keys = np.stack([sizes, self._bounds * by_length], axis=-1)
-        return [
-            np.flatnonzero((keys == key).all(axis=-1))
-            for key in np.unique(keys, axis=0)
-        ]
 
 
 def _group_captions(

@@ -147,9 +147,8 @@ def _read_charsmap(normalizer: Any) -> bytes:
             f"type {', '.join(missing)}."
         )
     try:
-        return base64.b64decode(
-            steps["Precompiled"]["precompiled_charsmap"], validate=True
-        )
+        charsmap = steps["Precompiled"]["precompiled_charsmap"]
+        return base64.b64decode(charsmap, validate=True)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             "`normalizer` must hold `precompiled_charsmap` in base64; found "
