@@ -207,7 +207,8 @@ def test_each_pass_takes_the_next_masking_and_each_round_others(
                 seen[i - 2]["label"]
             )
         assert len(list(folder.glob("round-*"))) == 1
-    masked = {rows[["caption", "position"]].tobytes() for rows in seen}
+    names = ("caption", "position")
+    masked = {tuple(rows[name].tobytes() for name in names) for rows in seen}
     assert len(masked) == 4
 
 
