@@ -18,8 +18,7 @@ from typing import IO, Any
 def write_atomically(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a file that takes the place of `path` when the block ends well.
 
-    Missing parent folders are made. If the block raises, what was at `path`
-    stays as it was.
+    Missing parent folders are made.
 
     Args:
         path: The file to write or replace.
@@ -60,8 +59,7 @@ def write_folder_atomically(
 ) -> Iterator[Path]:
     """Makes a folder that is renamed to `path` when the block ends well.
 
-    Missing parent folders are made. If the block raises, the folder and its
-    content are removed, and what was at `path` stays as it was.
+    Missing parent folders are made.
 
     Args:
         path: The folder to make.
@@ -113,6 +111,7 @@ def _take_place(hidden: Path, path: Path) -> None:
     if not path.exists():
         hidden.rename(path)
         return
+    # No system call swaps folders everywhere: two renames, undone on a failure.
     earlier = path.rename(_hidden_sibling(path))
     try:
         hidden.rename(path)

@@ -11,38 +11,23 @@ _MIRROR_SEED = 1
 
 @dataclass(frozen=True)
 class Share:
-    """Where the captions of a replica's share stand in the whole batch.
+    """Where the captions of a replica's share stand in the whole batch."""
 
-    Attributes:
-        rows: int, (batch,), their rows there; that of a blank row is any.
-        num_rows: Captions in the whole batch.
-        num_captions: Captions in the share; the rows after them are blank.
-    """
-
-    rows: np.ndarray
-    num_rows: int
-    num_captions: int
+    rows: np.ndarray  # int, (batch,), there; that of a blank row is any
+    num_rows: int  # in the whole batch
+    num_captions: int  # in the share; the rows after them are blank
 
 
 @dataclass(frozen=True)
 class PlannedBatch:
-    """The captions that a step learns from, and the images that they are of.
+    """The captions that a step learns from, and the images that they are of."""
 
-    Attributes:
-        epoch: Number of the pass over all captions, from 0.
-        captions: int, (batch,), the captions' indices.
-        image_rows: int, (images,), rows of the features.
-        is_mirrored: bool, (images,), whether an image is mirrored.
-        length: Tokens to which the captions are padded.
-        share: Of which part of a batch the above tells; None for all of it.
-    """
-
-    epoch: int
-    captions: np.ndarray
-    image_rows: np.ndarray
-    is_mirrored: np.ndarray
-    length: int
-    share: Share | None = None
+    epoch: int  # number of the pass over all captions, from 0
+    captions: np.ndarray  # int, (batch,), the captions' indices
+    image_rows: np.ndarray  # int, (images,), rows of the features
+    is_mirrored: np.ndarray  # bool, (images,)
+    length: int  # tokens to which the captions are padded
+    share: Share | None = None  # the part of a batch that this is
 
 
 class BatchPlan:
@@ -50,19 +35,12 @@ class BatchPlan:
 
     The order of a step depends on the seed and the step alone. Captions of
     like length share a batch. Captions of an image may stay together in groups.
+    The options are those of `CaptionBatches`.
 
     Args:
         image_rows: int, (images,), each image's row of the features.
         counts: int, (images,), captions of each image.
         lengths: int, (captions,), tokens of each caption, in the images' order.
-        batch_size: As for `CaptionBatches`, and so are all that follow.
-        sequence_length: int.
-        bucket_width: int.
-        group_size: int.
-        mirror: bool.
-        shuffle_buffer: int.
-        shuffle: bool.
-        seed: int.
 
     Attributes:
         steps_per_epoch: Batches of one pass over all captions.
@@ -72,7 +50,7 @@ class BatchPlan:
         self,
         image_rows: Sequence[int],
         counts: Sequence[int],
-        lengths: Sequence[int],
+        lengths: np.ndarray,
         *,
         batch_size: int,
         sequence_length: int,
@@ -83,7 +61,6 @@ class BatchPlan:
         shuffle: bool,
         seed: int,
     ) -> None:
-        """Groups the captions and sorts the groups into buckets."""
         self._batch_size = batch_size
         self._mirror = mirror
         self._shuffle = shuffle
@@ -93,44 +70,38 @@ class BatchPlan:
         self._rows, self._groups = _group_captions(
             image_rows, counts, lengths, group_size
         )
-        self._bounds = self._find_bounds(lengths, bucket_width, sequence_length)
-        self._buckets = self._find_buckets(bucket_width > 0)
-        self.steps_per_epoch = sum(
-            -(-len(bucket) // self._groups_in_batch(bucket))
-            for bucket in self._buckets
-        )
+        longest = np.array([lengths[group].max() for group in self._groups])
+        width = max(bucket_width, 1)  # without buckets: each length is a bound
+        # The length to which each group is padded: (groups,).
+        self._bounds = np.minimum(-(-longest // width) * width, sequence_length)
+        # Groups that may share a batch are of like length, and of one size: a
+        # batch has equally many captions of each image.
+        sizes = np.array([len(group) for group in self._groups])
+        keys = np.stack([sizes, self._bounds * (bucket_width > 0)], axis=-1)
+        self._buckets = [
+            np.flatnonzero((keys == key).all(axis=-1))
+            for key in np.unique(keys, axis=0)
+        ]
+        self.steps_per_epoch = len(self.of_epoch(0))
 
     def of_epoch(self, epoch: int) -> list[np.ndarray]:
-        """Draws an epoch's batches.
-
-        Args:
-            epoch: Number of the epoch, from 0.
-
-        Returns:
-            The indices of each batch's groups; without groups of several
-            captions, those of its captions.
-        """
+        """Draws an epoch's batches: the indices of each one's groups."""
+        # Without shuffling, the order of all epochs is that of the first.
         number = epoch if self._shuffle else 0
         rng = np.random.default_rng([self._seed, number])
         batches = []
         for bucket in self._buckets:
             members = _shuffle(bucket, self._shuffle_buffer, rng)
-            size = self._groups_in_batch(bucket)
+            size = max(self._batch_size // len(self._groups[bucket[0]]), 1)
             starts = range(0, len(members), size)
             batches += [members[s : s + size] for s in starts]
+        # One bucket keeps the order of its buffer, as the notebook does.
         if len(self._buckets) == 1:
             return batches
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def from_step(self, step: int) -> Iterator[PlannedBatch]:
-        """Plans the batches of a step and of all that follow, without end.
-
-        Args:
-            step: The first step.
-
-        Yields:
-            What the steps learn from.
-        """
+        """Plans the batches of a step and of all that follow, without end."""
         epoch, skip = divmod(step, self.steps_per_epoch)
         while True:
             rng = np.random.default_rng([self._seed, epoch, _MIRROR_SEED])
@@ -145,33 +116,11 @@ class BatchPlan:
                 )
             epoch, skip = epoch + 1, 0
 
-    def _find_bounds(
-        self, lengths: Sequence[int], width: int, sequence_length: int
-    ) -> np.ndarray:
-        """The length to which each group is padded: (groups,)."""
-        longest = np.array(
-            [max(lengths[i] for i in group) for group in self._groups]
-        )
-        width = max(width, 1)
-        return np.minimum(-(-longest // width) * width, sequence_length)
-
-    def _find_buckets(self, by_length: bool) -> list[np.ndarray]:
-        """Groups that may share a batch: of one size and like length."""
-        sizes = np.array([len(group) for group in self._groups])
-        keys = np.stack([sizes, self._bounds * by_length], axis=-1)
-        return [
-            np.flatnonzero((keys == key).all(axis=-1))
-            for key in np.unique(keys, axis=0)
-        ]
-
-    def _groups_in_batch(self, bucket: np.ndarray) -> int:
-        return max(self._batch_size // len(self._groups[bucket[0]]), 1)
-
 
 def _group_captions(
     image_rows: Sequence[int],
     counts: Sequence[int],
-    lengths: Sequence[int],
+    lengths: np.ndarray,
     group_size: int,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Cuts each image's captions, sorted by length, into groups."""

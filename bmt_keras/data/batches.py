@@ -39,7 +39,6 @@ class CaptionBatches:
             them; 0 for all.
         group_size: Captions of an image that stay together, those of like
             length; the last group of an image may have fewer.
-        with_image_ids: Give the images' `image_ids`, too, int64, (images,).
         mirror: Turn the features of half of the images, others in each epoch,
             left to right: pixels, or a grid (height, width, channels) of a
             model that has learnt to see mirrored images alike.
@@ -71,7 +70,6 @@ class CaptionBatches:
         bucket_width: int = 4,
         captions_per_image: int = 0,
         group_size: int = 1,
-        with_image_ids: bool = False,
         mirror: bool = False,
         shuffle_buffer: int = 0,
         shuffle: bool = True,
@@ -90,21 +88,18 @@ class CaptionBatches:
         self._features = features.array
         self._image_input = image_input
         self._pad_token_id = tokenizer.pad_token_id
-        self._image_ids: np.ndarray | None = None
-        if with_image_ids:
-            self._image_ids = np.zeros(len(features.array), np.int64)
-            self._image_ids[image_rows] = image_ids
         self.token_ids = tokenizer.encode(
             [caption for captions in kept for caption in captions],
             sequence_length=sequence_length,
         )
-        self.lengths = np.array([len(ids) - 2 for ids in self.token_ids])
+        lengths = np.array([len(ids) for ids in self.token_ids])
+        self.lengths = lengths - 2  # [CLS] and [SEP]
         counts = [len(captions) for captions in kept]
         self.caption_image_ids = np.repeat(image_ids, counts)
         self.plan = BatchPlan(
             image_rows,
             counts,
-            [len(ids) for ids in self.token_ids],
+            lengths,
             batch_size=batch_size,
             sequence_length=sequence_length,
             bucket_width=bucket_width,
@@ -117,23 +112,17 @@ class CaptionBatches:
         self.steps_per_epoch = self.plan.steps_per_epoch
 
     def __len__(self) -> int:
-        """Number of captions, each with its image."""
+        """Number of captions."""
         return len(self.token_ids)
 
     def count_tokens(self, vocabulary_size: int) -> np.ndarray:
         """Counts each token in the captions: int, (vocabulary_size,)."""
+        # Without the ends: neither is ever predicted.
         flat = np.concatenate([ids[1:-1] for ids in self.token_ids])
         return np.bincount(flat.astype(np.int64), minlength=vocabulary_size)
 
     def share_of_captions(self, vocabulary_size: int) -> np.ndarray:
-        """Share of the captions that hold each token.
-
-        Args:
-            vocabulary_size: Number of tokens.
-
-        Returns:
-            float32, (vocabulary_size,); special tokens are in none.
-        """
+        """Share of captions with each token: float32, (vocabulary_size,)."""
         each = [np.unique(ids[1:-1]) for ids in self.token_ids]
         flat = np.concatenate(each).astype(np.int64)
         counts = np.bincount(flat, minlength=vocabulary_size)
@@ -151,9 +140,8 @@ class CaptionBatches:
 
         Returns:
             Dictionaries of `token_ids` int32 (batch, length), `padding_mask`
-            int32 (batch, length), the image input float32 (images, ...) and,
-            where they were asked for, `image_ids` int64 (images,). The
-            captions of an image are neighbouring rows. Shares also have
+            int32 (batch, length) and the image input float32 (images, ...).
+            The captions of an image are neighbouring rows. Shares also have
             `rows` int32 (batch,), their rows in the whole batch, and
             `num_rows` int32 (), its size.
         """
@@ -167,15 +155,7 @@ class CaptionBatches:
         *,
         replicas: Replicas | None = None,
     ) -> tf.data.Dataset:
-        """Gives planned batches, as `dataset` does.
-
-        Args:
-            plan: Gives the plan anew for each pass over the dataset.
-            replicas: As for `dataset`.
-
-        Returns:
-            As `dataset`, as many as are planned.
-        """
+        """Gives batches as `dataset` does, those of a plan."""
         signature = {
             "token_ids": tf.TensorSpec((None, None), tf.int32),
             "padding_mask": tf.TensorSpec((None, None), tf.int32),
@@ -199,18 +179,12 @@ class CaptionBatches:
         """Gives gathered batches ahead of the consumer.
 
         Args:
-            gather: Gives the batches anew for each pass over the dataset: a
-                text side, with the images' side from `gather_images`.
-            text_signature: Types of the text side.
-
-        Returns:
-            The batches, with the features in float32.
+            gather: Gives the batches anew for each pass over the dataset.
+            text_signature: Types of all but what `gather_images` gives.
         """
         name, shape = self._image_input, (None, *self._features.shape[1:])
         dtype = tf.as_dtype(self._features.dtype)
         signature = {**text_signature, name: tf.TensorSpec(shape, dtype)}
-        if self._image_ids is not None:
-            signature["image_ids"] = tf.TensorSpec((None,), tf.int64)
 
         # Passed on as they are kept, in a half or a quarter of the memory.
         def to_float(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -223,40 +197,36 @@ class CaptionBatches:
 
     def gather(self, planned: PlannedBatch) -> dict[str, Any]:
         """Reads a planned batch, as `dataset` gives it but for dtypes."""
-        share = planned.share
-        shape = (len(planned.captions), planned.length)
-        token_ids = np.full(shape, self._pad_token_id, np.int32)
-        padding_mask = np.zeros(shape, np.int32)
-        captions = planned.captions[: share.num_captions if share else None]
-        for row, caption in enumerate(captions):
-            ids = self.token_ids[caption]
-            token_ids[row, : len(ids)] = ids
-            padding_mask[row, : len(ids)] = 1
+        token_ids, padding_mask = self.pad(planned.captions, planned.length)
         batch = {
             "token_ids": token_ids,
             "padding_mask": padding_mask,
             **self.gather_images(planned),
         }
-        if share is None:
+        if (share := planned.share) is None:
             return batch
+        token_ids[share.num_captions :] = self._pad_token_id
+        padding_mask[share.num_captions :] = 0  # blank captions
         return {**batch, "rows": share.rows, "num_rows": share.num_rows}
 
+    def pad(
+        self, captions: Sequence[int] | np.ndarray, length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids and padding mask of captions: int32, (captions, length)."""
+        shape = (len(captions), length)
+        token_ids = np.full(shape, self._pad_token_id, np.int32)
+        padding_mask = np.zeros(shape, np.int32)
+        for row, caption in enumerate(captions):
+            ids = self.token_ids[caption]
+            token_ids[row, : len(ids)] = ids
+            padding_mask[row, : len(ids)] = 1
+        return token_ids, padding_mask
+
     def gather_images(self, planned: PlannedBatch) -> dict[str, np.ndarray]:
-        """Reads the images' side of a planned batch.
-
-        Args:
-            planned: The batch.
-
-        Returns:
-            The features in the dtype in which they are kept, and the image ids
-            where `dataset` gives them.
-        """
+        """Reads a planned batch's features, in the dtype they are kept in."""
         features = self._features[planned.image_rows]
         if planned.is_mirrored.any():
             mirrored = planned.is_mirrored
             # In place: what was read by indices is a copy.
             features[mirrored] = features[mirrored, :, ::-1]
-        batch = {self._image_input: features}
-        if self._image_ids is not None:
-            batch["image_ids"] = self._image_ids[planned.image_rows]
-        return batch
+        return {self._image_input: features}

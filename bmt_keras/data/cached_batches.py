@@ -10,22 +10,14 @@ from bmt_keras.data.store import ShardedRows
 
 
 def masked_token_row(hidden_dim: int) -> np.dtype:
-    """Type of a masked token as it is kept.
-
-    Args:
-        hidden_dim: Width of the text tower's states.
-
-    Returns:
-        `state`, float32, (hidden_dim,); `caption`, the caption's index;
-        `position`, the token's position in it; `label`, the hidden token id.
-    """
+    """Type of a masked token as it is kept, with states of this width."""
     # The state first, where its address is aligned.
     return np.dtype(
         [
             ("state", "<f4", (hidden_dim,)),
-            ("caption", "<i4"),
-            ("position", "<i4"),
-            ("label", "<i4"),
+            ("caption", "<i4"),  # its index
+            ("position", "<i4"),  # in the caption
+            ("label", "<i4"),  # the token that was masked
         ]
     )
 
@@ -34,12 +26,8 @@ class MaskedStates:
     """The masked tokens of captions under one masking, found by caption.
 
     Args:
-        shards: Rows of type `masked_token_row`, sorted by caption, which also
-            ascend from shard to shard.
+        shards: Rows of type `masked_token_row`, in the captions' order.
         num_captions: Number of all captions, with those in no shard.
-
-    Attributes:
-        hidden_dim: Width of the states.
     """
 
     def __init__(self, shards: Sequence[np.ndarray], num_captions: int) -> None:
@@ -51,10 +39,7 @@ class MaskedStates:
         self.hidden_dim = int(self._states.shape[1])
 
     def gather(self, captions: np.ndarray) -> dict[str, np.ndarray]:
-        """Reads the masked tokens of some captions.
-
-        Args:
-            captions: int, (batch,).
+        """Reads the masked tokens of captions: int, (batch,).
 
         Returns:
             `text_states`, float32, (batch, slots, hidden_dim), zeros after a
@@ -63,6 +48,7 @@ class MaskedStates:
             (tokens,).
         """
         counts = self._counts[captions]
+        # One slot at least, so that no axis is empty.
         slots = max(int(counts.max(initial=0)), 1)
         filled = np.arange(slots) < counts[:, None]  # (batch, slots)
         tokens = (self._first[captions][:, None] + np.arange(slots))[filled]
@@ -83,8 +69,7 @@ def cached_dataset(
 ) -> tf.data.Dataset:
     """Gives the batches of `batches.dataset`, masked and encoded.
 
-    The captions and images of each step are those of the live batches; each
-    pass over the captions takes the next masking.
+    Each pass over the captions takes the next masking.
 
     Args:
         batches: Plans the steps and reads the images.

@@ -25,10 +25,7 @@ class CaptionedImage:
 
 
 def read_coco_captions(
-    path: str | Path,
-    images: str | Path,
-    *,
-    limit: int | None = None,
+    path: str | Path, images: str | Path, *, limit: int | None = None
 ) -> list[CaptionedImage]:
     """Reads a captions file and finds its images.
 
@@ -36,12 +33,11 @@ def read_coco_captions(
         path: JSON with `images` (`id`, `file_name`) and `annotations` (`id`,
             `image_id`, `caption`).
         images: The folder that the file names are relative to.
-        limit: Keep only the first images of the file, `limit` of them.
+        limit: Keep only the first N images of the file.
 
     Returns:
-        The images in the file's order, each with all its captions. Images
-        without a caption are left out; whether an image's file exists and can
-        be decoded shows when it is read.
+        The images in the file's order. Those without a caption are left out;
+        whether a file exists and can be decoded shows when it is read.
 
     Raises:
         InputError: The file or folder is missing or malformed; the message
@@ -50,9 +46,7 @@ def read_coco_captions(
     path, folder = Path(path), Path(images)
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of photos, found none.")
-    content = _load_json(path)
-    file_names = _read_images(path, content["images"])
-    captions = _read_annotations(path, content["annotations"], file_names)
+    file_names, captions = _read_file(path)
     captioned = [
         CaptionedImage(image_id, folder / name, tuple(captions[image_id]))
         for image_id, name in file_names.items()
@@ -72,21 +66,8 @@ def read_coco_captions(
 
 
 def read_texts(path: str | Path) -> list[str]:
-    """Reads the texts of a captions file, whatever their images.
-
-    Args:
-        path: As for `read_coco_captions`.
-
-    Returns:
-        The captions.
-
-    Raises:
-        InputError: As for `read_coco_captions`.
-    """
-    path = Path(path)
-    content = _load_json(path)
-    names = _read_images(path, content["images"])
-    captions = _read_annotations(path, content["annotations"], names)
+    """Reads the captions of a file, as `read_coco_captions`, without images."""
+    _, captions = _read_file(Path(path))
     return [text for texts in captions.values() for text in texts]
 
 
@@ -98,7 +79,7 @@ def split_images(
     Args:
         images: The images to split.
         val_share: Share of the images held out, in (0, 1).
-        seed: The same seed gives the same split.
+        seed: Seed of the split.
 
     Returns:
         Training and validation images, each in the given order.
@@ -119,10 +100,7 @@ def split_images(
 
 
 def drop_final_period(text: str) -> str:
-    """Returns a caption without the full stop at its end.
-
-    Args:
-        text: A caption; an ellipsis at its end stays.
+    """Returns a caption without the full stop at its end; an ellipsis stays.
 
     Example:
         >>> drop_final_period("A dog runs .")
@@ -132,6 +110,14 @@ def drop_final_period(text: str) -> str:
     if short.endswith(".") and not short.endswith(".."):
         short = short[:-1].rstrip()
     return short or text
+
+
+def _read_file(path: Path) -> tuple[dict[int, str], dict[int, list[str]]]:
+    """The file names and the captions of a file's image ids."""
+    content = _load_json(path)
+    file_names = _read_images(path, content["images"])
+    entries = content["annotations"]
+    return file_names, _read_annotations(path, entries, file_names)
 
 
 def _load_json(path: Path) -> dict[str, Any]:
@@ -154,17 +140,16 @@ def _load_json(path: Path) -> dict[str, Any]:
     for key in ("images", "annotations"):
         found = content.get(key) if isinstance(content, dict) else None
         if not isinstance(found, list):
+            kind = (
+                "none" if found is None else f"a {type(found).__name__} there"
+            )
+            if not isinstance(content, dict):
+                kind = f"a JSON {type(content).__name__}"
             raise InputError(
                 f"{path}: expected COCO's captions format, an object with a "
-                f"list `{key}`, found {_kind(found, content)}."
+                f"list `{key}`, found {kind}."
             )
     return content
-
-
-def _kind(found: Any, content: Any) -> str:
-    if not isinstance(content, dict):
-        return f"a JSON {type(content).__name__}"
-    return "none" if found is None else f"a {type(found).__name__} there"
 
 
 def _read_images(path: Path, entries: list[Any]) -> dict[int, str]:
@@ -211,6 +196,7 @@ def _read_annotations(
 
 def _field(where: str, entry: Any, name: str, kind: type) -> Any:
     found = entry.get(name) if isinstance(entry, dict) else None
+    # To Python a truth value is an int, too.
     if not isinstance(found, kind) or isinstance(found, bool):
         raise InputError(
             f"{where}: expected a field `{name}` of type {kind.__name__}, "

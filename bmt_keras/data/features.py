@@ -6,7 +6,7 @@ along the decoded and resized pixels.
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,33 +29,21 @@ SHARD_SIZE = 1024  # images: what a killed run loses at most
 class FeatureSource:
     """A recipe for features.
 
-    Attributes:
-        height: Height in pixels to which images are resized.
-        width: Width in pixels.
-        encode: (batch, height, width, 3) uint8 to (batch, ...) float; None
-            keeps the pixels.
-        embedding_shape: Shape of what `encode` gives for one image.
-        encoder_settings: What tells one encoder from another (name, layer,
-            hash of the weights), JSON values alone.
-        batch_size: Images that are encoded at once.
-
     Raises:
         ValueError: An encoder is given without its embedding's shape.
-
-    Example:
-        >>> FeatureSource(64, 64).shape
-        (64, 64, 3)
     """
 
-    height: int
+    height: int  # in pixels, to which images are resized
     width: int
+    # (batch, height, width, 3) uint8 to (batch, ...) float; None keeps pixels.
     encode: Callable[[np.ndarray], np.ndarray] | None = None
-    embedding_shape: tuple[int, ...] | None = None
+    embedding_shape: tuple[int, ...] | None = None  # of one image
+    # JSON values that tell one encoder from another, as its weights' hash.
     encoder_settings: Mapping[str, Any] | None = None
-    batch_size: int = 16
+    batch_size: int = 16  # images that are encoded at once
 
     def __post_init__(self) -> None:
-        """Checks that the shape of the features is known ahead."""
+        """Checks that the shape is known ahead of the first image."""
         if (self.encode is None) != (self.embedding_shape is None):
             raise ValueError(
                 "`encode` and `embedding_shape` must be given together. "
@@ -88,16 +76,10 @@ class FeatureSource:
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """Features of images.
+    """Features of images: uint8 pixels or float16 embeddings."""
 
-    Attributes:
-        array: (images, ...) uint8 pixels or float16 embeddings, read from disk
-            when rows are asked for.
-        rows: The row of each image, by image id.
-    """
-
-    array: np.ndarray | ShardedRows
-    rows: dict[int, int]
+    array: np.ndarray | ShardedRows  # (images, ...), read when asked for
+    rows: dict[int, int]  # the row of each image id
 
 
 # Fills shards: `write_features`, or the same on other machines.
@@ -113,38 +95,36 @@ def write_features(
 ) -> list[str]:
     """Computes the features of images and writes them, shard by shard.
 
-    Images are read ahead across the shards' bounds, so that the image tower
-    does not wait between two shards.
-
     Args:
         shards: The shards; their items are images.
         source: How features are made.
         skip_bad: Leave out images that cannot be read. Otherwise the shards
-            from the first of them on are not written, and the remaining images
-            are only read, to name all that are broken.
+            from the first of them on are not written.
         on_progress: Called with images done and images in all.
 
     Returns:
         What is wrong with each image that cannot be read.
     """
+    # Read ahead across the shards' bounds: the tower waits between no two.
     images = [image for shard in shards for image in shard.items]
     computed = _compute(images, source, skip_bad, on_progress)
     bad: list[str] = []
 
-    def take_good(rows: Iterable[tuple[np.ndarray | None, str]]) -> Any:
-        for row, fault in rows:
+    def take_good(count: int) -> Iterator[np.ndarray]:
+        for row, fault in itertools.islice(computed, count):
             if fault:
                 bad.append(fault)
             if row is not None:
                 yield row
+        # Within the writing: a shard that is broken off leaves no file.
         if bad and not skip_bad:
             raise _UnreadableError
 
     for shard in shards:
-        own = itertools.islice(computed, len(shard.items))
         try:
-            shard.write(take_good(own))
+            shard.write(take_good(len(shard.items)))
         except _UnreadableError:
+            # What is left is read only to be named.
             bad += [fault for _, fault in computed if fault]
             break
     return bad
@@ -162,8 +142,8 @@ def prepare_features(
 ) -> ImageFeatures:
     """Computes the features of images, or opens them where they were kept.
 
-    A run that was killed is gone on with at its first unfinished shard; a
-    shard that was deleted or damaged is computed again.
+    A run that was killed goes on at its first unfinished shard; a shard that
+    was deleted or damaged is computed again.
 
     Args:
         images: The images.
@@ -254,6 +234,7 @@ def _encode(pixels: np.ndarray, source: FeatureSource) -> np.ndarray:
 
 
 def _fingerprint(images: Sequence[CaptionedImage]) -> str:
+    # Names and sizes: hashing the files would cost as much as reading them.
     digest = hashlib.sha256()
     for image in images:
         size = image.path.stat().st_size if image.path.is_file() else -1

@@ -52,6 +52,7 @@ def first_frame(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _read_jpeg(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    # In 64 bits: the product of two sides of 65,535 has 32.
     shape = tf.cast(tf.io.extract_jpeg_shape(image_bytes), tf.int64)
     return image_bytes, shape[0] * shape[1]
 
@@ -78,6 +79,7 @@ def _read_webp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         shifts = [256**i for i in range(size)]
         return tf.reduce_sum(codes[offset : offset + size] * shifts)
 
+    # A lossy side has 14 bits; both other kinds store each side less one.
     def lossy() -> tf.Tensor:
         return (number(26, 2) % 2**14) * (number(28, 2) % 2**14)
 
@@ -101,12 +103,10 @@ def _read_webp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _cut_gif(gif: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cuts a GIF behind its first frame.
-
-    Every block is a chain of parts that begin with their own length. A loop
-    over them takes a step for each; here all chains are followed at once, in
-    a number of steps that grows with the logarithm of their length.
-    """
+    """Cuts a GIF behind its first frame."""
+    # Every block is a chain of parts that begin with their own length. A loop
+    # over them takes a step for each; here all chains are followed at once, in
+    # a number of steps that grows with the logarithm of their length.
     codes = _codes(tf.strings.join([gif, b"\0" * _TAIL]), tf.int32)
     size = tf.size(codes)
     last, offsets = size - 1, tf.range(size)
@@ -140,11 +140,7 @@ def _table_size(flags: tf.Tensor) -> tf.Tensor:
 
 
 def _follow(following: tf.Tensor) -> tf.Tensor:
-    """Where the chain that begins at each offset ends: int32, (size,).
-
-    Args:
-        following: int32, (size,), the next offset of each; an end is its own.
-    """
+    """Where chains end: of each offset's next, int32, (size,); ends stay."""
 
     def double(offsets: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         further = tf.gather(offsets, offsets)

@@ -45,10 +45,9 @@ _WEBP_WITH_ALPHA = (
 def decode_rgb(image_bytes: tf.Tensor) -> tf.Tensor:
     """Decodes one image.
 
-    JPEG's inverse cosine transform is set to the accurate one, which OpenCV
-    uses; TensorFlow's own default differs by several levels. An EXIF rotation
-    is ignored, as is an alpha channel; transparent pixels of a GIF are black.
-    Of an animated GIF the first frame counts, an animated WebP is refused.
+    An EXIF rotation is ignored, as is an alpha channel; transparent pixels of
+    a GIF are black. Of an animated GIF the first frame counts, an animated
+    WebP is refused.
 
     Args:
         image_bytes: string, (). JPEG, PNG, GIF, BMP or WebP.
@@ -60,19 +59,27 @@ def decode_rgb(image_bytes: tf.Tensor) -> tf.Tensor:
         tf.errors.InvalidArgumentError: The bytes are none of these formats.
     """
     header = tf.strings.substr(image_bytes, 0, 64)
+    has_palette = tf.strings.regex_full_match(header, _BMP_WITH_PALETTE)
+    has_alpha = tf.strings.regex_full_match(header, _WEBP_WITH_ALPHA)
+
+    def decode(channels: int) -> tf.Tensor:
+        return tf.io.decode_image(
+            image_bytes, channels=channels, expand_animations=False
+        )
+
+    def decode_jpeg() -> tf.Tensor:
+        # OpenCV's transform; TensorFlow's default differs by several levels.
+        return tf.io.decode_jpeg(
+            image_bytes, channels=3, dct_method="INTEGER_ACCURATE"
+        )
+
     pixels = tf.case(
         [
-            (tf.io.is_jpeg(image_bytes), lambda: _decode_jpeg(image_bytes)),
-            (
-                tf.strings.regex_full_match(header, _BMP_WITH_PALETTE),
-                lambda: _decode_palette(image_bytes),
-            ),
-            (
-                tf.strings.regex_full_match(header, _WEBP_WITH_ALPHA),
-                lambda: _decode_first_frame(image_bytes, channels=4)[..., :3],
-            ),
+            (tf.io.is_jpeg(image_bytes), decode_jpeg),
+            (has_palette, lambda: _decode_palette(image_bytes)),
+            (has_alpha, lambda: decode(4)[..., :3]),
         ],
-        default=lambda: _decode_first_frame(image_bytes, channels=3),
+        default=lambda: decode(3),
     )
     return tf.ensure_shape(pixels, (None, None, 3))
 
@@ -81,28 +88,20 @@ def resize_pixels(pixels: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """Resizes bilinearly, without antialiasing, as OpenCV's default does.
 
     Args:
-        pixels: uint8, (..., height, width, 3).
+        pixels: uint8, (..., height, width, 3), of any size.
         height: Wanted height in pixels.
         width: Wanted width in pixels.
 
     Returns:
-        uint8, (..., height, width, 3), rounded to whole levels as OpenCV does.
+        uint8, (..., height, width, 3).
     """
+    # OpenCV rounds to whole levels; a cast alone would cut off.
     resized = tf.image.resize(pixels, (height, width), method="bilinear")
     return tf.cast(tf.round(resized), tf.uint8)
 
 
 def read_pixels(image_bytes: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Decodes one image and resizes it.
-
-    Args:
-        image_bytes: string, ().
-        height: Wanted height in pixels.
-        width: Wanted width in pixels.
-
-    Returns:
-        uint8, (height, width, 3), RGB.
-    """
+    """Decodes one image and resizes it: uint8, (height, width, 3), RGB."""
     return resize_pixels(decode_rgb(image_bytes), height, width)
 
 
@@ -111,10 +110,8 @@ def read_pixels_or_error(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes and resizes a batch of images, of which some may be broken.
 
-    A decoding op that fails takes the whole batch with it. A `tf.data` map can
-    drop what fails, and what it left out becomes a black picture. An image of
-    more than `MAX_PIXELS` is not decoded. The ops are TensorFlow's own and run
-    in a SavedModel.
+    An image of more than `MAX_PIXELS` is not decoded. The ops are TensorFlow's
+    own and run in a SavedModel.
 
     Args:
         image_bytes: string, (batch,).
@@ -125,6 +122,8 @@ def read_pixels_or_error(
         Two tensors: uint8, (batch, height, width, 3), black where the image
         is broken; and string, (batch,), empty where the image is good.
     """
+    # A decoding op that fails takes the whole batch with it. A `tf.data` map
+    # can drop what fails, and what it left out becomes a black picture.
     count = tf.size(image_bytes, out_type=tf.int64)
     # Read last, so that there is a batch even if all images fail.
     broken = (tf.zeros((height, width, 3), tf.uint8), "", count)
@@ -143,13 +142,8 @@ def read_pixels_or_error(
     slots = tf.tensor_scatter_nd_update(
         tf.fill((count + 1,), good), indices[:, None], tf.range(good + 1)
     )[:count]
-    undecodable = tf.strings.join(
-        [
-            UNDECODABLE + "; received ",
-            tf.strings.as_string(tf.strings.length(image_bytes)),
-            " bytes.",
-        ]
-    )
+    size = tf.strings.as_string(tf.strings.length(image_bytes))
+    undecodable = tf.strings.join([UNDECODABLE, "; received ", size, " bytes."])
     errors = tf.where(slots < good, tf.gather(errors, slots), undecodable)
     pixels = tf.ensure_shape(tf.gather(pixels, slots), (None, height, width, 3))
     return pixels, errors
@@ -164,12 +158,6 @@ def decode_images(
 ) -> Iterator[tuple[Sequence[CaptionedImage], np.ndarray, list[str]]]:
     """Reads image files batch by batch, ahead of the consumer.
 
-    Args:
-        images: The images.
-        height: Wanted height in pixels.
-        width: Wanted width in pixels.
-        batch_size: Images in a batch.
-
     Yields:
         The batch's images; their pixels, uint8, (batch, height, width, 3); and
         their errors, empty where an image is good.
@@ -177,6 +165,7 @@ def decode_images(
 
     def read_files(indices: np.ndarray) -> np.ndarray:
         files = [_read_file(images[i].path) for i in indices]
+        # Of objects: a dtype of bytes would lose zeros at a file's end.
         return np.array(files, dtype=object)
 
     def read(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -204,12 +193,7 @@ def decode_images(
 def report_unreadable(
     bad: Sequence[str], total: int, *, skip_bad: bool
 ) -> None:
-    """Names images that cannot be read.
-
-    Args:
-        bad: Paths with what is wrong.
-        total: Images in all.
-        skip_bad: Only log them.
+    """Logs which images, of `total`, cannot be read, with what is wrong.
 
     Raises:
         InputError: There are some and they are not to be skipped.
@@ -226,11 +210,10 @@ def report_unreadable(
 
 
 def _read_file(path: Path) -> bytes:
-    """A file that cannot be read, or even be named, is empty, so broken."""
     try:
         return path.read_bytes()
-    except (OSError, ValueError):
-        return b""
+    except (OSError, ValueError):  # a name with a zero byte is of the latter
+        return b""  # broken, as any empty file
 
 
 def _read_if_small(
@@ -250,18 +233,6 @@ def _read_if_small(
 
     return tf.cond(
         is_small, lambda: (read_pixels(frame, height, width), ""), refuse
-    )
-
-
-def _decode_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_jpeg(
-        image_bytes, channels=3, dct_method="INTEGER_ACCURATE"
-    )
-
-
-def _decode_first_frame(image_bytes: tf.Tensor, *, channels: int) -> tf.Tensor:
-    return tf.io.decode_image(
-        image_bytes, channels=channels, expand_animations=False
     )
 
 

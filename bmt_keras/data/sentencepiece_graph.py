@@ -31,13 +31,7 @@ _EMPTY_CHARSMAP = (1024).to_bytes(4, "little") + bytes(1025)
 
 
 def parse_model(proto: bytes) -> Any:
-    """Parses a SentencePiece model.
-
-    Args:
-        proto: The serialised model.
-
-    Returns:
-        The parsed model, of one piece at least.
+    """Parses a serialised SentencePiece model of one piece at least.
 
     Raises:
         InputError: The bytes are no SentencePiece model.
@@ -58,14 +52,8 @@ def parse_model(proto: bytes) -> Any:
 
 
 def as_tensor(texts: Iterable[str]) -> tf.Tensor:
-    """Makes a string tensor of Python's texts, lone surrogates included.
-
-    Args:
-        texts: Any texts.
-
-    Returns:
-        string, (batch,).
-    """
+    """Makes a string tensor of Python's texts: (batch,)."""
+    # A lone surrogate is no UTF-8; the graph takes it for an unknown one.
     encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
     return tf.constant(encoded, tf.string, shape=(len(encoded),))
 
@@ -76,12 +64,6 @@ def normalize(texts: tf.Tensor) -> tf.Tensor:
     Quotes of two characters become one, compatibility characters what they
     stand for, accents and other marks go, letters are lower-cased one by one,
     and any white space is one space. Invalid UTF-8 is U+FFFD.
-
-    Args:
-        texts: string, any shape.
-
-    Returns:
-        string, the same shape.
     """
     texts = tf.strings.regex_replace(_valid(texts), "``|''", '"')
     texts = tf_text.normalize_utf8(texts, "NFKD")
@@ -113,11 +95,6 @@ class TokenizerGraph:
     version 10 on and its tables lack, and for words of hundreds of letters or
     dozens of unknown ones, whose splits can score alike to the last digits.
 
-    Each graph that calls it holds the model itself: the resource of
-    tensorflow_text belongs to the op that made it, and is lost with
-    TensorFlow's caches (`keras.utils.set_random_seed` clears them) where that
-    op was run eagerly.
-
     Args:
         model: The SentencePiece model.
         special_tokens: Added tokens whatever their type in the model.
@@ -142,14 +119,10 @@ class TokenizerGraph:
             ) from error
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Tokenises texts, without `[CLS]` and `[SEP]`.
-
-        Args:
-            texts: string, (batch,).
-
-        Returns:
-            int32, (batch, None).
-        """
+        """Tokenises texts, without ends: (batch,) to int32 (batch, None)."""
+        # Anew in each graph: the resource belongs to the op that made it, and
+        # is lost with TensorFlow's caches (`keras.utils.set_random_seed` clears
+        # them) where that op was run eagerly.
         pieces = tf_text.SentencepieceTokenizer(self._proto)
         # A cut that stands in the text becomes another control character.
         texts = tf.strings.regex_replace(_valid(texts), _CUT, "\x02")
@@ -195,13 +168,11 @@ def _valid(texts: tf.Tensor) -> tf.Tensor:
 
 
 def _plain_model(model: Message) -> Message:
-    """The model as transformers' Unigram has it.
-
-    Every piece is one like the others, and splits of a word that tie in
-    transformers' float64 tie in SentencePiece's float32: rounded scores sum
-    up exactly while the sum is small. Scores rise by a constant per letter to
-    keep it so, which changes no choice as each split spends all letters.
-    """
+    """The model as transformers' Unigram has it: all pieces are alike."""
+    # Splits of a word that tie in transformers' float64 tie in SentencePiece's
+    # float32: rounded scores sum up exactly while the sum is small. Scores rise
+    # by a constant per letter to keep it so, which changes no choice as each
+    # split spends all letters.
     plain = protos.ModelProto()
     plain.CopyFrom(model)
     if not plain.normalizer_spec.precompiled_charsmap:

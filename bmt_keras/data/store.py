@@ -35,30 +35,16 @@ _READERS = 4  # shards checked at once
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of a store.
-
-    Attributes:
-        path: The file.
-        number: Its number in the store, from 0.
-        items: What its rows are computed from.
-        row: Type of a row, with named fields.
-        key: The checksum starts from this number, which differs from store to
-            store and from shard to shard: a file in another one's place is
-            found out.
-    """
+    """A file of a store."""
 
     path: Path
-    number: int
-    items: Sequence[Any]
-    row: np.dtype[Any]
-    key: int
+    number: int  # in the store, from 0
+    items: Sequence[Any]  # what its rows are computed from
+    row: np.dtype[Any]  # type of a row, with named fields
+    key: int  # the checksum starts from it
 
     def write(self, parts: Iterable[np.ndarray]) -> None:
-        """Writes the file, which appears whole or not at all.
-
-        Args:
-            parts: The rows, in arrays of any shape.
-        """
+        """Writes rows, in arrays of any shape: all of them or no file."""
         checksum = self.key
         with write_atomically(self.path, "wb") as file:
             for part in parts:
@@ -97,8 +83,7 @@ class ShardedRows:
     is indexed, by an integer, a slice or an array; what comes is a copy.
 
     Args:
-        arrays: At least one array; equal in type and in all axes but the
-            first.
+        arrays: One at least, equal in type and in all axes but the first.
 
     Example:
         >>> rows = ShardedRows([np.array([1, 2]), np.array([3])])
@@ -119,17 +104,12 @@ class ShardedRows:
         return len(self._numbers)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        """Reads rows.
-
-        Args:
-            index: Integer, slice, or array of integers or booleans.
-
-        Returns:
-            The rows, in the order asked for.
+        """Reads rows, in the order asked for.
 
         Raises:
-            IndexError: There is no such row, or the index is none of these.
+            IndexError: There is no such row.
         """
+        # NumPy finds out which rows are meant, and refuses what is no index.
         numbers = self._numbers[index]
         flat = numbers.reshape(-1)
         rows = np.empty((len(flat), *self.shape[1:]), self.dtype)
@@ -156,9 +136,7 @@ def open_store(
     shard_size: int,
     compute: Callable[[Sequence[Shard]], None],
 ) -> list[np.ndarray]:
-    """Opens a store, after computing the shards that are not there.
-
-    Shards that are damaged are computed again, with a warning.
+    """Opens a store, after computing the shards that are lost or damaged.
 
     Args:
         folder: The store's folder; it appears when all shards are there.
@@ -177,7 +155,7 @@ def open_store(
         InputError: The folder holds something else, or rows computed with
             other settings, or another process is writing it.
     """
-    # As JSON gives it back.
+    # As JSON gives it back: tuples are lists there.
     wanted = json.loads(json.dumps({**settings, "row": row.descr}))
     plan = partial(_plan_shards, items=items, row=row, settings=wanted)
     if folder.exists():
@@ -192,10 +170,10 @@ def open_store(
             folder.rename(hidden)
         shard_size = _begin(hidden, wanted, shard_size)
         shards = plan(hidden, shard_size)
-        _remove_others(hidden, shards)
         try:
-            compute(_find_missing(shards))
+            compute(_find_missing(hidden, shards))
         except BaseException:
+            # No shard is worth going on with: leave nothing behind.
             if not any(s.path.exists() and len(s.read()) for s in shards):
                 shutil.rmtree(hidden)
             raise
@@ -215,6 +193,7 @@ def _plan_shards(
     shards = []
     for number, start in enumerate(starts):
         name = f"{number:05d}-of-{len(starts):05d}.rows"
+        # Differs by store and shard: a file in another's place is found out.
         key = zlib.crc32(json.dumps([settings, shard_size, name]).encode())
         own = items[start : start + shard_size]
         shards.append(Shard(folder / name, number, own, row, key))
@@ -224,8 +203,7 @@ def _plan_shards(
 def _read_shard_size(folder: Path, wanted: Mapping[str, Any]) -> int:
     """Reads how many items a shard has, if the store is the wanted one."""
     try:
-        manifest = (folder / _MANIFEST).read_text(encoding="utf-8")
-        content = json.loads(manifest)
+        content = json.loads((folder / _MANIFEST).read_bytes())
         settings, shard_size = content["settings"], int(content["shard_size"])
         found = {key: settings.get(key) for key in wanted}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -263,7 +241,6 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def _begin(hidden: Path, wanted: Mapping[str, Any], shard_size: int) -> int:
-    """Makes the hidden folder, or takes up that of the same settings."""
     try:
         return _read_shard_size(hidden, wanted)
     except InputError:
@@ -274,18 +251,14 @@ def _begin(hidden: Path, wanted: Mapping[str, Any], shard_size: int) -> int:
     return shard_size
 
 
-def _remove_others(hidden: Path, shards: Sequence[Shard]) -> None:
-    """Removes what a killed run has left besides its shards."""
+def _find_missing(hidden: Path, shards: Sequence[Shard]) -> list[Shard]:
+    """Finds the shards that are to be computed, and removes what is unsound."""
     kept = {hidden / _MANIFEST, *(shard.path for shard in shards)}
-    for path in set(hidden.iterdir()) - kept:
+    for path in set(hidden.iterdir()) - kept:  # what a killed run has left
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def _find_missing(shards: Sequence[Shard]) -> list[Shard]:
-    """Finds the shards that are to be computed, and removes damaged ones."""
     missing = []
     for shard, fault in _find_faults(shards):
         if not fault:

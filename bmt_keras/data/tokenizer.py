@@ -53,7 +53,6 @@ class CaptionTokenizer:
     """
 
     def __init__(self, proto: bytes) -> None:
-        """Loads the model."""
         model = parse_model(proto)
         self.proto = proto
         self.vocabulary = [piece.piece for piece in model.pieces]
@@ -66,21 +65,13 @@ class CaptionTokenizer:
             )
         ids = [self.vocabulary.index(token) for token in SPECIAL_TOKENS]
         self.special_token_ids = ids
-        (
-            self.pad_token_id,
-            self.unknown_token_id,
-            self.cls_token_id,
-            self.sep_token_id,
-            self.mask_token_id,
-        ) = ids
+        self.pad_token_id, self.unknown_token_id = ids[:2]
+        self.cls_token_id, self.sep_token_id, self.mask_token_id = ids[2:]
         self._graph = TokenizerGraph(model, SPECIAL_TOKENS)
         self._traced: dict[int | None, Any] = {}
-        self._texts = [
-            piece + _JOIN if piece == _HYPHEN else piece
-            for piece in self.vocabulary
-        ]
-        for i in ids:
-            self._texts[i] = ""
+        # Special tokens leave nothing behind in a text.
+        texts = dict.fromkeys(SPECIAL_TOKENS, "") | {_HYPHEN: _HYPHEN + _JOIN}
+        self._texts = [texts.get(piece, piece) for piece in self.vocabulary]
 
     @classmethod
     def from_file(cls, path: str | Path) -> "CaptionTokenizer":
@@ -105,10 +96,8 @@ class CaptionTokenizer:
                 does not do.
         """
         folder = Path(folder)
-        config, json = (
-            folder / "tokenizer_config.json",
-            folder / "tokenizer.json",
-        )
+        config = folder / "tokenizer_config.json"
+        json = folder / "tokenizer.json"
         if config.is_file():
             with _naming(config):
                 check_config(config.read_bytes())
@@ -125,14 +114,12 @@ class CaptionTokenizer:
 
     @classmethod
     def from_captions(cls, captions: Iterable[str]) -> "CaptionTokenizer":
-        """Makes a vocabulary of whole words, each word of the captions one.
-
-        For a small closed vocabulary: with pieces of words, parallel decoding
-        can join the halves of two different words.
+        """Makes a small closed vocabulary, of each word of the captions.
 
         Raises:
             InputError: The captions hold no word.
         """
+        # With pieces, parallel decoding can join halves of different words.
         plain = tf.strings.regex_replace(
             as_tensor(captions), match_any(SPECIAL_TOKENS), " "
         )
@@ -179,16 +166,14 @@ class CaptionTokenizer:
     def encode(
         self, texts: Sequence[str], *, sequence_length: int | None = None
     ) -> list[list[int]]:
-        """Encodes texts as `[CLS] … [SEP]`.
+        """Encodes texts as `[CLS] … [SEP]`, each as a list of token ids.
 
         Args:
             texts: Texts.
             sequence_length: Longest result, `[CLS]` and `[SEP]` included;
-                longer texts lose their last tokens.
-
-        Returns:
-            A list of token ids for each text.
+                longer texts lose their last tokens. At least 2.
         """
+        # Traced once: run eagerly, each call would load the model anew.
         if sequence_length not in self._traced:
             self._traced[sequence_length] = tf.function(
                 partial(self.encode_tensor, sequence_length=sequence_length),
@@ -199,15 +184,11 @@ class CaptionTokenizer:
     def encode_tensor(
         self, texts: tf.Tensor, *, sequence_length: int | None = None
     ) -> tf.RaggedTensor:
-        """Does what `encode` does, in TensorFlow ops.
-
-        For a dataset or an export. Outside of a graph each call loads the
-        model anew: `encode` does not.
+        """Does what `encode` does in TensorFlow ops, for a dataset or export.
 
         Args:
             texts: string, (batch,), UTF-8.
-            sequence_length: Longest row, `[CLS]` and `[SEP]` included; longer
-                texts lose their last tokens. At least 2.
+            sequence_length: As for `encode`.
 
         Returns:
             int32, (batch, None).
@@ -232,14 +213,7 @@ class CaptionTokenizer:
         return re.sub(_JOINED, "", joined).replace(WORD_START, " ").strip()
 
     def decode_tensor(self, token_ids: tf.Tensor) -> tf.Tensor:
-        """Does what `decode` does in TensorFlow's own ops, for an export.
-
-        Args:
-            token_ids: int32, (batch, length).
-
-        Returns:
-            string, (batch,).
-        """
+        """Does what `decode` does in ops: (batch, length) to (batch,)."""
         texts = tf.gather(tf.constant(self._texts), token_ids)
         joined = tf.strings.reduce_join(texts, axis=-1)
         joined = tf.strings.regex_replace(joined, _JOINED, "")
@@ -253,20 +227,17 @@ def prune_vocabulary(
 ) -> CaptionTokenizer:
     """Drops the pieces that captions use rarely or not at all.
 
-    A model that is trained from scratch learns nothing of them, and pays for
-    their logits at every step. Single characters stay, so that words which the
-    captions lack can still be spelt, and so do special tokens and added ones.
     Captions without a dropped piece are split as before, other texts more
-    finely.
+    finely. Special tokens and added ones stay.
 
     Args:
         tokenizer: The whole vocabulary.
         captions: The training captions.
         min_count: How often captions use a piece that stays.
-
-    Returns:
-        A tokenizer with the remaining pieces in their order.
     """
+    # A model that is trained from scratch learns nothing of unused pieces, and
+    # pays for their logits at every step. Single characters stay, so that words
+    # which the captions lack can still be spelt.
     counts = Counter(i for ids in tokenizer.encode(captions) for i in ids)
     model = parse_model(tokenizer.proto)
     pieces = [

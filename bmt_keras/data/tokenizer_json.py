@@ -17,9 +17,6 @@ _CONFIG_VALUES = {"do_lower_case": True, "keep_accents": False}
 def check_config(content: bytes) -> None:
     """Refuses a tokenizer_config.json that asks for another normalisation.
 
-    Args:
-        content: The file's bytes.
-
     Raises:
         InputError: It is no JSON, or keeps capitals or accents.
     """
@@ -34,16 +31,7 @@ def check_config(content: bytes) -> None:
 
 
 def to_sentencepiece(content: bytes) -> bytes:
-    """Makes a SentencePiece model of a tokenizer.json of ALBERT's kind.
-
-    Special added tokens become control pieces, other added tokens
-    user-defined ones, so that the model tells by itself where a text is cut.
-
-    Args:
-        content: The file's bytes.
-
-    Returns:
-        A serialised model of the same vocabulary, scores and normalisation.
+    """Makes a serialised SentencePiece model of ALBERT's tokenizer.json.
 
     Raises:
         InputError: It is no JSON, or a field is not as ALBERT's is.
@@ -85,8 +73,7 @@ def _read_unigram(content: Any) -> Message:
     vocabulary = content.get("vocab")
     # Early files of Unigram models have no type, but a list of pairs.
     default = "Unigram" if isinstance(vocabulary, list) else None
-    kind = content.get("type", default)
-    if kind != "Unigram":
+    if (kind := content.get("type", default)) != "Unigram":
         raise InputError(f"`model.type` must be 'Unigram'; found {kind!r}.")
     model = protos.ModelProto()
     for pair in _list_of("model.vocab", vocabulary):
@@ -100,10 +87,9 @@ def _read_unigram(content: Any) -> Message:
     model.pieces[unknown_token_id].type = Piece.UNKNOWN
     spec = model.trainer_spec
     spec.model_type = protos.TrainerSpec.UNIGRAM
-    spec.unk_id, spec.unk_piece = (
-        unknown_token_id,
-        model.pieces[unknown_token_id].piece,
-    )
+    spec.unk_id = unknown_token_id
+    spec.unk_piece = model.pieces[unknown_token_id].piece
+    # The ends are ours to add: without these the trainer's defaults hold.
     spec.bos_id = spec.eos_id = spec.pad_id = -1
     return model
 
@@ -137,6 +123,7 @@ def _add_token(model: Message, token: Any) -> None:
             "`added_tokens` must have `normalized` and `single_word` false; "
             f"found {token!r}."
         )
+    # A token that was added after training follows the vocabulary.
     if piece_id == len(model.pieces):
         _add_piece(model, (content, 0.0))
     if not _is_id(piece_id, model) or model.pieces[piece_id].piece != content:
@@ -144,12 +131,14 @@ def _add_token(model: Message, token: Any) -> None:
             "`added_tokens` must have their ids in `model.vocab`, or follow "
             f"it; found {content!r} with id {piece_id!r}."
         )
+    # The model then tells by itself where a text is cut.
     piece = model.pieces[piece_id]
     if piece.type != Piece.UNKNOWN:
         piece.type = Piece.CONTROL if special else Piece.USER_DEFINED
 
 
 def _read_charsmap(normalizer: Any) -> bytes:
+    # Steps may be sequences of steps, however deep.
     steps = {step.get("type"): step for step in _steps(normalizer)}
     missing = [name for name in _NORMALIZERS if name not in steps]
     if missing:
@@ -158,9 +147,8 @@ def _read_charsmap(normalizer: Any) -> bytes:
             f"type {', '.join(missing)}."
         )
     try:
-        return base64.b64decode(
-            steps["Precompiled"]["precompiled_charsmap"], validate=True
-        )
+        charsmap = steps["Precompiled"]["precompiled_charsmap"]
+        return base64.b64decode(charsmap, validate=True)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             "`normalizer` must hold `precompiled_charsmap` in base64; found "

@@ -24,6 +24,8 @@ BACKGROUND_VALUES = {
     "black": (0, 0, 0),
 }
 
+# Drawn at four times the size and averaged down: edges are anti-aliased, and a
+# small star keeps its points.
 _OVERSAMPLING = 4
 _RING_HOLE = 0.55  # of the radius
 _STAR_NOTCH = 0.45  # of the radius
@@ -31,17 +33,7 @@ _CROSS_ARM = 0.3  # half of an arm's width, of the radius
 
 
 def draw_picture(scene: Scene) -> NDArray[np.uint8]:
-    """Draw a scene.
-
-    Shapes are drawn at four times the size and averaged down, so that their
-    edges are anti-aliased and a small star keeps its points.
-
-    Args:
-        scene: The scene.
-
-    Returns:
-        The picture: uint8, (64, 64, 3), red, green and blue.
-    """
+    """Draw a scene: uint8, (64, 64, 3), red, green and blue."""
     extent = PICTURE_SIZE * _OVERSAMPLING
     background = BACKGROUND_VALUES[scene.background]
     canvas = np.full((extent, extent, 3), background, np.uint8)
@@ -66,6 +58,7 @@ def _draw_object(
         cv2.fillPoly(canvas, [np.rint(points).astype(np.int32)], colour)
         return
     cv2.circle(canvas, centre, radius, colour, cv2.FILLED)
+    # The hole shows the background: objects never overlap.
     if item.shape == "ring":
         hole = round(radius * _RING_HOLE)
         cv2.circle(canvas, centre, hole, background, cv2.FILLED)
@@ -73,7 +66,7 @@ def _draw_object(
 
 def _star_outline() -> list[tuple[float, float]]:
     points = []
-    for corner in range(10):
+    for corner in range(10):  # outer and inner ones in turn, from the top
         reach = 1.0 if corner % 2 == 0 else _STAR_NOTCH
         angle = math.pi * (corner / 5 - 0.5)
         points.append((reach * math.cos(angle), reach * math.sin(angle)))
@@ -86,7 +79,7 @@ def _cross_outline() -> list[tuple[float, float]]:
     points: list[tuple[float, float]] = []
     for _ in range(4):
         points += quarter
-        quarter = [(-y, x) for x, y in quarter]
+        quarter = [(-y, x) for x, y in quarter]  # turned by 90 degrees
     return points
 
 

@@ -9,33 +9,24 @@ from bmt_keras.sample.scenes import Scene
 
 
 def write_facts(path: str | Path, scenes: Mapping[int, Scene]) -> None:
-    """Write scenes as JSON, keyed by the id of their picture.
-
-    Args:
-        path: The file to write.
-        scenes: The scene of each image id.
-    """
+    """Write scenes, by image id, as JSON."""
     facts = {str(key): scene.to_dict() for key, scene in scenes.items()}
     Path(path).write_text(json.dumps(facts), encoding="utf-8")
 
 
 def read_facts(path: str | Path) -> dict[int, Scene]:
-    """Read what `write_facts` wrote.
-
-    Args:
-        path: The file to read.
-
-    Returns:
-        The scene of each image id.
+    """Read the scene of each image id from what `write_facts` wrote.
 
     Raises:
-        InputError: If the file cannot be read, is not JSON, or the facts of
-            a picture are malformed; the message names file and picture.
+        InputError: The file cannot be read, is not JSON, or the facts of a
+            picture are malformed; the message names file and picture.
     """
     try:
         facts = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
-        raise InputError(f"{path} must be a JSON file of facts: {err}") from err
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} must be a JSON file of facts: {error}"
+        ) from error
     if not isinstance(facts, dict):
         raise InputError(
             f"{path} must hold facts by image id. "
@@ -45,6 +36,7 @@ def read_facts(path: str | Path) -> dict[int, Scene]:
     for key, value in facts.items():
         try:
             scenes[int(key)] = Scene.from_dict(value)
-        except ValueError as err:
-            raise InputError(f"{path}, image {key!r}: {err}") from err
+        # The facts' own errors are of this class, too.
+        except ValueError as error:
+            raise InputError(f"{path}, image {key!r}: {error}") from error
     return scenes

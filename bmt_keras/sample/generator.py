@@ -9,14 +9,13 @@ sample.json                               the settings it was written with
 """
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from bmt_keras.atomic import write_folder_atomically
 from bmt_keras.errors import InputError
 from bmt_keras.sample.drawing import draw_picture
 from bmt_keras.sample.facts import write_facts
@@ -42,7 +41,6 @@ def write_sample(
 ) -> None:
     """Write the sample, unless the folder holds it already.
 
-    The files are written to `<folder>.partial`, which is renamed at the end.
     The same settings give the same files, byte for byte.
 
     Args:
@@ -57,7 +55,11 @@ def write_sample(
         InputError: If a number is out of range, or the folder holds anything
             else.
     """
-    _check_settings(num_train=num_train, num_val=num_val, seed=seed)
+    if num_train < 1 or num_val < 1 or seed < 0:
+        raise InputError(
+            "`num_train` and `num_val` must be positive, `seed` not negative. "
+            f"Received: num_train={num_train}, num_val={num_val}, seed={seed}."
+        )
     manifest = {
         "version": SAMPLE_VERSION,
         "seed": seed,
@@ -65,35 +67,23 @@ def write_sample(
         "num_val": num_val,
     }
     folder = Path(folder).resolve()
-    if _is_occupied(folder):
+    is_empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not is_empty:
         _check_manifest(folder, manifest)
         return
-    partial = folder.with_name(f"{folder.name}.partial")
-    _remove_leftover(partial)
-    partial.mkdir(parents=True)
-    try:
-        # First of all, so that a leftover is known as one.
-        _write_json(partial / MANIFEST_NAME, manifest)
-        _write_splits(partial, num_train=num_train, num_val=num_val, seed=seed)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with write_folder_atomically(folder, replace=is_empty) as hidden:
+        _write_json(hidden / MANIFEST_NAME, manifest)
+        first_id = 1
+        counts = {"train": num_train, "val": num_val}
+        for index, (split, count) in enumerate(counts.items()):
+            # A stream for each split: more of one leaves the other as it is.
+            rng = np.random.default_rng([seed, index])
+            scenes = draw_scenes(rng, count, held_out=split == "val")
+            _write_split(hidden, split, dict(enumerate(scenes, first_id)))
+            first_id += count
 
 
-def _write_splits(
-    folder: Path, *, num_train: int, num_val: int, seed: int
-) -> None:
-    first_id = 1
-    for index, (split, count) in enumerate(
-        (("train", num_train), ("val", num_val))
-    ):
-        rng = np.random.default_rng([seed, index])
-        scenes = draw_scenes(rng, count, held_out=split == "val")
-        _write_split(folder, split, scenes=dict(enumerate(scenes, first_id)))
-        first_id += count
-
-
-def _write_split(folder: Path, split: str, *, scenes: dict[int, Scene]) -> None:
+def _write_split(folder: Path, split: str, scenes: dict[int, Scene]) -> None:
     images = folder / "images" / split
     images.mkdir(parents=True)
     for image_id, scene in scenes.items():
@@ -121,18 +111,13 @@ def _to_coco(scenes: dict[int, Scene]) -> dict[str, Any]:
             }
             for image_id in scenes
         ],
-        "annotations": list(_annotations(scenes)),
+        "annotations": [
+            # Five captions of an image: ten ids are enough.
+            {"id": image_id * 10 + i, "image_id": image_id, "caption": caption}
+            for image_id, scene in scenes.items()
+            for i, caption in enumerate(write_captions(scene))
+        ],
     }
-
-
-def _annotations(scenes: dict[int, Scene]) -> Iterator[dict[str, Any]]:
-    for image_id, scene in scenes.items():
-        for number, caption in enumerate(write_captions(scene)):
-            yield {
-                "id": image_id * 10 + number,
-                "image_id": image_id,
-                "caption": caption,
-            }
 
 
 def _file_name(image_id: int) -> str:
@@ -143,43 +128,16 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def _check_settings(*, num_train: int, num_val: int, seed: int) -> None:
-    if num_train < 1 or num_val < 1 or seed < 0:
-        raise InputError(
-            "`num_train` and `num_val` must be positive, `seed` not negative. "
-            f"Received: num_train={num_train}, num_val={num_val}, seed={seed}."
-        )
-
-
-def _is_occupied(folder: Path) -> bool:
-    if folder.is_dir():
-        return any(folder.iterdir())
-    return folder.exists()
-
-
 def _check_manifest(folder: Path, expected: dict[str, int]) -> None:
     try:
         found = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{folder} exists and is not a sample data set. "
             "Choose another folder or remove this one."
-        ) from err
+        ) from error
     if found != expected:
         raise InputError(
             f"{folder} must hold the sample of {expected}. Found: {found}. "
             "Choose another folder or remove this one."
         )
-
-
-def _remove_leftover(partial: Path) -> None:
-    if not _is_occupied(partial):
-        if partial.exists():
-            partial.rmdir()
-        return
-    if not (partial / MANIFEST_NAME).is_file():
-        raise InputError(
-            f"{partial} is needed for writing, and holds other files. "
-            "Move or remove it."
-        )
-    shutil.rmtree(partial)

@@ -31,18 +31,13 @@ def draw_scene(rng: np.random.Generator) -> Scene:
 
     A quarter of the scenes has one object, near the middle. The others have
     two, near the middles of the left and right or upper and lower halves.
-
-    Args:
-        rng: The source of randomness.
-
-    Returns:
-        The scene.
     """
     background = _pick(rng, BACKGROUNDS)
     if rng.random() < ONE_OBJECT_SHARE:
         x, y = (_MIDDLE + _jitter(rng, _LONE_JITTER) for _ in range(2))
         return Scene(background, (SceneObject(*_draw_look(rng), x, y),))
     first, second = _draw_look(rng), _draw_look(rng)
+    # Of the same colour and shape, neither could be spoken of.
     while first[:2] == second[:2]:
         second = _draw_look(rng)
     side_by_side = rng.random() < 0.5
@@ -56,17 +51,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
 def draw_scenes(
     rng: np.random.Generator, count: int, *, held_out: bool
 ) -> Iterator[Scene]:
-    """Draw scenes of one side of the split.
-
-    Args:
-        rng: The source of randomness.
-        count: How many scenes.
-        held_out: Whether to draw the scenes held out of training or the
-            others; see `is_held_out`.
-
-    Yields:
-        The scenes.
-    """
+    """Draw `count` scenes that are held out of training, or that are not."""
     while count > 0:
         scene = draw_scene(rng)
         if is_held_out(scene) == held_out:
@@ -80,20 +65,15 @@ def is_held_out(scene: Scene) -> bool:
     The answer depends on the scene alone, not on a seed or a count, so that
     no training set ever meets a validation scene. Scenes of two objects are
     split by what they show, wherever it lies: validation then asks for
-    combinations never seen in training. The few hundred looks of one object
-    are all trained, and those scenes are split by place as well.
-
-    Args:
-        scene: The scene.
-
-    Returns:
-        True for about `HELD_OUT_SHARE` of the scenes.
+    combinations never seen in training.
     """
     facts: list[object] = [scene.background, scene.relation]
+    # The few hundred looks of one object are all trained: split by place.
     if scene.relation is None:
         facts += [[*item.look, item.x, item.y] for item in scene.objects]
     else:
         facts += [item.look for item in scene.objects]
+    # Not `hash`, which differs from process to process.
     digest = hashlib.sha256(json.dumps(facts).encode()).digest()
     return digest[0] < HELD_OUT_SHARE * 256
 

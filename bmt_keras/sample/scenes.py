@@ -14,16 +14,7 @@ from bmt_keras.errors import InputError
 
 PICTURE_SIZE = 64  # pixels, height and width
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
-COLOURS = (
-    "red",
-    "orange",
-    "yellow",
-    "green",
-    "cyan",
-    "blue",
-    "purple",
-    "pink",
-)
+COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 BACKGROUNDS = ("white", "gray", "black")
 DIAMETERS = {"small": 14, "large": 26}  # pixels across
 SIZES = tuple(DIAMETERS)
@@ -50,7 +41,7 @@ class SceneObject:
         y: Centre in pixels from the upper edge.
 
     Raises:
-        InputError: If a value is not one of these.
+        InputError: A value is not one of these.
     """
 
     shape: str
@@ -87,21 +78,14 @@ class Scene:
         objects: One `SceneObject` or two, the left or upper one first.
 
     Raises:
-        InputError: If the background is unknown, or two objects are alike in
-            colour and shape, or not in exactly one relation, or listed with
-            the right or lower one first.
+        InputError: The background is unknown, or two objects are alike in
+            colour and shape, in no relation, or the other way round.
 
     Example:
-    ```python
-    scene = Scene(
-        "white",
-        (
-            SceneObject("circle", "red", "small", 16, 32),
-            SceneObject("square", "blue", "large", 48, 33),
-        ),
-    )
-    scene.relation  # "left of"
-    ```
+        >>> circle = SceneObject("circle", "red", "small", 16, 32)
+        >>> square = SceneObject("square", "blue", "large", 48, 33)
+        >>> Scene("white", (circle, square)).relation
+        'left of'
     """
 
     background: str
@@ -136,14 +120,8 @@ class Scene:
     def from_dict(cls, facts: Mapping[str, Any]) -> Self:
         """Read facts as `to_dict` writes them.
 
-        Args:
-            facts: The background and the list of objects.
-
-        Returns:
-            The scene.
-
         Raises:
-            InputError: If a key is missing or unknown, or a value is wrong.
+            InputError: A key is missing or unknown, or a value is wrong.
         """
         _check_keys("a scene", facts, cls)
         if not isinstance(facts["objects"], list | tuple):
@@ -160,13 +138,7 @@ class Scene:
 def find_relation(one: SceneObject, other: SceneObject) -> str | None:
     """Find the one relation in which an object lies to another.
 
-    Args:
-        one: The object that the relation speaks of.
-        other: The object that it is related to.
-
-    Returns:
-        A key of `INVERSE_RELATIONS`, or None if the objects are closer than
-        `MIN_GAP` or further than `MAX_OFFSET` from being aligned.
+    None if they are too close, or too far from being aligned.
     """
     right, down = other.x - one.x, other.y - one.y
     distance = one.radius + other.radius + MIN_GAP
@@ -201,6 +173,7 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 def _check_centre(name: str, value: object, radius: int) -> None:
     low, high = radius, PICTURE_SIZE - radius
+    # To Python a truth value is an int, too.
     if type(value) is not int or not low <= value <= high:
         raise InputError(
             f"`{name}` must be a whole number of pixels from {low} to {high}. "

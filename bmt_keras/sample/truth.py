@@ -52,31 +52,18 @@ class Mention:
 
 @dataclasses.dataclass(frozen=True)
 class Statement:
-    """What a caption states.
+    """What a caption states; None where it says nothing."""
 
-    Args:
-        mentions: The objects, in the caption's order.
-        relation: How the first mentioned lies to the second, a key of
-            `RELATION_WORDS`, or None if nothing is said.
-        background: The background, or None if nothing is said.
-    """
-
-    mentions: tuple[Mention, ...]
-    relation: str | None
+    mentions: tuple[Mention, ...]  # in the caption's order
+    relation: str | None  # of the first mentioned to the second
     background: str | None
 
 
 def parse_caption(caption: str) -> Statement | None:
     """Read what a caption states.
 
-    Case, extra spaces and a final full stop do not count.
-
-    Args:
-        caption: The caption.
-
-    Returns:
-        The statement, or None if the words are none of the wordings, as
-        where one is missing or repeated.
+    Case, extra spaces and a final full stop do not count. None if the words
+    are none of the wordings, as where one is missing or repeated.
     """
     words = " ".join(caption.lower().split()).removesuffix(".").rstrip()
     for pattern in _PATTERNS:
@@ -89,16 +76,8 @@ def parse_caption(caption: str) -> Statement | None:
 def caption_is_true(caption: str, scene: Scene) -> bool:
     """Tell whether every statement of a caption holds for a scene.
 
-    A caption must name all objects: one that names a single object is false
-    for a scene of two, even if that object is there.
-
-    Args:
-        caption: The caption.
-        scene: The facts of the picture.
-
-    Returns:
-        True if the caption is one of the wordings and number, looks, relation
-        and background are right as far as it mentions them.
+    A caption must be one of the wordings and name all objects: one that names
+    a single object is false for a scene of two, even if that object is there.
     """
     statement = parse_caption(caption)
     if statement is None:
@@ -107,6 +86,7 @@ def caption_is_true(caption: str, scene: Scene) -> bool:
         return False
     if len(statement.mentions) != len(scene.objects):
         return False
+    # Either object of the scene may be the one that is named first.
     return any(
         _holds(statement, objects)
         for objects in itertools.permutations(scene.objects)

@@ -2,15 +2,15 @@
 
 A masked language model fills all words of a caption at once, so that two
 wordings of equal length would be mixed. The ten templates therefore differ in
-their number of words, whatever they speak of (hence "just above", two words as
-in "left of"), and within a template the picture alone settles each word: the
-order of two objects is that of the scene, or its reverse.
+their number of words, and within a template the picture alone settles each
+word: the order of two objects is that of the scene, or its reverse.
 """
 
 import dataclasses
 
 from bmt_keras.sample.scenes import INVERSE_RELATIONS, Scene
 
+# Two words each, so that a template's number of words is always the same.
 RELATION_WORDS = {
     "left of": "left of",
     "right of": "right of",
@@ -23,15 +23,12 @@ RELATION_WORDS = {
 class Template:
     """One wording.
 
-    Args:
-        text: Words and slots in braces: `background`, `relation`, and `size`,
-            `colour` and `shape` of the objects `one` and `other`.
-        reverse: Whether `one` is the second object of the scene instead of
-            the first.
+    Its slots are `background`, `relation`, and `size`, `colour` and `shape` of
+    the objects `one` and `other`.
     """
 
     text: str
-    reverse: bool = False
+    reverse: bool = False  # `one` is the scene's second object
 
 
 ONE_OBJECT_TEMPLATES = (
@@ -75,15 +72,7 @@ TWO_OBJECT_TEMPLATES = (
 
 
 def write_captions(scene: Scene) -> tuple[str, ...]:
-    """Describe a scene in five ways, shortest first.
-
-    Args:
-        scene: The scene.
-
-    Returns:
-        Five captions of lower-case words and single spaces, 5 to 15 words
-        long, each of another length.
-    """
+    """Describe a scene in five captions of 5 to 15 words, shortest first."""
     if scene.relation is None:
         one = scene.objects[0]
         return tuple(

@@ -13,6 +13,7 @@ from typing import Any
 
 import apache_beam as beam
 import keras
+import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners import create_runner
 
@@ -31,8 +32,7 @@ class BeamWriter:
     """Fills shards as `write_features` does, each on some worker of a runner.
 
     Workers build the image tower from the settings and compare its weights
-    with those of this process. They read images and weights and write shards
-    under the paths of this process: all see one file system.
+    with those of this process. All see one file system, under the same paths.
 
     Args:
         settings: The image side and the seed are read.
@@ -50,7 +50,6 @@ class BeamWriter:
     def __init__(
         self, settings: Settings, *, runner: str, options: str = ""
     ) -> None:
-        """Checks the runner."""
         logging.getLogger("apache_beam").setLevel(logging.WARNING)
         try:
             create_runner(runner)
@@ -60,6 +59,7 @@ class BeamWriter:
                 f"Received: runner={runner} ({error})"
             ) from error
         if settings.image.weights not in ("imagenet", "random"):
+            # Workers have working directories of their own.
             path = Path(settings.image.weights).absolute()
             settings = settings.replace(image_weights=str(path))
         self._settings = settings
@@ -73,18 +73,9 @@ class BeamWriter:
         skip_bad: bool,
         on_progress: Callable[[int, int], None] | None,
     ) -> list[str]:
-        """Writes shards.
+        """Writes shards of one folder, as `write_features` does.
 
-        Args:
-            shards: The shards, all of one folder.
-            source: How features are made here; the workers' recipe must be
-                the same.
-            skip_bad: Leave out images that cannot be read; otherwise shards
-                with such images are not written.
-            on_progress: Called at the end.
-
-        Returns:
-            What is wrong with each image that cannot be read.
+        Shards with images that cannot be read are not written, all others are.
 
         Raises:
             InputError: Workers wrote elsewhere.
@@ -95,19 +86,20 @@ class BeamWriter:
         tasks.mkdir()
         names = [str(_write_task(tasks, shard)) for shard in shards]
         fill = FillShard(self._settings, source.settings, skip_bad=skip_bad)
+        faults = str(tasks / _FAULTS)
         with beam.Pipeline(options=PipelineOptions(self._flags)) as pipeline:
             _ = (
                 pipeline
                 | "List shards" >> beam.Create(names)
+                # Else a runner may fuse the steps, and one worker do all.
                 | "Spread" >> beam.Reshuffle()
                 | "Fill shards" >> beam.ParDo(fill)
                 | "Encode faults" >> beam.Map(json.dumps)
+                # Into one file, which is small.
                 | "Write faults"
-                >> beam.io.WriteToText(
-                    str(tasks / _FAULTS), shard_name_template=""
-                )
+                >> beam.io.WriteToText(faults, shard_name_template="")
             )
-        lines = (tasks / _FAULTS).read_text(encoding="utf-8").splitlines()
+        lines = Path(faults).read_text(encoding="utf-8").splitlines()
         bad = sorted(json.loads(line) for line in lines)
         lost = [shard for shard in shards if not shard.path.exists()]
         if lost and (skip_bad or not bad):
@@ -124,29 +116,19 @@ class BeamWriter:
 
 
 class FillShard(beam.DoFn):
-    """Fills the shards that it is given, with an image tower of its own.
-
-    Args:
-        settings: What the image tower is built from.
-        expected: The settings of the features.
-        skip_bad: Leave out images that cannot be read.
-    """
+    """Fills shards, with an image tower that it builds on its worker."""
 
     def __init__(
         self, settings: Settings, expected: Mapping[str, Any], *, skip_bad: bool
     ) -> None:
-        """Keeps what is sent to the workers: no model."""
+        # What is pickled and sent to the workers: no model.
         self._settings = settings
         self._expected = dict(expected)
         self._skip_bad = skip_bad
         self._source: FeatureSource | None = None
 
     def setup(self) -> None:
-        """Builds the image tower on a worker.
-
-        Raises:
-            InputError: It is not that of the process that started the work.
-        """
+        """Builds the image tower, and refuses one of other features."""
         keras.utils.set_random_seed(self._settings.optimization.seed)
         image_tower = build_image_tower(self._settings)
         self._source = feature_source(self._settings, image_tower)
@@ -157,48 +139,36 @@ class FillShard(beam.DoFn):
             )
 
     def process(self, task: str) -> Iterator[str]:
-        """Fills one shard.
-
-        Args:
-            task: The file that describes the shard.
-
-        Yields:
-            What is wrong with each image that cannot be read.
-        """
+        """Fills the shard of a task's file; gives what is wrong with images."""
         if self._source is None:
             raise RuntimeError("`setup` must be called before `process`.")
-        shard = _read_task(task, self._source)
+        shard = _read_task(task, self._source.row)
         yield from write_features(
             [shard], self._source, skip_bad=self._skip_bad
         )
 
 
 def _write_task(folder: Path, shard: Shard) -> Path:
-    """Writes a shard's images, too many in all to be part of a pipeline."""
+    # A file, as the images are too many in all to be part of a pipeline.
     path = folder / f"{shard.path.stem}.json"
+    images = [
+        (each.image_id, str(each.path.absolute())) for each in shard.items
+    ]
     content = {
         "path": str(shard.path.absolute()),
         "number": shard.number,
         "key": shard.key,
-        "images": [
-            [image.image_id, str(image.path.absolute())]
-            for image in shard.items
-        ],
+        "images": images,
     }
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
-def _read_task(path: str, source: FeatureSource) -> Shard:
+def _read_task(path: str, row: np.dtype[Any]) -> Shard:
     content = json.loads(Path(path).read_text(encoding="utf-8"))
     images = [
         CaptionedImage(image_id, Path(name), ())
         for image_id, name in content["images"]
     ]
-    return Shard(
-        Path(content["path"]),
-        content["number"],
-        images,
-        source.row,
-        content["key"],
-    )
+    path, number, key = content["path"], content["number"], content["key"]
+    return Shard(Path(path), number, images, row, key)

@@ -41,14 +41,13 @@ class MaskedStateCache:
 
     Args:
         batches: The run's live batches.
-        model: Its text tower, which is frozen, and its masking are used.
+        model: The model, whose text tower is frozen.
         settings: Number of maskings, epochs between draws and seed are read.
         tokenizer: The tokenizer of the captions.
         steps_per_epoch: Steps of an epoch of the run.
         folder: Where the states are kept, those of one round at a time.
-        show_progress: Shows how far the text tower has come: a context that
-            gives a function of a masking's name, captions done and captions
-            in all.
+        show_progress: A context that gives a function of a masking's name,
+            captions done and captions in all.
     """
 
     def __init__(
@@ -64,42 +63,31 @@ class MaskedStateCache:
     ) -> None:
         self._batches = batches
         self._row = masked_token_row(model.text_tower.hidden_dim)
-        self._encoder = _MaskedTextEncoder(
-            model, batches.token_ids, tokenizer.pad_token_id
-        )
+        self._encoder = _MaskedTextEncoder(model, batches)
         self._maskings = settings.batches.cached_maskings
         self._seed = settings.optimization.seed
         self._total_steps = settings.optimization.epochs * steps_per_epoch
-        epochs_of_round = (
-            settings.batches.redraw_epochs or settings.optimization.epochs
+        redraw_epochs = settings.batches.redraw_epochs
+        self._steps_of_round = steps_per_epoch * (
+            redraw_epochs or settings.optimization.epochs
         )
-        self._steps_of_round = epochs_of_round * steps_per_epoch
         self._folder = folder
-        self._show_progress: Callable[[], AbstractContextManager[Any]]
-        self._show_progress = show_progress or nullcontext
+        self._show_progress = show_progress or _show_nothing
         masking = model.masking.get_config()
+        shares = ("rate", "mask_share", "random_share")
+        # All that the states depend on: others are refused.
         self._settings = {
             "text_weights": fingerprint_weights(model.text_tower),
             "vocabulary": hashlib.sha256(tokenizer.proto).hexdigest()[:16],
             "captions": _fingerprint(batches.token_ids),
-            "masking": {
-                name: masking[name]
-                for name in ("rate", "mask_share", "random_share")
-            },
+            "masking": {name: masking[name] for name in shares},
             "cached_maskings": self._maskings,
-            "redraw_epochs": settings.batches.redraw_epochs,
+            "redraw_epochs": redraw_epochs,
             "seed": self._seed,
         }
 
     def dataset(self, start_step: int = 0) -> tf.data.Dataset:
-        """Gives the batches of a round, after computing what is missing.
-
-        Args:
-            start_step: Begin at this step of the run.
-
-        Returns:
-            As `cached_dataset`; the batches after the round's end are not to
-            be used.
+        """Gives batches as `cached_dataset`, until the end of the step's round.
 
         Raises:
             InputError: The folder holds states of other weights, captions or
@@ -123,6 +111,7 @@ class MaskedStateCache:
         plan = self._batches.plan.from_step(first)
         epoch = -1
         for planned in islice(plan, max(last - first, 0)):
+            # Later epochs read nothing new.
             if planned.epoch != epoch and read.all():
                 break
             epoch = planned.epoch
@@ -132,8 +121,6 @@ class MaskedStateCache:
     def _prepare(
         self, number: int, masking: int, captions: np.ndarray
     ) -> MaskedStates:
-        """Opens the states of a masking, computing what is missing."""
-
         def compute(shards: Sequence[Shard]) -> None:
             name = f"masking {masking + 1} of {self._maskings}"
             done, total = 0, sum(len(shard.items) for shard in shards)
@@ -144,8 +131,7 @@ class MaskedStateCache:
                     for count, part in self._encoder.encode(shard.items, seed):
                         parts.append(part)
                         done += count
-                        if on_progress is not None:
-                            on_progress(name, done, total)
+                        on_progress(name, done, total)
                     rows = np.concatenate(parts)
                     # `MaskedStates` finds a caption's tokens by their order.
                     order = np.lexsort((rows["position"], rows["caption"]))
@@ -169,15 +155,9 @@ class MaskedStateCache:
 class _MaskedTextEncoder:
     """Masks captions and gives the text tower's states of the masked tokens."""
 
-    def __init__(
-        self,
-        model: BimodalMaskedLM,
-        token_ids: Sequence[Sequence[int]],
-        pad_token_id: int,
-    ) -> None:
+    def __init__(self, model: BimodalMaskedLM, batches: CaptionBatches) -> None:
         self._model = model
-        self._token_ids = token_ids
-        self._pad_token_id = pad_token_id
+        self._batches = batches
         self._encode = tf.function(
             self._encode_at,
             input_signature=[tf.TensorSpec((None, None), tf.int32)] * 3,
@@ -186,38 +166,27 @@ class _MaskedTextEncoder:
     def encode(
         self, captions: Sequence[int], seed: Sequence[int]
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Masks captions once and encodes them, batch by batch.
-
-        Args:
-            captions: Which captions.
-            seed: Seed of the masks, which depend on it and on the captions.
-
-        Yields:
-            Number of captions, and rows of type `masked_token_row`.
-        """
+        """Masks captions; gives each batch's size and its masked tokens."""
         (state,) = np.random.SeedSequence(seed).generate_state(1)
         masking = TokenMasking.from_config(
             {**self._model.masking.get_config(), "seed": int(state)}
         )
         # Captions of like length share a batch, so that little is padded.
-        order = sorted(captions, key=lambda i: len(self._token_ids[i]))
+        lengths = self._batches.lengths[captions]
+        order = np.array(captions)[np.argsort(lengths, kind="stable")]
         for start in range(0, len(order), _BATCH_SIZE):
-            batch = np.array(order[start : start + _BATCH_SIZE])
+            batch = order[start : start + _BATCH_SIZE]
             yield len(batch), self._encode_batch(batch, masking)
 
     def _encode_batch(
         self, captions: np.ndarray, masking: TokenMasking
     ) -> np.ndarray:
-        token_ids = [self._token_ids[caption] for caption in captions]
-        shape = (len(captions), max(map(len, token_ids)))
-        padded = np.full(shape, self._pad_token_id, np.int32)
-        padding_mask = np.zeros(shape, np.int32)
-        for i, ids in enumerate(token_ids):
-            padded[i, : len(ids)] = ids
-            padding_mask[i, : len(ids)] = 1
-        masked = masking(padded, padding_mask=padding_mask, training=True)
+        longest = int(self._batches.lengths[captions].max()) + 2  # both ends
+        token_ids, padding_mask = self._batches.pad(captions, longest)
+        masked = masking(token_ids, padding_mask=padding_mask, training=True)
         masked = {name: np.asarray(value) for name, value in masked.items()}
         used = np.nonzero(masked["sample_weight"])
+        # The masked tokens' rows and positions: (tokens, 2).
         index = np.stack([used[0], masked["mask_positions"][used]], axis=1)
         states = self._encode(
             masked["token_ids"], padding_mask, index.astype(np.int32)
@@ -235,6 +204,10 @@ class _MaskedTextEncoder:
         )
         # (masked tokens, hidden_dim)
         return tf.cast(tf.gather_nd(states, index), tf.float32)
+
+
+def _show_nothing() -> AbstractContextManager[Callable[..., None]]:
+    return nullcontext(lambda *_: None)
 
 
 def _fingerprint(numbers: Sequence[Sequence[int] | np.ndarray]) -> str:

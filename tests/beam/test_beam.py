@@ -11,12 +11,12 @@ import pytest
 
 from bmt_keras.commands import main
 from bmt_keras.data.captions import CaptionedImage
-from bmt_keras.data.features import prepare_features
+from bmt_keras.data.features import prepare_features, write_features
 from bmt_keras.errors import InputError
 from bmt_keras.models import build_image_tower
 from bmt_keras.settings import Settings
-from bmt_keras.training import feature_source
 from bmt_keras.training.beam import BeamWriter, FillShard
+from bmt_keras.training.data import feature_source
 
 # Beam closes some of its own sockets and loops late.
 pytestmark = [
@@ -43,11 +43,9 @@ def images(tmp_path_factory):
     images = []
     for image_id in range(NUM_IMAGES):
         pixels = rng.integers(0, 256, (9, 8, 3), np.uint8)
-        pixels = cv2.resize(pixels, (60, 50))
-        cv2.imwrite(str(folder / f"{image_id}.jpg"), pixels)
-        images.append(
-            CaptionedImage(image_id, folder / f"{image_id}.jpg", ("a",))
-        )
+        path = folder / f"{image_id}.jpg"
+        cv2.imwrite(str(path), cv2.resize(pixels, (60, 50)))
+        images.append(CaptionedImage(image_id, path, ("a",)))
     return images
 
 
@@ -62,59 +60,36 @@ def writer():
     return BeamWriter(SETTINGS, runner="DirectRunner")
 
 
-@pytest.fixture(scope="module")
-def local(images, source, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("local") / "train"
-    prepare_features(images, source, folder=folder, shard_size=SHARD_SIZE)
-    return folder
-
-
 def prepare(images, source, folder, writer, **options):
-    return prepare_features(
-        images,
-        source,
-        folder=folder,
-        shard_size=SHARD_SIZE,
-        writer=writer,
-        **options,
-    )
+    options |= {"folder": folder, "writer": writer}
+    return prepare_features(images, source, shard_size=SHARD_SIZE, **options)
 
 
-def test_beam_gives_the_shards_and_the_manifest_of_the_local_road(
-    images, source, writer, local, tmp_path
+def assert_close(features, expected):
+    one, other = (np.asarray(x.array, np.float32) for x in (features, expected))
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+    assert one.std() > 1
+
+
+def test_beam_gives_the_local_store_and_goes_on_with_it(
+    images, source, writer, tmp_path
 ):
-    features = prepare(images, source, tmp_path / "train", writer)
-    assert {path.name for path in (tmp_path / "train").iterdir()} == {
-        path.name for path in local.iterdir()
-    }
-    manifest = json.loads((tmp_path / "train" / "manifest.json").read_text())
+    folder, local = tmp_path / "beam" / "train", tmp_path / "local" / "train"
+    features = prepare(images, source, folder, writer)
+    expected = prepare(images, source, local, write_features)
+    assert_close(features, expected)
+    assert list(folder.parent.iterdir()) == [folder]
+    names = {path.name for path in folder.iterdir()}
+    assert names == {path.name for path in local.iterdir()}
+    manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest == json.loads((local / "manifest.json").read_text())
     assert manifest["settings"]["encoder"]["image_model"] == "VGG16"
     assert manifest["settings"]["encoder"]["weights"]
-    again = prepare_features(images, source, folder=local)
-    np.testing.assert_allclose(
-        np.asarray(features.array, np.float32),
-        np.asarray(again.array, np.float32),
-        rtol=1e-3,
-        atol=1e-3,
-    )
-    assert np.asarray(features.array, np.float32).std() > 1
-    assert list(tmp_path.iterdir()) == [tmp_path / "train"]
 
-
-def test_beam_goes_on_where_the_local_road_has_ended(
-    images, source, writer, tmp_path
-):
-    folder = tmp_path / "train"
-    first = prepare_features(
-        images, source, folder=folder, shard_size=SHARD_SIZE
-    )
-    kept = folder / "00001-of-00005.rows"
+    kept = local / "00001-of-00005.rows"
     changed = kept.stat().st_mtime_ns
-    expected = np.asarray(first.array)
-    (folder / "00003-of-00005.rows").unlink()
-    again = prepare(images, source, folder, writer)
-    np.testing.assert_allclose(again.array, expected, rtol=1e-3, atol=1e-3)
+    (local / "00003-of-00005.rows").unlink()
+    assert_close(prepare(images, source, local, writer), features)
     assert kept.stat().st_mtime_ns == changed
 
 
@@ -149,15 +124,14 @@ def test_unknown_runner_is_refused():
 
 
 def test_command_embeds_on_a_runner(images, tmp_path, monkeypatch, capfd):
-    content = {
-        "images": [
-            {"id": p.image_id, "file_name": p.path.name} for p in images
-        ],
-        "annotations": [
-            {"id": p.image_id, "image_id": p.image_id, "caption": "an image"}
-            for p in images
-        ],
-    }
+    names = [
+        {"id": each.image_id, "file_name": each.path.name} for each in images
+    ]
+    captions = [
+        {"id": each.image_id, "image_id": each.image_id, "caption": "an image"}
+        for each in images
+    ]
+    content = {"images": names, "annotations": captions}
     (tmp_path / "captions.json").write_text(json.dumps(content))
     monkeypatch.chdir(tmp_path)
     arguments = (
@@ -172,5 +146,5 @@ def test_command_embeds_on_a_runner(images, tmp_path, monkeypatch, capfd):
         main()
     result = capfd.readouterr()
     assert not end.value.code, result.err
-    assert result.out == "cache: 17 training and 4 validation photos\n"
+    assert result.out == "cache: 17 training and 4 validation images\n"
     assert len(list((tmp_path / "cache" / "train").iterdir())) == 6

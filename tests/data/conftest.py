@@ -1,8 +1,11 @@
-"""Images of one colour each, so that a row tells which image it shows."""
+"""Images of one colour, which tells them apart, and tokenizer models."""
+
+import io
 
 import cv2
 import numpy as np
 import pytest
+import sentencepiece
 
 from bmt_keras.data.captions import CaptionedImage
 
@@ -24,3 +27,30 @@ def make_images(tmp_path):
         return images
 
     return make
+
+
+@pytest.fixture(scope="session")
+def train_sentencepiece():
+    """Trains a model of pieces with ALBERT's special tokens."""
+
+    def train(texts, **options):
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type="unigram",
+            hard_vocab_limit=False,
+            normalization_rule_name="nmt_nfkc",
+            pad_id=0,
+            unk_id=1,
+            bos_id=-1,
+            eos_id=-1,
+            pad_piece="<pad>",
+            unk_piece="<unk>",
+            control_symbols=["[CLS]", "[SEP]", "[MASK]"],
+            minloglevel=2,
+            **options,
+        )
+        return model.getvalue()
+
+    return train

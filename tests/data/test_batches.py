@@ -80,6 +80,10 @@ def take(batches, count=None, start_step=0):
     return list(itertools.islice(dataset, count or batches.steps_per_epoch))
 
 
+def lengths_of(batch):
+    return batch["padding_mask"].sum(axis=1)
+
+
 def pairs_of(*batches):
     """(image's number, ids without padding) of each row."""
     pairs = []
@@ -107,7 +111,7 @@ def test_rows_are_padded_behind_their_tokens(make, tokenizer):
     for batch in take(make()):
         ids, mask = batch["token_ids"], batch["padding_mask"]
         assert ids.dtype == mask.dtype == np.int32
-        lengths = mask.sum(axis=1)
+        lengths = lengths_of(batch)
         np.testing.assert_array_equal(
             mask, np.arange(ids.shape[1]) < lengths[:, None]
         )
@@ -117,25 +121,30 @@ def test_rows_are_padded_behind_their_tokens(make, tokenizer):
         assert (last == tokenizer.sep_token_id).all()
 
 
-def test_bucket_ends_at_the_next_multiple_or_at_the_longest(make):
-    seen = set()
-    for batch in take(make(bucket_width=4)):
-        bound = batch["token_ids"].shape[1]
-        lengths = batch["padding_mask"].sum(axis=1)
-        expected = np.minimum(-(-lengths // 4) * 4, LENGTH)
+def test_few_shapes_occur_of_full_batches_and_bounds_of_buckets(make):
+    batches = make(bucket_width=4)
+    plan = batches.plan.of_epoch(0)
+    assert len(plan) == batches.steps_per_epoch
+    assert sum(len(members) < 4 for members in plan) <= 4  # a bucket's last
+    shapes = set()
+    for batch in take(batches, 3 * batches.steps_per_epoch):
+        count, bound = batch["token_ids"].shape
+        expected = np.minimum(-(-lengths_of(batch) // 4) * 4, LENGTH)
         assert (expected == bound).all()
-        seen.add(bound)
-    assert seen == {4, 8, 12, 14}
+        shapes.add((count, bound))
+    assert {bound for _, bound in shapes} == {4, 8, 12, 14}
+    assert len(shapes) <= 8
+    assert max(count for count, _ in shapes) == 4
 
 
 def test_features_come_in_float32(make):
-    for batch in take(make(with_image_ids=True)):
+    spec = make().dataset().element_spec
+    assert spec["image_embedding"].shape.as_list() == [None, 2]
+    assert spec["token_ids"].shape.as_list() == [None, None]
+    for batch in take(make()):
         embedding = batch["image_embedding"]
         assert embedding.dtype == np.float32
         np.testing.assert_array_equal(embedding[:, 1], -embedding[:, 0])
-        np.testing.assert_array_equal(
-            batch["image_ids"], 100 + embedding[:, 0].astype(int)
-        )
 
 
 def test_pixels_come_as_whole_levels_in_float(make):
@@ -148,12 +157,6 @@ def test_pixels_come_as_whole_levels_in_float(make):
     assert (batch["images"] == 255).all()
 
 
-def test_dataset_declares_its_shapes(make):
-    spec = make().dataset().element_spec
-    assert spec["image_embedding"].shape.as_list() == [None, 2]
-    assert spec["token_ids"].shape.as_list() == [None, None]
-
-
 # === An epoch ===
 
 
@@ -162,28 +165,13 @@ def test_every_caption_comes_once_an_epoch_with_its_image(
     make, all_pairs, shuffle
 ):
     batches = make(shuffle=shuffle)
-    steps = batches.steps_per_epoch
-    for epoch in (0, 1):
-        found = take(batches, start_step=epoch * steps)
-        assert sorted(pairs_of(*found)) == all_pairs
+    first, second = (
+        take(batches, start_step=epoch * batches.steps_per_epoch)
+        for epoch in (0, 1)
+    )
+    assert sorted(pairs_of(*first)) == sorted(pairs_of(*second)) == all_pairs
+    assert (pairs_of(*first) == pairs_of(*second)) is not shuffle
     assert len(batches) == NUM_IMAGES * CAPTIONS_EACH == len(all_pairs)
-
-
-def test_batches_are_full_but_for_the_last_of_a_bucket(make):
-    batches = make(batch_size=4)
-    plan = batches.plan.of_epoch(0)
-    assert len(plan) == batches.steps_per_epoch
-    short = [len(members) for members in plan if len(members) < 4]
-    assert max(map(len, plan)) == 4
-    assert len(short) <= 4  # buckets
-
-
-def test_few_shapes_occur(make):
-    batches = make()
-    steps = 3 * batches.steps_per_epoch
-    shapes = {b["token_ids"].shape for b in take(batches, steps)}
-    assert len({length for _, length in shapes}) == 4
-    assert len(shapes) <= 8  # full and last batches of four buckets
 
 
 def test_images_without_features_are_left_out(make, features):
@@ -213,22 +201,6 @@ def test_order_depends_on_the_seed_alone(make):
     assert pairs_of(*first) != pairs_of(*take(make(seed=4), 15))
 
 
-def test_order_differs_between_epochs(make):
-    batches = make()
-    orders = [
-        [member for batch in batches.plan.of_epoch(epoch) for member in batch]
-        for epoch in range(3)
-    ]
-    assert orders[0] != orders[1] != orders[2] != orders[0]
-    assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
-
-
-def test_order_without_shuffling_is_the_same_in_all_epochs(make):
-    batches = make(shuffle=False)
-    steps = batches.steps_per_epoch
-    assert_same(take(batches), take(batches, start_step=steps))
-
-
 def test_any_step_is_where_a_resumed_run_goes_on(make):
     steps = make().steps_per_epoch
     whole = take(make(), 2 * steps + 3)
@@ -240,20 +212,16 @@ def test_any_step_is_where_a_resumed_run_goes_on(make):
 # === As the notebook: no buckets, a shuffle buffer ===
 
 
-def test_without_buckets_a_batch_is_padded_to_its_longest(make):
+def test_without_buckets_lengths_are_mixed_and_padded_to_the_longest(make):
     batches = make(bucket_width=0)
     widths = set()
     for batch in take(batches):
-        lengths = batch["padding_mask"].sum(axis=1)
-        assert batch["token_ids"].shape[1] == lengths.max()
-        widths.add(int(lengths.max()))
+        assert batch["token_ids"].shape[1] == lengths_of(batch).max()
+        widths.add(batch["token_ids"].shape[1])
     assert batches.steps_per_epoch == NUM_IMAGES * CAPTIONS_EACH // 4
     assert len(widths) > 1
-
-
-def test_without_buckets_lengths_are_mixed(make):
     (batch,) = take(make(bucket_width=0, batch_size=36))
-    assert len(set(batch["padding_mask"].sum(axis=1))) > 4
+    assert len(set(lengths_of(batch))) > 4
 
 
 @pytest.mark.parametrize("bucket_width", [0, 4])
@@ -271,9 +239,6 @@ def test_buffer_brings_no_caption_early(make):
     for plan in plans:
         assert (plan <= latest).all()
     assert {plan[0] for plan in plans} == {0, 1, 2, 3, 4}
-
-
-def test_buffer_of_one_keeps_the_order(make):
     batches = make(bucket_width=0, shuffle_buffer=1)
     plan = np.concatenate(batches.plan.of_epoch(0))
     np.testing.assert_array_equal(plan, np.arange(len(batches)))
@@ -282,33 +247,29 @@ def test_buffer_of_one_keeps_the_order(make):
 # === Mirrored images ===
 
 
-def test_half_of_the_images_are_mirrored_and_others_in_each_epoch(
-    make, features
-):
+def test_half_of_the_images_are_mirrored_and_others_in_each_epoch(make):
     rng = np.random.default_rng(0)
     grids = rng.random((NUM_IMAGES, 2, 3, 4)).astype(np.float16)
+    grids[:, 0, :, 0] = np.arange(NUM_IMAGES)[:, None]  # tells the image
+    rows = {100 + n: n for n in range(NUM_IMAGES)}
     batches = make(
-        ImageFeatures(grids, features.rows),
+        ImageFeatures(grids, rows),
         mirror=True,
-        with_image_ids=True,
         captions_per_image=1,
         bucket_width=0,
     )
-    mirrored = []
-    for epoch in range(2):
-        now = {}
+    mirrored = np.zeros((2, NUM_IMAGES), bool)
+    for epoch, now in enumerate(mirrored):
         start = epoch * batches.steps_per_epoch
         for batch in take(batches, start_step=start):
-            for id_, grid in zip(
-                batch["image_ids"], batch["image_embedding"], strict=True
-            ):
-                own = grids[features.rows[int(id_)]].astype(np.float32)
-                now[int(id_)] = bool((grid != own).any())
-                expected = own[:, ::-1] if now[int(id_)] else own
+            for grid in batch["image_embedding"]:
+                number = int(grid[0, 0, 0])
+                own = grids[number].astype(np.float32)
+                now[number] = (grid != own).any()
+                expected = own[:, ::-1] if now[number] else own
                 np.testing.assert_array_equal(grid, expected)
-        mirrored.append(now)
-    assert all(0 < sum(now.values()) < NUM_IMAGES for now in mirrored)
-    assert mirrored[0] != mirrored[1]
+        assert 0 < now.sum() < NUM_IMAGES
+    assert (mirrored[0] != mirrored[1]).any()
     assert_same(take(batches, 3, start_step=4), take(batches, 7)[4:])
 
 
@@ -320,60 +281,42 @@ def test_features_without_a_width_cannot_be_mirrored(make):
 # === Groups ===
 
 
-def test_captions_of_an_image_stay_together(make, all_pairs):
-    found = take(make(group_size=2, with_image_ids=True, bucket_width=0))
+def test_captions_of_like_length_of_an_image_stay_together(
+    make, images, all_pairs
+):
+    found = take(make(group_size=2, bucket_width=0))
     for batch in found:
         size = len(batch["token_ids"]) // len(batch["image_embedding"])
         assert size in (1, 2)
         assert len(batch["token_ids"]) <= 4
-        np.testing.assert_array_equal(
-            batch["image_ids"], 100 + batch["image_embedding"][:, 0]
-        )
+        if size == 2:
+            image = images[int(batch["image_embedding"][0, 0])]
+            lengths = sorted(len(c.split()) for c in image.captions)[:2]
+            expected = [min(length, LENGTH - 2) for length in lengths]
+            assert (lengths_of(batch)[:2] - 2).tolist() == expected
     assert sorted(pairs_of(*found)) == all_pairs
-
-
-def test_group_holds_captions_of_like_length(make, images):
-    lengths = [
-        sorted(min(len(c.split()), LENGTH - 2) for c in image.captions)
-        for image in images
-    ]
-    for batch in take(make(group_size=2, batch_size=2, bucket_width=0)):
-        if len(batch["token_ids"]) == 2 * len(batch["image_embedding"]):
-            image = int(batch["image_embedding"][0, 0])
-            found = (batch["padding_mask"].sum(axis=1) - 2).tolist()
-            assert found == lengths[image][:2]
 
 
 # === Statistics ===
 
 
-def test_lengths_count_the_tokens_between_the_ends(make, images):
-    counts = [
+def test_tokens_are_counted_without_the_ends(make, images, tokenizer):
+    batches, size = make(), tokenizer.vocabulary_size
+    lengths = [
         min(len(caption.split()), LENGTH - 2)
         for image in images
         for caption in image.captions
     ]
-    assert make().lengths.tolist() == counts
-
-
-def test_tokens_are_counted_without_the_ends(make, tokenizer):
-    counts = make().count_tokens(tokenizer.vocabulary_size)
-    assert counts[tokenizer.cls_token_id] == counts[tokenizer.sep_token_id] == 0
-    assert counts.sum() == make().lengths.sum()
-    first = tokenizer.encode(["a"])[0][1]
-    assert counts[first] == NUM_IMAGES * CAPTIONS_EACH
-
-
-def test_share_of_captions_counts_a_caption_once(make, tokenizer):
-    shares = make().share_of_captions(tokenizer.vocabulary_size)
-    assert shares.dtype == np.float32
-    assert shares[tokenizer.cls_token_id] == shares[tokenizer.sep_token_id] == 0
-    held = [
-        np.isin(np.arange(tokenizer.vocabulary_size), ids[1:-1])
-        for ids in make().token_ids
-    ]
+    assert batches.lengths.tolist() == lengths
+    counts, shares = batches.count_tokens(size), batches.share_of_captions(size)
+    ends = [tokenizer.cls_token_id, tokenizer.sep_token_id]
+    assert not counts[ends].any()
+    assert not shares[ends].any()
+    assert counts.sum() == sum(lengths)
+    assert counts[tokenizer.encode(["a"])[0][1]] == len(batches)
+    held = [np.isin(np.arange(size), ids[1:-1]) for ids in batches.token_ids]
     np.testing.assert_allclose(shares, np.mean(held, axis=0), rtol=1e-6)
-    assert shares[tokenizer.encode(["a"])[0][1]] == 1
+    assert shares.dtype == np.float32
 
 
 # === Shares of replicas ===
@@ -382,31 +325,24 @@ def test_share_of_captions_counts_a_caption_once(make, tokenizer):
 @pytest.mark.parametrize("group_size", [1, 3])
 def test_shares_hold_the_rows_of_the_batch_and_blanks(make, group_size):
     batches = make(batch_size=9, group_size=group_size)
-    whole = take(batches, 8, start_step=2)
-    both = Replicas(0, 2, 2)
-    shares = batches.dataset(2, replicas=both).take(16).as_numpy_iterator()
+    shares = batches.dataset(2, replicas=Replicas(0, 2, 2)).as_numpy_iterator()
     blanks = 0
-    for batch in whole:
+    for batch in take(batches, 8, start_step=2):
         parts = [next(shares), next(shares)]
         assert len({part["token_ids"].shape for part in parts}) == 1
+        count = len(batch["token_ids"])
+        assert [int(part.pop("num_rows")) for part in parts] == [count, count]
         joined = {
             name: np.concatenate([part[name] for part in parts])
-            for name in (
-                "token_ids",
-                "padding_mask",
-                "rows",
-                "image_embedding",
-            )
+            for name in parts[0]
         }
         real = joined["padding_mask"].any(axis=1)
         blanks += (~real).sum()
         for name in ("token_ids", "padding_mask"):
             np.testing.assert_array_equal(joined[name][real], batch[name])
-        count = len(batch["token_ids"])
         assert joined["rows"][real].tolist() == list(range(count))
-        assert [int(part["num_rows"]) for part in parts] == [count, count]
+        embedding = batch["image_embedding"]
         np.testing.assert_array_equal(
-            joined["image_embedding"][: len(batch["image_embedding"])],
-            batch["image_embedding"],
+            joined["image_embedding"][: len(embedding)], embedding
         )
     assert blanks

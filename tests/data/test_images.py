@@ -1,7 +1,6 @@
 import io
 import os
 import zlib
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -43,12 +42,8 @@ def encode(picture, kind, **options):
     return file.getvalue()
 
 
-def rotated_by_exif():
-    exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn
-    return exif
-
-
+ROTATED = Image.Exif()
+ROTATED[0x0112] = 6  # a quarter turn
 COLOUR = Image.fromarray(draw(3))
 OTHER = Image.fromarray(draw(3, seed=1))
 GREY = COLOUR.convert("L")
@@ -62,7 +57,7 @@ IMAGES = {
     "jpeg_progressive": encode(COLOUR, "JPEG", progressive=True),
     "jpeg_grey": encode(GREY, "JPEG"),
     "jpeg_cmyk": encode(COLOUR.convert("CMYK"), "JPEG"),
-    "jpeg_exif_rotation": encode(COLOUR, "JPEG", exif=rotated_by_exif()),
+    "jpeg_exif_rotation": encode(COLOUR, "JPEG", exif=ROTATED),
     "png": encode(COLOUR, "PNG"),
     "png_grey": encode(GREY, "PNG"),
     "png_grey_alpha": encode(ALPHA.convert("LA"), "PNG"),
@@ -123,46 +118,25 @@ def test_pixels_are_opencvs_within_one_level(name, tmp_path):
     pixels = read_pixels(tf.constant(IMAGES[name]), HEIGHT, WIDTH)
     assert pixels.dtype == tf.uint8
     assert expected.std() > 20  # a picture, not a black field
+    assert int(first_frame(tf.constant(IMAGES[name]))[1]) == 67 * 101
     assert largest_difference(pixels, expected) <= 1
 
 
-@pytest.mark.parametrize(
-    ("height", "width"), [(1, 1), (129, 128), (299, 299), (67, 101)]
-)
-def test_every_size_is_opencvs_within_one_level(height, width, tmp_path):
-    expected = read_with_opencv(
-        IMAGES["jpeg"], tmp_path / "image", height=height, width=width
-    )
-    pixels = read_pixels(tf.constant(IMAGES["jpeg"]), height, width)
-    assert largest_difference(pixels, expected) <= 1
-
-
-def test_decoded_jpeg_is_opencvs_to_the_last_bit(tmp_path):
-    path = tmp_path / "image.jpg"
-    path.write_bytes(IMAGES["jpeg"])
-    expected = cv2.imread(str(path))[..., ::-1]
-    np.testing.assert_array_equal(decode_rgb(IMAGES["jpeg"]), expected)
-
-
-def test_exif_rotation_is_ignored():
-    assert decode_rgb(IMAGES["jpeg_exif_rotation"]).shape == (67, 101, 3)
-
-
-def test_resizing_to_the_same_size_changes_nothing():
-    pixels = draw(3)
-    np.testing.assert_array_equal(resize_pixels(pixels, 67, 101), pixels)
+def test_every_size_of_a_jpeg_is_opencvs(tmp_path):
+    jpeg, path = IMAGES["jpeg"], tmp_path / "image"
+    for height, width in ((1, 1), (129, 128), (299, 299), (67, 101)):
+        expected = read_with_opencv(jpeg, path, height=height, width=width)
+        pixels = read_pixels(tf.constant(jpeg), height, width)
+        assert largest_difference(pixels, expected) <= 1
+    # Of its own size it is so to the last bit.
+    np.testing.assert_array_equal(decode_rgb(jpeg), expected)
 
 
 def test_resizing_rounds_instead_of_cutting_off():
     pixels = tf.constant([[[[10] * 3, [13] * 3]]], tf.uint8)
     # The one new pixel lies halfway: 11.5, which rounds to 12.
     np.testing.assert_array_equal(resize_pixels(pixels, 1, 1), [[[[12] * 3]]])
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_image_raises(name):
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        decode_rgb(BROKEN[name])
+    np.testing.assert_array_equal(resize_pixels(pixels, 1, 2), pixels)
 
 
 # === A batch ===
@@ -178,6 +152,8 @@ def read_batch():
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_row_leaves_the_others_whole(read_batch, name):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode_rgb(BROKEN[name])
     good = [IMAGES["jpeg"], IMAGES["bmp_palette"], IMAGES["webp_alpha"]]
     expected, _ = read_batch(tf.constant(good))
     rows = [good[0], BROKEN[name], good[1], good[2]]
@@ -189,15 +165,11 @@ def test_broken_row_leaves_the_others_whole(read_batch, name):
 
 
 def test_rows_of_a_batch_are_those_of_single_images(read_batch):
-    names = list(IMAGES)
-    pixels, errors = read_batch(tf.constant([IMAGES[n] for n in names]))
+    pixels, errors = read_batch(tf.constant(list(IMAGES.values())))
     assert not any(errors.numpy())
-    for name, row in zip(names, pixels, strict=True):
-        single = read_pixels(tf.constant(IMAGES[name]), HEIGHT, WIDTH)
+    for (name, image), row in zip(IMAGES.items(), pixels, strict=True):
+        single = read_pixels(tf.constant(image), HEIGHT, WIDTH)
         np.testing.assert_array_equal(row, single, err_msg=name)
-
-
-def test_empty_batch_gives_empty_tensors(read_batch):
     pixels, errors = read_batch(tf.constant([], tf.string))
     assert (pixels.shape, pixels.dtype) == ((0, HEIGHT, WIDTH, 3), tf.uint8)
     assert (errors.shape, errors.dtype) == ((0,), tf.string)
@@ -208,21 +180,19 @@ def test_saved_model_reads_alike_in_a_session(read_batch, tmp_path):
     rows.append(IMAGES["bmp_palette"])
     expected, messages = read_batch(tf.constant(rows))
 
-    module = tf.Module()
-    module.read = tf.function(
-        lambda image_bytes: dict(
-            zip(("pixels", "error"), read_batch(image_bytes), strict=True)
-        ),
-        input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")],
-    )
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "bytes")])
+    def read(image_bytes):
+        pixels, errors = read_batch(image_bytes)
+        return {"pixels": pixels, "error": errors}
+
     folder = os.fspath(tmp_path / "model")
-    tf.saved_model.save(module, folder, signatures={"read": module.read})
+    tf.saved_model.save(tf.Module(), folder, signatures={"read": read})
 
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         loaded = tf.compat.v1.saved_model.load(session, ["serve"], folder)
         signature = loaded.signature_def["read"]
         fetches = {k: v.name for k, v in signature.outputs.items()}
-        feed = signature.inputs["image_bytes"].name
+        (feed,) = (each.name for each in signature.inputs.values())
         found = session.run(fetches, {feed: rows})
         nothing = session.run(fetches, {feed: []})
     np.testing.assert_array_equal(found["pixels"], expected)
@@ -294,20 +264,10 @@ def test_image_at_the_limit_is_read(read_batch):
     assert (pixels.numpy() == 200).all()
 
 
-@pytest.mark.parametrize("name", IMAGES)
-def test_pixels_are_counted_without_decoding(name):
-    _, count = first_frame(tf.constant(IMAGES[name]))
-    assert int(count) == 67 * 101
-
-
 def test_gif_is_cut_behind_its_first_frame():
-    animated = encode(
-        PALETTE,
-        "GIF",
-        save_all=True,
-        append_images=[OTHER.quantize(16)],
-        comment=b"!," * 300,  # looks like blocks, in two parts
-    )
+    frames = {"save_all": True, "append_images": [OTHER.quantize(16)]}
+    # The comment looks like blocks, in two parts.
+    animated = encode(PALETTE, "GIF", **frames, comment=b"!," * 300)
     frame, count = first_frame(tf.constant(animated))
     assert int(count) == 67 * 101
     assert frame.numpy()[:-1] == animated[: len(frame.numpy()) - 1]
@@ -327,10 +287,10 @@ def test_later_frames_of_a_gif_are_not_decoded(read_batch):
     np.testing.assert_array_equal(pixels[0], pixels[1])
 
 
-@pytest.mark.parametrize("length", [0, 3, 6, 12, 20, 90])
-def test_head_of_a_gif_alone_is_broken(read_batch, length):
-    _, errors = read_batch(tf.constant([IMAGES["gif"][:length]]))
-    assert errors.numpy()[0].startswith(UNDECODABLE.encode())
+def test_head_of_a_gif_alone_is_broken(read_batch):
+    heads = [IMAGES["gif"][:length] for length in (0, 3, 6, 12, 20, 90)]
+    for error in read_batch(tf.constant(heads))[1].numpy():
+        assert error.startswith(UNDECODABLE.encode())
 
 
 # === Files ===
@@ -347,6 +307,7 @@ def test_batches_keep_the_images_order(make_images):
     expected[..., 0] = np.reshape([30, 10, 20, 50, 40], (5, 1, 1))
     np.testing.assert_array_equal(pixels, expected)
     assert not any(error for _, _, errors in batches for error in errors)
+    assert list(decode_images([], height=4, width=6)) == []
 
 
 def test_bad_images_are_told_apart(make_images, tmp_path):
@@ -366,28 +327,14 @@ def test_bad_images_are_told_apart(make_images, tmp_path):
     assert pixels[:, 0, 0, 0].tolist() == [10, 0, 0, 0, 0, 0, 70]
 
 
-def test_no_images_give_no_batches():
-    assert list(decode_images([], height=4, width=6)) == []
-
-
-def test_no_bad_images_are_no_error(caplog):
-    report_unreadable([], 7, skip_bad=False)
-    report_unreadable([], 7, skip_bad=True)
-    assert not caplog.records
-
-
-def test_bad_images_are_counted_and_the_first_named():
-    bad = [str(Path("images", f"{n}.jpg")) for n in range(7)]
-    with pytest.raises(InputError) as error:
+def test_bad_images_are_counted_and_the_first_named(caplog):
+    bad = [f"images/{n}.jpg" for n in range(7)]
+    rule = "7 of 90 photos cannot be read: " + "; ".join(bad[:5]) + "; …. Mend"
+    with pytest.raises(InputError, match=rf"^{rule} .* by --skip-bad\.$"):
         report_unreadable(bad, 90, skip_bad=False)
-    message = str(error.value)
-    assert message.startswith("7 of 90 photos cannot be read: ")
-    assert "; ".join(bad[:5]) + "; …" in message
-    assert bad[5] not in message
-    assert "--skip-bad" in message
-
-
-def test_skipped_images_are_told_in_the_log(caplog):
+    for skip_bad in (False, True):
+        report_unreadable([], 7, skip_bad=skip_bad)
+    assert not caplog.records
     report_unreadable(["a.jpg (gone)"], 2, skip_bad=True)
     assert caplog.messages == [
         "1 of 2 photos cannot be read: a.jpg (gone). They are left out."

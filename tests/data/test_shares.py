@@ -10,14 +10,8 @@ from bmt_keras.data.shares import Replicas
 
 
 def plan(num_groups, group_size):
-    captions = np.arange(num_groups * group_size) + 50
-    return PlannedBatch(
-        epoch=3,
-        captions=captions,
-        image_rows=np.arange(num_groups) + 10,
-        is_mirrored=np.arange(num_groups) % 2 == 0,
-        length=8,
-    )
+    captions, groups = np.arange(num_groups * group_size), np.arange(num_groups)
+    return PlannedBatch(3, captions + 50, groups + 10, groups % 2 == 0, 8)
 
 
 @pytest.mark.parametrize("group_size", [1, 3])
@@ -50,8 +44,9 @@ def test_shares_are_alike_and_together_the_batch(num_groups, group_size, total):
 
 def test_processes_read_for_their_own_replicas():
     planned = plan(8, 1)
-    (first, second) = (
-        list(Replicas(first, 2, 4).split(planned)) for first in (0, 2)
-    )
-    assert [each.captions.tolist() for each in first] == [[50, 51], [52, 53]]
-    assert [each.captions.tolist() for each in second] == [[54, 55], [56, 57]]
+    for first, expected in (
+        (0, [[50, 51], [52, 53]]),
+        (2, [[54, 55], [56, 57]]),
+    ):
+        found = Replicas(first, 2, 4).split(planned)
+        assert [each.captions.tolist() for each in found] == expected

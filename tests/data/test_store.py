@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,30 +16,34 @@ from bmt_keras.errors import InputError
 
 ROW = np.dtype([("value", "<f2", (2,)), ("number", "<i8")])
 ITEMS = range(95)
-SHARD_SIZE = 10
 
-# Is killed while it computes the eighth shard.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import numpy as np
-from bmt_keras.data.store import open_store
 
-row = np.dtype([("value", "<f2", (2,)), ("number", "<i8")])
+def open_at(folder, visit, *, seed=1, shard_size=10, first=lambda: None):
+    """Opens the store; `visit` gets each item before it is computed."""
 
-def parts(shard):
-    for i in shard.items:
-        if i == 75:
-            os.kill(os.getpid(), signal.SIGKILL)
-        yield np.array(([i, i / 2], i), row)
+    def parts(shard):
+        for i in shard.items:
+            visit(i)
+            yield np.array(([i, i / 2], i), ROW)
 
-def compute(shards):
-    for shard in shards:
-        shard.write(parts(shard))
+    def compute(shards):
+        first()
+        for shard in shards:
+            shard.write(parts(shard))
 
-open_store(Path(sys.argv[1]), range(95), row=row, settings={"seed": 1},
-           shard_size=10, compute=compute)
-"""
+    options = {"shard_size": shard_size, "compute": compute}
+    return open_store(
+        folder, ITEMS, row=ROW, settings={"seed": seed}, **options
+    )
+
+
+def kill_in_the_eighth_shard(item):
+    if item == 75:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    open_at(Path(sys.argv[1]), kill_in_the_eighth_shard)
 
 
 @pytest.fixture
@@ -49,27 +55,14 @@ def folder(tmp_path):
 def opened(folder):
     """Opens the store; `opened.computed` are the items computed for it."""
 
-    def opened(items=ITEMS, *, seed=1, shard_size=SHARD_SIZE, until=1000):
-        def parts(shard):
-            for i in shard.items:
-                if i == until:
-                    raise InterruptedError
-                opened.computed.append(i)
-                yield np.array(([i, i / 2], i), ROW)
-
-        def compute(shards):
-            for shard in shards:
-                shard.write(parts(shard))
+    def opened(*, until=1000, **options):
+        def visit(item):
+            if item == until:
+                raise InterruptedError
+            opened.computed.append(item)
 
         opened.computed = []
-        return open_store(
-            folder,
-            items,
-            row=ROW,
-            settings={"seed": seed},
-            shard_size=shard_size,
-            compute=compute,
-        )
+        return open_at(folder, visit, **options)
 
     return opened
 
@@ -82,10 +75,10 @@ def hidden(folder):
     return folder.with_name(".train.partial")
 
 
-def assert_right(shards, items=ITEMS):
+def assert_right(shards):
     rows = np.concatenate(shards)
-    assert rows["number"].tolist() == list(items)
-    np.testing.assert_array_equal(rows["value"][:, 1], np.array(items) / 2)
+    assert rows["number"].tolist() == list(ITEMS)
+    np.testing.assert_array_equal(rows["value"][:, 1], np.array(ITEMS) / 2)
 
 
 def test_rows_lie_in_shards_with_a_manifest(opened, folder):
@@ -99,10 +92,7 @@ def test_rows_lie_in_shards_with_a_manifest(opened, folder):
     ]
     assert set(folder.iterdir()) == {*files(folder), folder / "manifest.json"}
     assert list(folder.parent.iterdir()) == [folder]
-
-
-def test_finished_store_is_opened_and_not_computed(opened):
-    opened()
+    # Opened, with the size of shards that it has.
     assert_right(opened(shard_size=33))
     assert opened.computed == []
 
@@ -123,7 +113,7 @@ def test_shard_without_rows_is_sound(folder):
 
 
 def test_killed_run_loses_one_shard_at_most(opened, folder, caplog):
-    command = [sys.executable, "-c", KILLED, str(folder)]
+    command = [sys.executable, __file__, str(folder)]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert not folder.exists()
@@ -141,13 +131,16 @@ def test_killed_run_loses_one_shard_at_most(opened, folder, caplog):
     assert not (folder / leftover.name).exists()
 
 
-def test_run_goes_on_with_the_shard_size_it_began_with(opened, folder):
+def test_run_goes_on_as_it_began_without_foreign_leftovers(opened, folder):
     with pytest.raises(InterruptedError):
         opened(until=25)
     assert len(files(hidden(folder))) == 2
+    (hidden(folder) / "tasks").mkdir()
+    (hidden(folder) / "tasks" / "1.json").write_text("{}")
     assert_right(opened(shard_size=33))
     assert opened.computed == list(range(20, 95))
     assert len(files(folder)) == 10
+    assert not (folder / "tasks").exists()
 
 
 def test_unfinished_store_of_other_settings_is_begun_anew(opened):
@@ -158,38 +151,18 @@ def test_unfinished_store_of_other_settings_is_begun_anew(opened):
     assert_right(opened(seed=2))
 
 
-def test_foreign_leftovers_are_removed(opened, folder):
-    with pytest.raises(InterruptedError):
-        opened(until=25)
-    (hidden(folder) / "tasks").mkdir()
-    (hidden(folder) / "tasks" / "1.json").write_text("{}")
-    assert_right(opened())
-    assert opened.computed == list(range(20, 95))
-    assert not (folder / "tasks").exists()
-
-
 def test_failure_in_the_first_shard_leaves_nothing_behind(opened, folder):
     with pytest.raises(InterruptedError):
         opened(until=5)
     assert list(folder.parent.iterdir()) == []
 
 
-def test_two_processes_do_not_write_one_store(opened, folder):
-    def compute(shards):
+def test_two_processes_do_not_write_one_store(opened):
+    def open_again():
         with pytest.raises(InputError, match="train: another process is"):
             opened()
-        for shard in shards:
-            shard.write([np.array(([i, i], i), ROW) for i in shard.items])
 
-    open_store(
-        folder,
-        ITEMS,
-        row=ROW,
-        settings={"seed": 1},
-        shard_size=SHARD_SIZE,
-        compute=compute,
-    )
-    assert len(np.concatenate(opened())) == len(ITEMS)
+    assert_right(opened(first=open_again))
 
 
 # === Damage ===
@@ -264,10 +237,9 @@ def test_store_of_other_settings_is_refused(opened, folder):
         opened()
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        None,
+def test_folder_without_a_sound_manifest_is_refused(opened, folder):
+    opened()
+    for content in (
         b"",
         b"[1, 2]",
         b'{"settings": ',
@@ -275,15 +247,13 @@ def test_store_of_other_settings_is_refused(opened, folder):
         b'{"settings": 3, "shard_size": 4}',
         b'{"settings": {}, "shard_size": "x"}',
         b'{"settings": {}}',
-    ],
-)
-def test_folder_without_a_sound_manifest_is_refused(opened, folder, content):
-    opened()
-    (folder / "manifest.json").unlink()
-    if content is not None:
-        (folder / "manifest.json").write_bytes(content)
-    with pytest.raises(InputError, match="train: expected the folder of a"):
-        opened()
+        None,
+    ):
+        (folder / "manifest.json").unlink()
+        if content is not None:
+            (folder / "manifest.json").write_bytes(content)
+        with pytest.raises(InputError, match="train: expected the folder of a"):
+            opened()
 
 
 def test_file_in_place_of_the_folder_is_refused(opened, folder):
@@ -304,27 +274,18 @@ def rows():
     return ShardedRows([WHOLE[:1], WHOLE[1:1], WHOLE[1:4], WHOLE[4:]])
 
 
-@pytest.mark.parametrize(
-    "index",
-    [
-        0,
-        -1,
-        np.int64(4),
-        slice(None),
-        slice(5, 0, -2),
-        slice(0, 0),
-        [5, 0, 0, 3],
-        [-2, 1],
-        np.array([[0, 5], [4, 2]]),
+def test_rows_are_those_of_one_array(rows):
+    for index in (
+        *(0, -1, np.int64(4)),
+        *(slice(None), slice(5, 0, -2), slice(0, 0)),
+        *([5, 0, 0, 3], [-2, 1], np.array([[0, 5], [4, 2]])),
         np.array([True, False, False, True, False, True]),
         np.array([], int),
-    ],
-)
-def test_rows_are_those_of_one_array(rows, index):
-    found = rows[index]
-    assert found.dtype == np.float16
-    np.testing.assert_array_equal(found, WHOLE[index])
-    assert found.shape == WHOLE[index].shape
+    ):
+        found = rows[index]
+        assert found.dtype == np.float16
+        np.testing.assert_array_equal(found, WHOLE[index])
+        assert found.shape == WHOLE[index].shape
 
 
 def test_whole_is_an_array(rows):
@@ -334,9 +295,6 @@ def test_whole_is_an_array(rows):
     assert np.asarray(rows, np.float32).dtype == np.float32
     with pytest.raises(ValueError, match="`copy` must not be False"):
         np.array(rows, copy=False)
-
-
-@pytest.mark.parametrize("index", [6, -7, [0, 6], (0, 1)])
-def test_what_is_no_row_is_refused(rows, index):
-    with pytest.raises(IndexError):
-        rows[index]
+    for index in (6, -7, [0, 6], (0, 1)):
+        with pytest.raises(IndexError):
+            rows[index]

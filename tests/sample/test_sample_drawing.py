@@ -18,15 +18,12 @@ def lone(shape, size):
     return Scene("white", (SceneObject(shape, "blue", size, 32, 32),))
 
 
-def test_picture_is_64_by_64_bytes_of_rgb(side_by_side):
-    pixels = draw_picture(side_by_side)
-    assert pixels.shape == (64, 64, 3)
-    assert pixels.dtype == np.uint8
-
-
 def test_centre_has_the_colour_of_the_object_or_shows_through_a_ring(scenes):
     for scene in scenes[:100]:
         pixels = draw_picture(scene)
+        assert (pixels.shape, pixels.dtype) == ((64, 64, 3), np.uint8)
+        corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1]]
+        assert (corners == BACKGROUND_VALUES[scene.background]).all()
         for item in scene.objects:
             if item.shape == "ring":
                 expected = BACKGROUND_VALUES[scene.background]
@@ -38,23 +35,16 @@ def test_centre_has_the_colour_of_the_object_or_shows_through_a_ring(scenes):
             assert tuple(pixels[item.y, item.x]) == expected
 
 
-def test_corners_have_the_colour_of_the_background(scenes):
-    for scene in scenes[:100]:
-        corners = draw_picture(scene)[[0, 0, -1, -1], [0, -1, 0, -1]]
-        assert (corners == BACKGROUND_VALUES[scene.background]).all()
-
-
 def test_empty_pixels_lie_between_two_objects(scenes):
     for scene in scenes[:100]:
         if scene.relation is None:
             continue
         first, second = scene.objects
         filled = foreground(scene)
-        along = filled.any(axis=0 if scene.relation == "left of" else 1)
-        if scene.relation == "left of":
-            start, stop = first.x + first.radius, second.x - second.radius
-        else:
-            start, stop = first.y + first.radius, second.y - second.radius
+        name, axis = ("x", 0) if scene.relation == "left of" else ("y", 1)
+        along = filled.any(axis=axis)
+        start = getattr(first, name) + first.radius
+        stop = getattr(second, name) - second.radius
         assert stop - start >= 4
         assert not along[start + 1 : stop - 1].any()
 
