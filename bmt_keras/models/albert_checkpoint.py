@@ -11,8 +11,10 @@ import numpy as np
 
 from bmt_keras.errors import InputError
 from bmt_keras.models.checkpoint_files import (
+    HUB_PREFIX,
     StoredTensor,
     check_tensors,
+    find_checkpoint,
     list_tensors,
     read_config,
 )
@@ -20,11 +22,8 @@ from bmt_keras.models.pretrained_head import MaskedLMHeadWeights
 
 # Names of one function: the tanh approximation of the GELU.
 _TANH_GELUS = (
-    "gelu_new",
-    "gelu_pytorch_tanh",
-    "gelu_python_tanh",
-    "gelu_fast",
-    "gelu_accurate",
+    *("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh"),
+    *("gelu_fast", "gelu_accurate"),
 )
 
 # What AlbertBackbone can do: field, its value if left out, what it may be.
@@ -52,44 +51,49 @@ _SIZES = {
 # Tensor of the checkpoint, variable that takes it, the tensor's shape.
 _Port = tuple[str, str, tuple[int, ...]]
 
+# Sizes by letter: the dimensions of a weight in PyTorch's order.
+_LETTERS = {
+    "V": "vocab_size",
+    "E": "embedding_size",
+    "H": "hidden_size",
+    "I": "intermediate_size",
+    "P": "max_position_embeddings",
+    "S": "type_vocab_size",
+}
 # Module of the checkpoint, variable that takes its weight, the weight's shape.
-_Row = tuple[str, str, tuple[str, ...]]
-_V, _E, _H = "vocab_size", "embedding_size", "hidden_size"
-_P, _S, _I = "max_position_embeddings", "type_vocab_size", "intermediate_size"
-_EMBEDDING_ROWS: tuple[_Row, ...] = (
-    ("word_embeddings", "token_embedding/embeddings", (_V, _E)),
-    ("position_embeddings", "position_embedding/embeddings", (_P, _E)),
-    ("token_type_embeddings", "segment_embedding/embeddings", (_S, _E)),
-    ("LayerNorm", "embeddings_layer_norm/gamma", (_E,)),
+_Row = tuple[str, str, str]
+_INPUT = "encoder.embedding_hidden_mapping_in"
+_TOWER_ROWS: tuple[_Row, ...] = (
+    ("embeddings.word_embeddings", "token_embedding/embeddings", "VE"),
+    ("embeddings.position_embeddings", "position_embedding/embeddings", "PE"),
+    ("embeddings.token_type_embeddings", "segment_embedding/embeddings", "SE"),
+    ("embeddings.LayerNorm", "embeddings_layer_norm/gamma", "E"),
+    (_INPUT, "embedding_projection/kernel", "HE"),
 )
-_PROJECTION_ROWS: tuple[_Row, ...] = (
-    ("embedding_hidden_mapping_in", "embedding_projection/kernel", (_H, _E)),
-)
-_ATTENTION = "self_attention_layer"
 _LAYER_ROWS: tuple[_Row, ...] = (
-    ("attention.query", f"{_ATTENTION}/query/kernel", (_H, _H)),
-    ("attention.key", f"{_ATTENTION}/key/kernel", (_H, _H)),
-    ("attention.value", f"{_ATTENTION}/value/kernel", (_H, _H)),
-    ("attention.dense", f"{_ATTENTION}/attention_output/kernel", (_H, _H)),
-    ("attention.LayerNorm", f"{_ATTENTION}_norm/gamma", (_H,)),
-    ("ffn", "feedforward_intermediate_dense/kernel", (_I, _H)),
-    ("ffn_output", "feedforward_output_dense/kernel", (_H, _I)),
-    ("full_layer_layer_norm", "feedforward_layer_norm/gamma", (_H,)),
+    ("attention.query", "self_attention_layer/query/kernel", "HH"),
+    ("attention.key", "self_attention_layer/key/kernel", "HH"),
+    ("attention.value", "self_attention_layer/value/kernel", "HH"),
+    ("attention.dense", "self_attention_layer/attention_output/kernel", "HH"),
+    ("attention.LayerNorm", "self_attention_layer_norm/gamma", "H"),
+    ("ffn", "feedforward_intermediate_dense/kernel", "IH"),
+    ("ffn_output", "feedforward_output_dense/kernel", "HI"),
+    ("full_layer_layer_norm", "feedforward_layer_norm/gamma", "H"),
 )
-_POOLER_ROWS: tuple[_Row, ...] = (("pooler", "pooled_dense/kernel", (_H, _H)),)
+_POOLER_ROW: _Row = ("pooler", "pooled_dense/kernel", "HH")
 # Here the variables are the fields of MaskedLMHeadWeights.
 _HEAD_ROWS: tuple[_Row, ...] = (
-    ("dense", "kernel", (_E, _H)),
-    ("LayerNorm", "gamma", (_E,)),
+    ("predictions.dense", "kernel", "EH"),
+    ("predictions.LayerNorm", "gamma", "E"),
 )
 
 
 @dataclass(frozen=True, eq=False)
 class AlbertCheckpoint:
-    """A pretrained ALBERT.
+    """A pretrained `keras_hub.models.AlbertBackbone` and its head.
 
     Attributes:
-        text_tower: A `keras_hub.models.AlbertBackbone`.
+        text_tower: The backbone.
         head: Its masked language model's head, None if it came without.
     """
 
@@ -97,26 +101,46 @@ class AlbertCheckpoint:
     head: MaskedLMHeadWeights | None
 
 
-def read_albert(
-    folder: Path, *, dropout: float | None = None
+def load_albert(
+    address: str, *, dropout: float | None = None
 ) -> AlbertCheckpoint:
-    """Reads an ALBERT in Hugging Face's layout.
+    """Loads a pretrained ALBERT.
 
-    It may be saved from `AlbertModel`, `AlbertForMaskedLM`,
-    `AlbertForPreTraining` or a model with another head, which is left out.
-    Without a pooler, the backbone's has fresh weights.
+    In Hugging Face's layout it may be saved from `AlbertModel`,
+    `AlbertForMaskedLM`, `AlbertForPreTraining` or a model with another head,
+    which is left out. Without a pooler, the backbone's has fresh weights.
 
     Args:
-        folder: Holds config.json and safetensors.
-        dropout: Dropout rate; None for the checkpoint's `hidden_dropout_prob`.
-
-    Returns:
-        The text tower and, if the checkpoint has it, the head.
+        address: A local folder in Hugging Face's layout or in KerasHub's,
+            `hf://organisation/name` with or without `@revision`, or what else
+            KerasHub knows: a preset's name or a kaggle:// address.
+        dropout: Dropout rate; None for the checkpoint's own.
 
     Raises:
-        InputError: The configuration is one that `AlbertBackbone` cannot
-            follow, or tensors are missing, misshapen or damaged.
+        InputError: It cannot be found, read or followed.
     """
+    if address.startswith(HUB_PREFIX) or Path(address).is_dir():
+        folder = find_checkpoint(address)
+        # KerasHub's layout has a config.json too, that of the Keras object.
+        if "registered_name" not in read_config(folder):
+            return _read_folder(folder, dropout)
+    options = {} if dropout is None else {"dropout": dropout}
+    try:
+        text_tower = keras_hub.models.AlbertBackbone.from_preset(
+            address, name="text_tower", **options
+        )
+    except Exception as error:
+        # Hubs' clients raise errors of many kinds for what is one case here.
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"The pretrained ALBERT {address!r} cannot be loaded "
+            f"({type(error).__name__}: {reason}); give a local folder by "
+            "--text-weights, or 'random'."
+        ) from error
+    return AlbertCheckpoint(text_tower, None)
+
+
+def _read_folder(folder: Path, dropout: float | None) -> AlbertCheckpoint:
     path, config = folder / "config.json", read_config(folder)
     sizes = _read_sizes(path, config)
     if dropout is None:
@@ -146,39 +170,40 @@ def read_albert(
 def _read_sizes(path: Path, config: Mapping[str, Any]) -> dict[str, int]:
     for field, default, accepted in _FIXED:
         value = config.get(field, default)
-        if value not in accepted:
-            names = ", ".join(map(str, accepted))
-            rule = f"`{field}` must be one of {names}"
-            raise _refusal(path, rule, {field: value})
+        rule = f"`{field}` must be one of {', '.join(map(str, accepted))}"
+        _require(value in accepted, path, rule, {field: value})
     sizes = {}
     for field, (_, default) in _SIZES.items():
-        value = config.get(field, default)
-        if type(value) is not int or value < 1:
-            rule = f"`{field}` must be a positive whole number"
-            raise _refusal(path, rule, {field: value})
-        sizes[field] = value
-    for divisor, size in (
+        sizes[field] = size = config.get(field, default)
+        # True is an int, too.
+        is_size = type(size) is int and size >= 1
+        rule = f"`{field}` must be a positive whole number"
+        _require(is_size, path, rule, {field: size})
+    for divisor, field in (
         ("num_hidden_groups", "num_hidden_layers"),
         ("num_attention_heads", "hidden_size"),
     ):
-        if sizes[size] % sizes[divisor]:
-            found = {name: sizes[name] for name in (divisor, size)}
-            raise _refusal(path, f"`{divisor}` must divide `{size}`", found)
+        found = {name: sizes[name] for name in (divisor, field)}
+        divides = sizes[field] % sizes[divisor] == 0
+        _require(divides, path, f"`{divisor}` must divide `{field}`", found)
     return sizes
 
 
 def _read_dropout(path: Path, config: Mapping[str, Any]) -> float:
     field = "hidden_dropout_prob"
     value = config.get(field, 0.0)
-    if type(value) not in (int, float) or not 0 <= value < 1:
-        rule = f"`{field}` must be a number in [0, 1)"
-        raise _refusal(path, rule, {field: value})
+    is_rate = type(value) in (int, float) and 0 <= value < 1
+    rule = f"`{field}` must be a number in [0, 1)"
+    _require(is_rate, path, rule, {field: value})
     return float(value)
 
 
-def _refusal(path: Path, rule: str, found: Mapping[str, Any]) -> InputError:
-    received = ", ".join(f"{name}={value!r}" for name, value in found.items())
-    return InputError(f"{path}: {rule}. Received: {received}.")
+def _require(
+    is_met: bool, path: Path, rule: str, found: Mapping[str, Any]
+) -> None:
+    if not is_met:
+        received = ", ".join(f"{name}={each!r}" for name, each in found.items())
+        raise InputError(f"{path}: {rule}. Received: {received}.")
 
 
 def _plain(name: str) -> str:
@@ -193,19 +218,15 @@ def _plain(name: str) -> str:
 def _plan_tower(
     tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]
 ) -> list[_Port]:
-    ports = _plan(_EMBEDDING_ROWS, sizes, source="embeddings.")
-    ports += _plan(_PROJECTION_ROWS, sizes, source="encoder.")
+    ports = _plan(_TOWER_ROWS, sizes)
     for group in range(sizes["num_hidden_groups"]):
         for inner in range(sizes["inner_group_num"]):
-            ports += _plan(
-                _LAYER_ROWS,
-                sizes,
-                source=f"encoder.albert_layer_groups.{group}"
-                f".albert_layers.{inner}.",
-                target=f"group_{group}_inner_layer_{inner}/",
-            )
+            source = f"encoder.albert_layer_groups.{group}.albert_layers."
+            source += f"{inner}."
+            target = f"group_{group}_inner_layer_{inner}/"
+            ports += _plan(_LAYER_ROWS, sizes, source=source, target=target)
     if any(name.startswith("pooler.") for name in tensors):
-        ports += _plan(_POOLER_ROWS, sizes)
+        ports += _plan([_POOLER_ROW], sizes)
     return ports
 
 
@@ -218,7 +239,7 @@ def _plan_head(
     own = "predictions.decoder.bias"
     name = own if own in tensors else "predictions.bias"
     token_bias = (name, "token_bias", (sizes["vocab_size"],))
-    return [*_plan(_HEAD_ROWS, sizes, source="predictions."), token_bias]
+    return [*_plan(_HEAD_ROWS, sizes), token_bias]
 
 
 def _plan(
@@ -230,11 +251,11 @@ def _plan(
 ) -> list[_Port]:
     """Lists the tensors of modules, each with its weight and its bias."""
     ports = []
-    for module, weight, fields in rows:
-        shape = tuple(sizes[field] for field in fields)
+    for module, weight, letters in rows:
+        shape = tuple(sizes[_LETTERS[letter]] for letter in letters)
         ports.append((f"{source}{module}.weight", target + weight, shape))
         bias = weight.replace("kernel", "bias").replace("gamma", "beta")
-        if bias != weight:
+        if bias != weight:  # an embedding has none
             ports.append((f"{source}{module}.bias", target + bias, shape[:1]))
     return ports
 

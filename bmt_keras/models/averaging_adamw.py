@@ -1,7 +1,4 @@
-"""The optimizer that a saved model is compiled with.
-
-It is among the models, because whoever loads one needs it.
-"""
+"""The optimizer that a saved model is compiled with, and so needs to load."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,17 +15,13 @@ class AveragingAdamW(keras.optimizers.AdamW):
     Keras' own gives the model its average at the end of each `fit`; a run
     that stopped within an epoch fits twice, and would go on from an average.
 
-    Biases, normalisations and gates are not decayed, in a reloaded model
-    either: Keras saves no exclusions.
-
-    Args:
-        *args: The arguments of `keras.optimizers.AdamW`.
-        **kwargs: As well.
+    Biases, normalisations and gates are not decayed. The arguments are those
+    of `keras.optimizers.AdamW`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Excludes weights by their names."""
         super().__init__(*args, **kwargs)
+        # Keras saves no exclusions; so a reloaded model has them, too.
         self.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
 
     def finalize_variable_values(

@@ -21,15 +21,15 @@ _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
-    """Gives a model for inference whose convolutions also normalise.
+    """Gives a frozen model for inference whose convolutions also normalise.
 
     Args:
         model: A functional model, perhaps of other such models; it stays as it
             is. Normalisations that follow no convolution stay, too.
 
     Returns:
-        A frozen model with copied weights, which differs by rounding; a model
-        that is not functional itself.
+        A model with copied weights, which differs by rounding; a model that is
+        not functional itself.
     """
     if not isinstance(model, _OF_LAYERS):
         return model
@@ -110,23 +110,19 @@ def _convolution_before(norm: keras.Layer) -> keras.Layer | None:
 
 def _fold(layer: keras.Layer, norm: keras.Layer) -> list[np.ndarray]:
     """Kernel and bias of a convolution that also normalises."""
+    # Weights that a normalisation does without are None.
     mean, variance, gamma, beta = (
         default if weight is None else np.float64(weight.numpy())
         for weight, default in (
-            (norm.moving_mean, 0.0),
-            (norm.moving_variance, 1.0),
-            (norm.gamma, 1.0),
-            (norm.beta, 0.0),
+            *((norm.moving_mean, 0.0), (norm.moving_variance, 1.0)),
+            *((norm.gamma, 1.0), (norm.beta, 0.0)),
         )
     )
     scale = gamma / np.sqrt(variance + norm.epsilon)
     kernel = np.float64(layer.kernel.numpy())
     # Depthwise kernels end in (channels, multiplier), others in (…, filters).
-    rest = (
-        kernel.shape[-2:]
-        if isinstance(layer, keras.layers.DepthwiseConv2D)
-        else kernel.shape[-1:]
-    )
+    is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    rest = kernel.shape[-2 if is_depthwise else -1 :]
     bias = 0.0 if layer.bias is None else np.float64(layer.bias.numpy())
     return [
         np.asarray(kernel * np.reshape(scale, rest), np.float32),

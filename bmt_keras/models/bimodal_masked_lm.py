@@ -24,16 +24,22 @@ from bmt_keras.models.unpadded_albert import (
     encode_without_padding,
 )
 
+# What `get_config` takes as it is: the constructor's arguments by their names.
+_ARGUMENTS = (
+    *("name", "trainable", "text_tower", "fusion", "masking", "image_tower"),
+    *("max_caption_tokens", "label_smoothing", "length_loss_weight"),
+    *("concept_dim", "concept_weight", "lora_rank"),
+)
+
 
 class ProjectedImage(NamedTuple):
     """What all passes over the captions of images read of them.
 
     Attributes:
         cells: From the fusion's `project_image`.
-        log_odds: float32, (images, vocabulary_size), added to the logits; an
-            empty tuple for a model without a concept head.
-        token_probabilities: float32, (images, vocabulary_size), the
-            probability that a caption of the image holds a token; likewise.
+        log_odds: float32, (images, vocabulary_size), added to the logits.
+        token_probabilities: float32, (images, vocabulary_size), that a caption
+            of the image holds a token. Both are () without a concept head.
     """
 
     cells: Any
@@ -107,14 +113,12 @@ class BimodalMaskedLM(keras.Model):
         lora_rank: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Assembles the functional model."""
         if (image_tower is None) == (image_embedding_shape is None):
             raise ValueError(
                 "Give either `image_tower` or `image_embedding_shape`. "
                 f"Received: image_tower={image_tower}, "
                 f"image_embedding_shape={image_embedding_shape}."
             )
-        # === Layers ===
         self.lora = None
         if lora_rank is not None:
             text_tower = copy_model(text_tower)
@@ -125,6 +129,7 @@ class BimodalMaskedLM(keras.Model):
         self.image_tower = image_tower
         self.head = MaskedTokenHead(
             text_tower.token_embedding,
+            # A projecting fusion stands for the dense layer of ALBERT's head.
             use_dense=not fusion.is_projection,
             name="masked_token_head",
         )
@@ -149,13 +154,15 @@ class BimodalMaskedLM(keras.Model):
         self.masking.build((None, None))
         self.token_loss.build((None, None, text_tower.vocabulary_size))
 
-        # === Functional Model ===
+        # The functional graph, with everything that has weights in it.
         token_ids = keras.Input((None,), dtype="int32", name="token_ids")
         padding_mask = keras.Input((None,), dtype="int32", name="padding_mask")
         positions = keras.Input((None,), dtype="int32", name="mask_positions")
         if image_tower is None:
-            image = keras.Input(image_embedding_shape, name="image_embedding")
-            embedding = image
+            embedding = keras.Input(
+                image_embedding_shape, name="image_embedding"
+            )
+            image = embedding
         else:
             image = keras.Input(image_tower.input.shape[1:], name="images")
             embedding = image_tower(image)
@@ -167,13 +174,8 @@ class BimodalMaskedLM(keras.Model):
         if self.concept_head is not None:
             outputs["concept_logits"] = self.concept_head(embedding)
         inputs = (token_ids, padding_mask, positions, image)
-        super().__init__(
-            inputs={each.name: each for each in inputs},
-            outputs=outputs,
-            **kwargs,
-        )
-
-        # === Config ===
+        named = {each.name: each for each in inputs}
+        super().__init__(inputs=named, outputs=outputs, **kwargs)
         self.image_embedding_shape = tuple(embedding.shape[1:])
         self.max_caption_tokens = max_caption_tokens
         self.label_smoothing = label_smoothing
@@ -182,8 +184,8 @@ class BimodalMaskedLM(keras.Model):
         self.concept_weight = concept_weight
         self.lora_rank = lora_rank
 
-        # === Training ===
         self.accuracy_tracker = keras.metrics.Mean(name="masked_accuracy")
+        # A strategy must be there from the start: it holds the variables.
         self.is_replicated = tf.distribute.has_strategy()
         self.uses_xla = False
 
@@ -227,26 +229,19 @@ class BimodalMaskedLM(keras.Model):
             float, (batch, positions or length, vocabulary_size), or
             (positions, vocabulary_size) where the positions are flat.
         """
+        encode = partial(self.encode_text, training=training)
         if skip_padding:
             masking = self.masking
-            states = compute_blank_once(
-                partial(encode_without_padding, self.text_tower),
-                token_ids,
-                padding_mask,
-                special_token_ids=[
-                    *masking.special_token_ids,
-                    masking.mask_token_id,
-                ],
-            )
-        else:
-            states = self.encode_text(
-                token_ids, padding_mask, training=training
+            special = [*masking.special_token_ids, masking.mask_token_id]
+            function = partial(encode_without_padding, self.text_tower)
+            encode = partial(
+                compute_blank_once, function, special_token_ids=special
             )
         return self._fill(
-            states,
+            encode(token_ids, padding_mask),
             padding_mask,
             image_embedding,
-            mask_positions=mask_positions,
+            mask_positions,
             projected_image=projected_image,
             training=bool(training),
         )
@@ -264,42 +259,36 @@ class BimodalMaskedLM(keras.Model):
         Returns:
             float, (batch, length, hidden_dim).
         """
-        return self.text_tower(
-            {
-                "token_ids": token_ids,
-                "padding_mask": padding_mask,
-                "segment_ids": ops.zeros_like(token_ids),
-            },
-            training=training,
-        )["sequence_output"]
+        inputs = {
+            "token_ids": token_ids,
+            "padding_mask": padding_mask,
+            "segment_ids": ops.zeros_like(token_ids),
+        }
+        return self.text_tower(inputs, training=training)["sequence_output"]
 
     def project_image(self, image_embedding: Any) -> ProjectedImage:
         """Computes what depends on images alone, for many `token_logits`.
 
         Args:
             image_embedding: float, (images, ...).
-
-        Returns:
-            What tokens read of the images, without dropout.
         """
         cells = self.fusion.project_image(image_embedding)
         if self.concept_head is None:
             return ProjectedImage(cells, (), ())
-        logits = self.concept_head(image_embedding, training=False)
-        log_odds = self.concept_weight * self.concept_head.log_odds(logits)
-        return ProjectedImage(
-            cells,
-            ops.stop_gradient(log_odds),
-            ops.stop_gradient(ops.sigmoid(logits)),
+        # The concepts learn from their own loss, not from the tokens'.
+        logits = ops.stop_gradient(
+            self.concept_head(image_embedding, training=False)
         )
+        log_odds = self.concept_weight * self.concept_head.log_odds(logits)
+        return ProjectedImage(cells, log_odds, ops.sigmoid(logits))
 
     def _fill(
         self,
         states: Any,
         padding_mask: Any,
         image_embedding: Any,
-        *,
         mask_positions: Any | None,
+        *,
         projected_image: ProjectedImage | None = None,
         training: bool,
     ) -> Any:
@@ -328,6 +317,7 @@ class BimodalMaskedLM(keras.Model):
     def _logits_at(self, states: Any, mask_positions: Any | None) -> Any:
         if mask_positions is None or len(mask_positions.shape) == 2:
             return self.head(states, mask_positions=mask_positions)
+        # Flat positions are those of one long row: (1, batch * length, dim)
         states = ops.reshape(states, (1, -1, states.shape[-1]))
         return self.head(states, mask_positions=mask_positions[None])[0]
 
@@ -343,7 +333,7 @@ class BimodalMaskedLM(keras.Model):
         jit_compile: bool | str = False,
         **kwargs: Any,
     ) -> None:
-        """Chooses how the model is trained.
+        """Chooses how the model is trained; more arguments are Keras' own.
 
         Args:
             optimizer: As Keras takes it.
@@ -354,7 +344,7 @@ class BimodalMaskedLM(keras.Model):
             weighted_metrics: The same: all are weighted by what is masked.
             jit_compile: True has XLA compile all of a training step but the
                 masks; `"auto"` does not, as XLA compiles each length anew.
-            **kwargs: As Keras takes them.
+            **kwargs: Passed on.
 
         Raises:
             ValueError: There is a loss, or there are metrics for a step that
@@ -383,11 +373,8 @@ class BimodalMaskedLM(keras.Model):
             **kwargs,
         )
         self.uses_xla = uses_xla
-        self._take_step = (
-            training_step.take_compiled_step
-            if uses_xla
-            else training_step.take_step
-        )
+        ways = training_step.take_step, training_step.take_compiled_step
+        self._take_step = ways[uses_xla]
 
     def get_compile_config(self) -> dict[str, Any]:
         """Returns the arguments of `compile`."""
@@ -409,33 +396,23 @@ class BimodalMaskedLM(keras.Model):
         validation_data: Any | None = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """Trains the model on captions.
+        """Trains the model on captions; more arguments are Keras' own.
 
         Args:
             x: Arrays as `train_step` takes them, or a dataset of such batches.
-            y: None: the labels are the tokens themselves.
+            y: None, else a `ValueError`: the labels are the tokens themselves.
             sample_weight: float, (batch,), weights of the captions in the
                 loss, for arrays; in a dataset the third of a batch's tuple, or
                 an entry of its inputs.
             validation_data: Arrays or a dataset, or a tuple of what `x`, `y`
                 and `sample_weight` would be.
-            **kwargs: As Keras takes them.
-
-        Returns:
-            Keras' history.
-
-        Raises:
-            ValueError: There are labels.
+            **kwargs: Passed on.
         """
         if isinstance(validation_data, tuple):
-            validation_data = _pack(
-                *keras.utils.unpack_x_y_sample_weight(validation_data)
-            )
-        return super().fit(
-            _pack(x, y, sample_weight),
-            validation_data=validation_data,
-            **kwargs,
-        )
+            parts = keras.utils.unpack_x_y_sample_weight(validation_data)
+            validation_data = _pack(*parts)
+        x = _pack(x, y, sample_weight)
+        return super().fit(x, validation_data=validation_data, **kwargs)
 
     def evaluate(
         self,
@@ -449,27 +426,14 @@ class BimodalMaskedLM(keras.Model):
         return super().evaluate(_pack(x, y, sample_weight), **kwargs)
 
     @property
-    def loss_tracker(self) -> keras.metrics.Metric:
-        """The mean of the losses that `compile` makes."""
-        # Keras has no public name for it; its own steps update it, too.
-        return self._loss_tracker
-
-    @property
     def trainable_variables(self) -> list[keras.Variable]:
         """What training changes."""
-        return self._without_pooler(super().trainable_variables)
-
-    @property
-    def trainable_weights(self) -> list[keras.Variable]:
-        """What training changes."""
-        return self._without_pooler(super().trainable_weights)
-
-    def _without_pooler(
-        self, variables: list[keras.Variable]
-    ) -> list[keras.Variable]:
         # Nothing reads ALBERT's pooled output, so no loss would train it.
         unread = {id(each) for each in self.text_tower.pooled_dense.variables}
-        return [each for each in variables if id(each) not in unread]
+        return [v for v in super().trainable_variables if id(v) not in unread]
+
+    # What Keras counts besides weights, seeds and metrics, is never trained.
+    trainable_weights = trainable_variables
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Masks a batch of captions, fills it, and learns from the masks.
@@ -494,14 +458,7 @@ class BimodalMaskedLM(keras.Model):
         return self._take_step(self, data)
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        """Measures loss and accuracy on masks that are the same every time.
-
-        Args:
-            data: As for `train_step`.
-
-        Returns:
-            As from `train_step`.
-        """
+        """Measures, as `train_step`, on masks that are the same every time."""
         return training_step.measure(self, data)
 
     def make_train_function(self, force: bool = False) -> None:
@@ -509,18 +466,14 @@ class BimodalMaskedLM(keras.Model):
         if not self.is_replicated:
             super().make_train_function(force)
         elif force or self.train_function is None:
-            self.train_function = training_step.make_replicated_train_function(
-                self
-            )
+            self.train_function = training_step.replicate(self, training=True)
 
     def make_test_function(self, force: bool = False) -> None:
         """Makes what `evaluate` calls at each step, for the replicas if any."""
         if not self.is_replicated:
             super().make_test_function(force)
         elif force or self.test_function is None:
-            self.test_function = training_step.make_replicated_test_function(
-                self
-            )
+            self.test_function = training_step.replicate(self, training=False)
 
     def _maybe_symbolic_build(self, **kwargs: Any) -> None:
         # Keras' own reads a batch and reduces it, which fails for dictionaries
@@ -539,98 +492,61 @@ class BimodalMaskedLM(keras.Model):
         Args:
             inputs: The call's, with flat `mask_positions`; `text_states` in
                 place of `token_ids` as `train_step` takes them.
-            training: Whether dropout is on.
+            training: Whether dropout is on. If not, the logits are those of
+                `token_logits`, and there are no `concept_logits`.
             skip_padding: Run the text tower at the tokens alone where it has
                 no dropout, in shapes that depend on the tokens.
-
-        Returns:
-            As the call, `logits` (positions, vocabulary_size): in training
-            those of the language model, else as from `token_logits`, and no
-            `concept_logits`.
         """
         embedding = inputs[self.image_input]
         if self.image_tower is not None:
             embedding = self.image_tower(embedding, training=training)
         padding_mask = inputs.get("padding_mask")
         states = inputs.get("text_states")
-        if (
-            states is None
-            and skip_padding
-            and not (training and self.text_tower.dropout)
-        ):
-            states = encode_without_padding(
-                self.text_tower, inputs["token_ids"], padding_mask
-            )
-        elif states is None:
-            states = self.encode_text(
-                inputs["token_ids"], padding_mask, training=training
-            )
-        outputs = {
-            "logits": self._fill(
-                states,
-                padding_mask,
-                embedding,
-                mask_positions=inputs["mask_positions"],
-                training=training,
-            )
-        }
+        if states is None:
+            encode = partial(self.encode_text, training=training)
+            # Dropout in the tower needs the tower's own call.
+            if skip_padding and not (training and self.text_tower.dropout):
+                encode = partial(encode_without_padding, self.text_tower)
+            states = encode(inputs["token_ids"], padding_mask)
+        positions = inputs["mask_positions"]
+        logits = self._fill(
+            states, padding_mask, embedding, positions, training=training
+        )
+        outputs = {"logits": logits}
         if self.concept_head is not None and training:
-            outputs["concept_logits"] = self.concept_head(
-                embedding, training=True
-            )
+            logits = self.concept_head(embedding, training=True)
+            outputs["concept_logits"] = logits
         if self.length_head is not None:
-            outputs["length_logits"] = self.length_head(
-                embedding, training=training
-            )
+            logits = self.length_head(embedding, training=training)
+            outputs["length_logits"] = logits
         return outputs
 
     # === Files ===
 
     def get_config(self) -> dict[str, Any]:
         """Returns what rebuilds the model."""
-        serialize = keras.saving.serialize_keras_object
-        tower = self.image_tower
-        return {
-            "name": self.name,
-            "trainable": self.trainable,
-            "text_tower": serialize(self.text_tower),
-            "fusion": serialize(self.fusion),
-            "masking": serialize(self.masking),
-            "image_tower": None if tower is None else serialize(tower),
-            "image_embedding_shape": (
-                self.image_embedding_shape if tower is None else None
-            ),
-            "max_caption_tokens": self.max_caption_tokens,
-            "label_smoothing": self.label_smoothing,
-            "length_loss_weight": self.length_loss_weight,
-            "concept_dim": self.concept_dim,
-            "concept_weight": self.concept_weight,
-            "lora_rank": self.lora_rank,
-        }
+        config: dict[str, Any]
+        config = {name: getattr(self, name) for name in _ARGUMENTS}
+        # The tower's own output has the shape; the constructor takes one.
+        config["image_embedding_shape"] = (
+            self.image_embedding_shape if self.image_tower is None else None
+        )
+        config = keras.saving.serialize_keras_object(config)
+        return config
 
     @classmethod
     def from_config(
         cls, config: dict[str, Any], custom_objects: Any = None
     ) -> "BimodalMaskedLM":
         """Rebuilds the model from its configuration."""
-        config = dict(config)
-        for name in ("text_tower", "fusion", "masking", "image_tower"):
-            if isinstance(config[name], dict):
-                config[name] = keras.saving.deserialize_keras_object(
-                    config[name], custom_objects=custom_objects
-                )
-        if config["image_embedding_shape"] is not None:
-            config["image_embedding_shape"] = tuple(
-                config["image_embedding_shape"]
-            )
-        return cls(**config)
+        arguments = keras.saving.deserialize_keras_object(
+            config, custom_objects=custom_objects
+        )
+        return cls(**arguments)
 
     def save_own_variables(self, store: Any) -> None:
-        """Saves the states of random draws, which Keras leaves out.
-
-        So a run that goes on from a checkpoint drops what it would have
-        dropped.
-        """
+        """Saves the states of random draws, so that a run goes on with them."""
+        # Keras leaves them out; dropout would begin anew after a checkpoint.
         super().save_own_variables(store)
         for name, state in self._seed_states().items():
             store[name] = ops.convert_to_numpy(state)
@@ -652,9 +568,5 @@ class BimodalMaskedLM(keras.Model):
 
 def _pack(x: Any, y: Any, sample_weight: Any) -> Any:
     """Puts weights among the inputs: without `y` Keras would drop them."""
-    if y is not None:
-        raise ValueError(
-            "`y` must be None: the model masks tokens by itself, and its "
-            f"labels are the tokens. Received: y={y}."
-        )
+    training_step.refuse_labels(y)
     return x if sample_weight is None else {**x, "sample_weight": sample_weight}

@@ -1,15 +1,14 @@
 """From settings to models."""
 
+from typing import Any
+
 import keras
+import keras_hub
 
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
-from bmt_keras.layers import (
-    BimodalFusion,
-    CrossAttentionFusion,
-    TokenMasking,
-)
-from bmt_keras.models.albert_checkpoint import AlbertCheckpoint
+from bmt_keras.layers import BimodalFusion, CrossAttentionFusion, TokenMasking
+from bmt_keras.models.albert_checkpoint import AlbertCheckpoint, load_albert
 from bmt_keras.models.bimodal_masked_lm import BimodalMaskedLM
 from bmt_keras.models.image_towers import (
     SMALL_CNN,
@@ -19,15 +18,56 @@ from bmt_keras.models.image_towers import (
 )
 from bmt_keras.models.model_copy import dtype_policy
 from bmt_keras.models.pretrained_head import load_pretrained_head
-from bmt_keras.models.text_towers import build_albert, load_albert
 from bmt_keras.settings import Settings
+
+
+def build_albert(
+    *,
+    vocabulary_size: int,
+    num_layers: int,
+    num_heads: int,
+    embedding_dim: int,
+    hidden_dim: int,
+    intermediate_dim: int,
+    sequence_length: int,
+    dropout: float = 0.0,
+) -> keras.Model:
+    """Builds an ALBERT with fresh weights (Lan et al. 2019, arXiv 1909.11942).
+
+    Args:
+        vocabulary_size: Number of tokens.
+        num_layers: Number of layers, all sharing one set of weights.
+        num_heads: Attention heads; an `InputError` unless they divide the width
+            of the states.
+        embedding_dim: Width of the token embedding.
+        hidden_dim: Width of the states.
+        intermediate_dim: Width of the feed-forward.
+        sequence_length: Longest sequence in tokens.
+        dropout: Dropout rate.
+
+    Returns:
+        A `keras_hub.models.AlbertBackbone`.
+    """
+    if hidden_dim % num_heads:
+        raise InputError(
+            "`num_heads` must divide `hidden_dim`. Received: "
+            f"num_heads={num_heads}, hidden_dim={hidden_dim}."
+        )
+    return keras_hub.models.AlbertBackbone(
+        vocabulary_size=vocabulary_size,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        embedding_dim=embedding_dim,
+        hidden_dim=hidden_dim,
+        intermediate_dim=intermediate_dim,
+        max_sequence_length=sequence_length,
+        dropout=dropout,
+        name="text_tower",
+    )
 
 
 def build_image_tower(settings: Settings) -> keras.Model:
     """Builds the model from pixels to image embeddings.
-
-    Args:
-        settings: The image side is read.
 
     Returns:
         A model from (batch, height, width, 3) in [0, 255] to (batch, ...).
@@ -36,37 +76,32 @@ def build_image_tower(settings: Settings) -> keras.Model:
         InputError: The settings name no such model, a frozen model without
             weights, or pools that the embedding has not.
     """
-    if settings.image.model == SMALL_CNN:
-        if not settings.image.trainable:
+    image, policy = settings.image, settings.optimization.dtype_policy
+    if image.model == SMALL_CNN:
+        if not image.trainable:
             raise InputError(
                 "`image_model` SmallCNN has no pretrained weights and must be "
                 "trained along. Received: image_trainable=False."
             )
-        with dtype_policy(settings.optimization.dtype_policy):
-            return small_cnn(settings.image.height, settings.image.width)
-    trained = settings.image.trainable
+        with dtype_policy(policy):
+            return small_cnn(image.height, image.width)
     # A frozen one embeds images once, in `image_precision`.
-    with dtype_policy(
-        settings.optimization.dtype_policy if trained else "float32"
-    ):
+    with dtype_policy(policy if image.trainable else "float32"):
         image_tower = cut_application(
-            settings.image.model,
-            settings.image.layer,
-            height=settings.image.height,
-            width=settings.image.width,
-            weights=settings.image.weights,
+            image.model,
+            image.layer,
+            height=image.height,
+            width=image.width,
+            weights=image.weights,
         )
-        if settings.image.pooling > 1:
-            image_tower = pool_cells(image_tower, settings.image.pooling)
-    image_tower.trainable = trained
+        if image.pooling > 1:
+            image_tower = pool_cells(image_tower, image.pooling)
+    image_tower.trainable = image.trainable
     return image_tower
 
 
 def build_masked_lm(
-    settings: Settings,
-    tokenizer: CaptionTokenizer,
-    *,
-    image_tower: keras.Model,
+    settings: Settings, tokenizer: CaptionTokenizer, *, image_tower: keras.Model
 ) -> BimodalMaskedLM:
     """Builds the captioner's model.
 
@@ -85,41 +120,39 @@ def build_masked_lm(
     """
     with dtype_policy(settings.optimization.dtype_policy):
         checkpoint = _load_checkpoint(settings, tokenizer)
-        return _build(settings, tokenizer, checkpoint, image_tower)
+        return _assemble(settings, tokenizer, checkpoint, image_tower)
 
 
-def _build(
+def _assemble(
     settings: Settings,
     tokenizer: CaptionTokenizer,
     checkpoint: AlbertCheckpoint,
     image_tower: keras.Model,
 ) -> BimodalMaskedLM:
-    text_tower = checkpoint.text_tower
+    text_tower, fusion = checkpoint.text_tower, settings.fusion
     text_tower.trainable = settings.text.trainable
-    inside = settings.image.trainable
+    if settings.image.trainable:
+        image: dict[str, Any] = {"image_tower": image_tower}
+    else:
+        image = {"image_embedding_shape": image_tower.output.shape[1:]}
+    longest = settings.text.sequence_length - 2  # without [CLS] and [SEP]
     model = BimodalMaskedLM(
         text_tower,
         _build_fusion(settings, text_tower),
         masking=TokenMasking(
             tokenizer.mask_token_id,
             tokenizer.special_token_ids,
+            # A rate of 0 stands for one of each caption's own.
             rate=settings.batches.mask_rate or None,
             seed=settings.optimization.seed,
             name="token_masking",
         ),
-        image_tower=image_tower if inside else None,
-        image_embedding_shape=(
-            None if inside else tuple(image_tower.output.shape[1:])
-        ),
-        max_caption_tokens=(
-            settings.text.sequence_length - 2
-            if settings.fusion.predict_length
-            else None
-        ),
+        **image,
+        max_caption_tokens=longest if fusion.predict_length else None,
         label_smoothing=settings.optimization.label_smoothing,
         length_loss_weight=settings.optimization.length_loss_weight,
-        concept_dim=settings.fusion.concept_dim or None,
-        concept_weight=settings.fusion.concept_weight,
+        concept_dim=fusion.concept_dim or None,
+        concept_weight=fusion.concept_weight,
         name="bimodal_masked_lm",
     )
     if checkpoint.head is not None:
@@ -131,51 +164,43 @@ def _load_checkpoint(
     settings: Settings, tokenizer: CaptionTokenizer
 ) -> AlbertCheckpoint:
     """Gives ALBERT, with a head if and only if the model is to take it."""
-    if settings.text.weights == "random":
+    text = settings.text
+    if text.weights == "random":
         text_tower = build_albert(
             vocabulary_size=tokenizer.vocabulary_size,
-            num_layers=settings.text.num_layers,
-            num_heads=settings.text.num_heads,
-            embedding_dim=settings.text.embedding_dim,
-            hidden_dim=settings.text.hidden_dim,
-            intermediate_dim=settings.text.intermediate_dim,
-            sequence_length=settings.text.max_positions,
-            dropout=settings.text.dropout,
+            num_layers=text.num_layers,
+            num_heads=text.num_heads,
+            embedding_dim=text.embedding_dim,
+            hidden_dim=text.hidden_dim,
+            intermediate_dim=text.intermediate_dim,
+            sequence_length=text.max_positions,
+            dropout=text.dropout,
         )
         return AlbertCheckpoint(text_tower, None)
-    checkpoint = load_albert(
-        settings.text.weights, dropout=settings.text.dropout
-    )
-    _check_fit(settings, tokenizer, checkpoint)
-    if settings.text.pretrained_head:
-        return checkpoint
-    return AlbertCheckpoint(checkpoint.text_tower, None)
-
-
-def _check_fit(
-    settings: Settings,
-    tokenizer: CaptionTokenizer,
-    checkpoint: AlbertCheckpoint,
-) -> None:
-    name = f"The pretrained ALBERT {settings.text.weights!r}"
+    checkpoint = load_albert(text.weights, dropout=text.dropout)
     text_tower = checkpoint.text_tower
+    name = f"The pretrained ALBERT {text.weights!r}"
     if text_tower.vocabulary_size != tokenizer.vocabulary_size:
         raise InputError(
             f"{name} has {text_tower.vocabulary_size} tokens, the vocabulary "
             f"has {tokenizer.vocabulary_size}; give its own spiece.model by "
             "--vocabulary."
         )
-    if text_tower.max_sequence_length < settings.text.sequence_length:
+    if text_tower.max_sequence_length < text.sequence_length:
         raise InputError(
             f"{name} has {text_tower.max_sequence_length} positions, fewer "
             "than `sequence_length`. Received: sequence_length="
-            f"{settings.text.sequence_length}."
+            f"{text.sequence_length}."
         )
-    if settings.text.pretrained_head and checkpoint.head is None:
+    # A head that the model is not to take is as good as none.
+    if not text.pretrained_head:
+        return AlbertCheckpoint(text_tower, None)
+    if checkpoint.head is None:
         raise InputError(
             f"{name} has no masked-LM head (`predictions.*`); give a "
             "checkpoint that has one, or --no-pretrained-head."
         )
+    return checkpoint
 
 
 def _build_fusion(

@@ -23,34 +23,25 @@ HUB_PREFIX = "hf://"
 _HUB_ADDRESS = re.compile(r"hf://(?P<repo>[^@]+)(@(?P<revision>.+))?")
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
+_INDEX = f"{_WEIGHTS}.index.json"
+# Never a pickle, and none of what other frameworks read.
 _DOWNLOADED = [
-    _CONFIG,
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
+    *(_CONFIG, "*.safetensors", "*.safetensors.index.json"),
+    *("spiece.model", "tokenizer.json", "tokenizer_config.json"),
 ]
+_FILE_NAME = re.compile(r"[\w.-]+\.safetensors")
 _FLOATS = ("F32", "F16", "BF16")
 _SHOWN_FAULTS = 3
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor of a safetensors file that is not read yet.
-
-    Attributes:
-        path: The file.
-        name: The tensor's name in it.
-        shape: Its shape.
-        dtype: Its type in the format's words, such as `"F32"` or `"BF16"`.
-    """
+    """A tensor of a safetensors file that is not read yet."""
 
     path: Path
-    name: str
+    name: str  # in the file
     shape: tuple[int, ...]
-    dtype: str
+    dtype: str  # in the format's words, such as "F32" or "BF16"
 
     def read(self) -> NDArray[np.float32]:
         """Reads the tensor as float32."""
@@ -65,10 +56,6 @@ def find_checkpoint(address: str) -> Path:
     Args:
         address: A local folder, or `hf://organisation/name` of the Hugging
             Face hub, `@revision` (branch, tag or commit) after it or not.
-
-    Returns:
-        The folder. From the hub it holds the configuration, the safetensors
-        and the tokenizer's files alone.
 
     Raises:
         InputError: There is no such folder, or it cannot be downloaded.
@@ -86,13 +73,15 @@ def find_checkpoint(address: str) -> Path:
             "A hub's address must be hf://organisation/name or "
             f"hf://organisation/name@revision. Received: {address}."
         )
+    # Its import takes long, and a local folder needs none of it.
     from huggingface_hub import snapshot_download
 
+    repo, revision = match["repo"], match["revision"]
     try:
-        folder = snapshot_download(
-            match["repo"],
-            revision=match["revision"],
-            allow_patterns=_DOWNLOADED,
+        return Path(
+            snapshot_download(
+                repo, revision=revision, allow_patterns=_DOWNLOADED
+            )
         )
     except Exception as error:
         # The client raises errors of many kinds for what is one case here.
@@ -102,33 +91,21 @@ def find_checkpoint(address: str) -> Path:
             f"({type(error).__name__}: {reason}); give a local folder by "
             "--text-weights."
         ) from error
-    return Path(folder)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Reads a checkpoint's config.json.
-
-    Raises:
-        InputError: The file is missing or holds no JSON object.
-    """
+    """Reads a checkpoint's config.json, or raises an `InputError`."""
     return _read_object(folder / _CONFIG)
 
 
 def list_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Lists the tensors of a checkpoint without reading their values.
-
-    Args:
-        folder: Holds `model.safetensors`, or several files and
-            `model.safetensors.index.json`, which names each tensor's file. If
-            both are there, the one file is taken, as transformers does.
-
-    Returns:
-        The tensors by name.
+    """Lists the tensors of a checkpoint by name, without their values.
 
     Raises:
         InputError: There are no safetensors, a file is missing or damaged, or
             the index is at odds with the files.
     """
+    # Where both are there, transformers takes the one file, too.
     if (folder / _WEIGHTS).is_file():
         return _list_file(folder / _WEIGHTS)
     if not (folder / _INDEX).is_file():
@@ -149,32 +126,20 @@ def check_tensors(
     *,
     folder: Path,
 ) -> None:
-    """Checks that a checkpoint has the expected tensors.
-
-    Args:
-        tensors: What it has, by name; more than is expected is no fault.
-        shapes: The expected names and shapes.
-        folder: Named in the error.
-
-    Raises:
-        InputError: Tensors are missing, have another shape, or are no floating
-            point numbers of 16 or 32 bits.
-    """
+    """Raises an `InputError` unless these tensors are there and are floats."""
     faults = []
     for name, shape in shapes.items():
         tensor = tensors.get(name)
         if tensor is None:
             faults.append(f"{name} {shape} is missing")
-        elif tensor.shape != shape:
-            faults.append(
-                f"{tensor.name} must be {shape}, is {tensor.shape} in "
-                f"{tensor.path.name}"
-            )
+            continue
+        where = f" in {tensor.path.name}"
+        if tensor.shape != shape:
+            fault = f"must be {shape}, is {tensor.shape}"
+            faults.append(f"{tensor.name} {fault}{where}")
         elif tensor.dtype not in _FLOATS:
-            faults.append(
-                f"{tensor.name} must be one of {', '.join(_FLOATS)}, is "
-                f"{tensor.dtype} in {tensor.path.name}"
-            )
+            fault = f"must be one of {', '.join(_FLOATS)}, is {tensor.dtype}"
+            faults.append(f"{tensor.name} {fault}{where}")
     if faults:
         shown = "; ".join(faults[:_SHOWN_FAULTS])
         if len(faults) > _SHOWN_FAULTS:
@@ -207,6 +172,7 @@ def _list_file(path: Path) -> dict[str, StoredTensor]:
     tensors = {}
     try:
         with safe_open(path, framework="numpy") as file:
+            # The handle is no mapping: it has keys, but no iterator.
             for name in file.keys():  # noqa: SIM118
                 part = file.get_slice(name)
                 shape, dtype = tuple(part.get_shape()), part.get_dtype()
@@ -231,29 +197,21 @@ def _list_indexed(index: Path) -> dict[str, StoredTensor]:
             f"tensor, found {file_names!r}."
         )
     for file_name in file_names.values():
-        _check_file_name(index, file_name)
+        # A foreign index must not name files outside of its folder.
+        is_name = isinstance(file_name, str)
+        if not is_name or not _FILE_NAME.fullmatch(file_name):
+            raise InputError(
+                f"{index}: expected names of .safetensors files in its own "
+                f"folder, found {file_name!r}."
+            )
     tensors = {}
     for file_name in sorted(set(file_names.values())):
         stored = _list_file(index.parent / file_name)
-        listed = {
-            name for name, file in file_names.items() if file == file_name
-        }
-        missing = sorted(listed - stored.keys())
-        if missing:
+        listed = {k for k, file in file_names.items() if file == file_name}
+        if missing := sorted(listed - stored.keys()):
             raise InputError(
                 f"{index}: expected {missing[0]} in {file_name}, found "
                 f"{len(missing)} of its {len(listed)} tensors missing there."
             )
         tensors.update({name: stored[name] for name in listed})
     return tensors
-
-
-def _check_file_name(index: Path, file_name: Any) -> None:
-    """Keeps a foreign index from naming files outside its folder."""
-    if not isinstance(file_name, str) or not re.fullmatch(
-        r"[\w.-]+\.safetensors", file_name
-    ):
-        raise InputError(
-            f"{index}: expected names of .safetensors files in its own "
-            f"folder, found {file_name!r}."
-        )

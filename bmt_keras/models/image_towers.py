@@ -42,13 +42,11 @@ def small_cnn(height: int, width: int, *, channels: int = 128) -> keras.Model:
     images = keras.Input((height, width, 3), name="images")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images)
     for width_share, stride in ((4, 2), (2, 2), (1, 2), (1, 2)):
+        filters = channels // width_share
         x = keras.layers.Conv2D(
-            channels // width_share,
-            3,
-            strides=stride,
-            padding="same",
-            use_bias=False,
+            filters, 3, strides=stride, padding="same", use_bias=False
         )(x)
+        # Keras' momentum of 0.99 is slow for runs of a few hundred steps.
         x = keras.layers.BatchNormalization(momentum=0.9)(x)
         x = keras.layers.Activation("relu")(x)
     return keras.Model(images, x, name="small_cnn")
@@ -84,7 +82,13 @@ def cut_application(
             suit the model, or the weights are missing or belong to another
             model.
     """
-    _check_application(name)
+    if name not in PREPROCESSING:
+        near = difflib.get_close_matches(name, PREPROCESSING, cutoff=0.0)
+        raise InputError(
+            f"`image_model` must be {SMALL_CNN} or a model of "
+            f"`keras.applications`, such as {', '.join(near)}. Received: "
+            f"image_model={name}."
+        )
     path = None if weights in ("imagenet", "random") else Path(weights)
     if path is not None and not path.is_file():
         raise InputError(
@@ -106,15 +110,10 @@ def cut_application(
 
 
 def pool_cells(image_tower: keras.Model, size: int) -> keras.Model:
-    """A tower whose neighbouring cells are averaged.
+    """A frozen tower whose neighbouring cells, `size` by `size`, are averaged.
 
-    Args:
-        image_tower: To embeddings (batch, rows, columns, channels).
-        size: Rows and columns of a pool.
-
-    Returns:
-        A frozen model to embeddings (batch, ceil(rows / size), ceil(columns /
-        size), channels).
+    From embeddings (batch, rows, columns, channels) it is one to (batch,
+    ceil(rows / size), ceil(columns / size), channels).
 
     Raises:
         InputError: The embeddings are no grid, or one smaller than the pool.
@@ -139,16 +138,6 @@ def fingerprint_weights(model: keras.Model) -> str:
     for weight in model.get_weights():
         digest.update(weight.tobytes())
     return digest.hexdigest()[:16]
-
-
-def _check_application(name: str) -> None:
-    if name not in PREPROCESSING:
-        near = difflib.get_close_matches(name, PREPROCESSING, cutoff=0.0)
-        raise InputError(
-            f"`image_model` must be {SMALL_CNN} or a model of "
-            f"`keras.applications`, such as {', '.join(near)}. Received: "
-            f"image_model={name}."
-        )
 
 
 def _build_trunk(
@@ -209,13 +198,11 @@ def _number(layer: keras.Layer) -> int | None:
 def _load_weights(
     name: str, path: Path, *, cut: Iterable[keras.Model], trunk: keras.Model
 ) -> None:
-    """Loads a file of the cut model, of all before the classifier, or of all.
-
-    Keras takes what a model needs from a file by position and leaves the
-    rest, so that a longer model's file would fill the wrong layers: only
-    models of exactly as many arrays as the file holds are tried. Its older
-    layout, which Keras reads as a whole, needs no such care.
-    """
+    """Loads a file of the cut model, of the trunk, or of the whole model."""
+    # Keras takes what a model needs from a file by position and leaves the
+    # rest, so that a longer model's file would fill the wrong layers: only
+    # models of exactly as many arrays as the file holds are tried. Its older
+    # layout, which Keras reads as a whole, needs no such care.
     found, faults = _count_arrays(path), []
     is_new = path.name.endswith((".weights.h5", ".keras"))
     models, whole = [*cut, trunk], None

@@ -13,31 +13,18 @@ class LoraFactors(keras.layers.Layer):
     saves the kernels with the changes added and loads factors of zero, which
     would learn no more: two factors of zero have no gradient. This layer,
     which a model holds besides the tower, saves the factors too and takes
-    them apart from the kernels again, so that a run goes on.
+    them apart from the kernels again, so that a run goes on. See Hu et al.,
+    2021, https://arxiv.org/abs/2106.09685.
 
     Args:
-        text_tower: A `keras_hub.models.AlbertBackbone` without LoRA, which is
-            changed: the model's own copy.
-        rank: int. Rank of the changes.
+        text_tower: A `keras_hub.models.AlbertBackbone`, which is changed.
+        rank: int, positive. Rank of the changes.
         **kwargs: The arguments of `keras.layers.Layer`.
-
-    Raises:
-        ValueError: If `rank` is not positive.
-
-    Example:
-        ```python
-        factors = LoraFactors(text_tower, 8, name="lora")
-        len(text_tower.trainable_weights)  # 6: two biases, four factors
-        ```
-
-    Reference:
-        - [Hu et al., 2021](https://arxiv.org/abs/2106.09685)
     """
 
     def __init__(
         self, text_tower: keras.Model, rank: int, **kwargs: Any
     ) -> None:
-        """Enables LoRA on the tower."""
         super().__init__(**kwargs)
         if rank < 1:
             raise ValueError(f"`rank` must be positive. Received: rank={rank}.")
@@ -49,17 +36,15 @@ class LoraFactors(keras.layers.Layer):
         self.built = True
 
     def save_own_variables(self, store: Any) -> None:
-        """Saves the factors."""
+        """Saves the factors, which Keras merges into the kernels."""
         for i, layer in enumerate(self._targets()):
             store[f"{i}_a"] = layer.lora_kernel_a
             store[f"{i}_b"] = layer.lora_kernel_b
 
     def load_own_variables(self, store: Any) -> None:
-        """Loads the factors and takes their product off the loaded kernel.
-
-        Keras loads a functional model's own layers, and so the tower,
-        before what else the model holds.
-        """
+        """Loads the factors and takes their product off the loaded kernel."""
+        # Keras loads a functional model's own layers, and so the tower, before
+        # what else the model holds.
         for i, layer in enumerate(self._targets()):
             merged = ops.convert_to_tensor(layer.kernel)
             layer.lora_kernel_a.assign(store[f"{i}_a"])
@@ -85,7 +70,7 @@ def add_lora(model: keras.Model, rank: int) -> keras.Model:
     """Gives a copy of a `BimodalMaskedLM` whose ALBERT is trained by LoRA.
 
     Args:
-        model: Without LoRA; not compiled, or to be compiled anew.
+        model: Without LoRA; it stays as it is.
         rank: Rank of the changes to ALBERT's queries and values.
 
     Returns:
@@ -95,24 +80,15 @@ def add_lora(model: keras.Model, rank: int) -> keras.Model:
 
 
 def merge_lora(model: keras.Model) -> keras.Model:
-    """Gives a copy of a `BimodalMaskedLM` with LoRA's changes in the kernels.
-
-    Args:
-        model: With LoRA.
-
-    Returns:
-        A model of the same outputs without LoRA, not compiled.
-    """
+    """Gives a copy, not compiled, with LoRA's changes in the kernels."""
     return _copy(model, lora_rank=None)
 
 
 def _copy(model: keras.Model, *, lora_rank: int | None) -> keras.Model:
     config = {**model.get_config(), "lora_rank": lora_rank}
     copy = type(model).from_config(config)
-    merged = {
-        id(find_kernel(layer)): layer.kernel
-        for layer in find_lora_layers(model)
-    }
+    # The layer's `kernel` has the changes added, its variable has not.
+    merged = {id(find_kernel(x)): x.kernel for x in find_lora_layers(model)}
     for old, new in zip(_ordinary(model), _ordinary(copy), strict=True):
         new.assign(merged.get(id(old), old))
     return copy

@@ -12,22 +12,18 @@ def set_matmul_precision(name: str) -> None:
     """Sets the precision of matrix products in graphs from now on.
 
     Weights, sums and all other steps stay float32; TensorFlow's graph optimizer
-    puts the casts in. Graphs that ran before are optimized anew. On a
-    processor without units for bfloat16 it would be several times slower.
+    puts the casts in. Graphs that ran before are optimized anew.
 
     Args:
         name: 'float32' or 'bfloat16'.
     """
+    # Without units for bfloat16 a processor would be several times slower.
     tf.config.optimizer.set_experimental_options({_OPTION: name == "bfloat16"})
 
 
 @contextmanager
 def matmul_precision(name: str) -> Iterator[None]:
-    """Sets the precision for a while; see `set_matmul_precision`.
-
-    Args:
-        name: 'float32' or 'bfloat16'.
-    """
+    """Sets the precision for a while; see `set_matmul_precision`."""
     options = tf.config.optimizer.get_experimental_options()
     before = "bfloat16" if options.get(_OPTION) else "float32"
     set_matmul_precision(name)

@@ -9,11 +9,7 @@ import keras
 
 @contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
-    """Has layers built in it follow a policy, if they are given none.
-
-    Args:
-        name: As `keras.config.set_dtype_policy` takes it.
-    """
+    """Has layers built in it follow a policy, if they are given none."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
@@ -23,25 +19,14 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 
 def copy_model(model: keras.Model) -> keras.Model:
-    """Gives a copy of a model with weights of its own, not compiled.
-
-    Args:
-        model: The model.
-    """
+    """Gives a copy of a model with weights of its own, not compiled."""
     copy = type(model).from_config(model.get_config())
     copy.set_weights(model.get_weights())
     return copy
 
 
 def copy_in_float32(model: keras.Model) -> keras.Model:
-    """Gives a copy of a model that computes in float32.
-
-    Args:
-        model: Its layers follow any policies.
-
-    Returns:
-        A model with the same weights, not compiled.
-    """
+    """Gives a copy of a model, not compiled, that computes in float32."""
     copy = type(model).from_config(_in_float32(model.get_config()))
     copy.set_weights(model.get_weights())
     return copy

@@ -15,14 +15,14 @@ class MaskedLMHeadWeights:
 
     The head is a dense layer, the tanh GELU, a layer normalisation with
     epsilon 1e-12, and the product with the transposed token embedding, which
-    is the text tower's own.
+    is the text tower's own. All are float32.
 
     Attributes:
-        kernel: float32, (hidden_dim, embedding_dim), of the dense layer.
-        bias: float32, (embedding_dim,), of the dense layer.
-        gamma: float32, (embedding_dim,), of the layer normalisation.
-        beta: float32, (embedding_dim,), of the layer normalisation.
-        token_bias: float32, (vocabulary_size,), added to the logits.
+        kernel: (hidden_dim, embedding_dim), of the dense layer.
+        bias: (embedding_dim,), of the dense layer.
+        gamma: (embedding_dim,), of the layer normalisation.
+        beta: (embedding_dim,), of the layer normalisation.
+        token_bias: (vocabulary_size,), added to the logits.
     """
 
     kernel: NDArray[np.float32]
@@ -50,34 +50,28 @@ def load_pretrained_head(
         ValueError: The sizes differ from the model's, or the fusion has an
             activation of its own.
     """
-    _check_shapes(model.text_tower, head)
+    width: tuple[int, ...] = (model.text_tower.embedding_dim,)
+    shapes = dict.fromkeys(("bias", "gamma", "beta"), width)
+    shapes["kernel"] = (model.text_tower.hidden_dim, *width)
+    shapes["token_bias"] = (model.text_tower.vocabulary_size,)
+    # Before anything is assigned: a refused head changes nothing.
+    for name, shape in shapes.items():
+        found = getattr(head, name).shape
+        if found != shape:
+            raise ValueError(
+                f"`head.{name}` must have the shape {shape} of the model's "
+                f"text tower. Received: shape={found}."
+            )
     dense = model.fusion if model.fusion.is_projection else model.head.dense
     if dense.activation is not keras.activations.linear:
         raise ValueError(
             "`fusion` must have no activation to take a pretrained head. "
             f"Received: activation={dense.activation}."
         )
+    # With zeros for the image a projection gives the pretrained head's states.
     image_rows = dense.kernel.shape[0] - head.kernel.shape[0]
     dense.kernel.assign(np.pad(head.kernel, ((0, image_rows), (0, 0))))
     dense.bias.assign(head.bias)
     model.head.layer_norm.gamma.assign(head.gamma)
     model.head.layer_norm.beta.assign(head.beta)
     model.head.bias.assign(head.token_bias)
-
-
-def _check_shapes(text_tower: keras.Model, head: MaskedLMHeadWeights) -> None:
-    width = (text_tower.embedding_dim,)
-    shapes = {
-        "kernel": (text_tower.hidden_dim, *width),
-        "bias": width,
-        "gamma": width,
-        "beta": width,
-        "token_bias": (text_tower.vocabulary_size,),
-    }
-    for name, shape in shapes.items():
-        found = getattr(head, name).shape
-        if found != shape:
-            raise ValueError(
-                f"`head.{name}` must have the shape {shape} of the model's "
-                f"text text_tower. Received: shape={found}."
-            )

@@ -1,8 +1,7 @@
 """The training step: a batch is masked, filled, judged and learned from.
 
-It goes one of three ways, which `BimodalMaskedLM.compile` chooses: plain
-(`take_step`), compiled by XLA but for the masks (`take_compiled_step`), or
-shared by replicas (`make_replicated_train_function`).
+It goes one of three ways: plain (`take_step`), compiled by XLA but for the
+masks (`take_compiled_step`), or shared by replicas (`replicate`).
 
 Keras' own step under `tf.distribute` clips the gradients of each replica
 before it sums them, cannot accumulate gradients, and reduces the logs in a way
@@ -33,6 +32,15 @@ _CONCEPT_LOSS_WEIGHT = 0.01
 # === Masks ===
 
 
+def refuse_labels(labels: Any) -> None:
+    """Raises a `ValueError` where `fit` is given labels."""
+    if labels is not None:
+        raise ValueError(
+            "`y` must be None: the model masks tokens by itself, and its "
+            f"labels are the tokens. Received: y={labels}."
+        )
+
+
 def mask_batch(
     data: Any,
     masking: TokenMasking,
@@ -42,30 +50,19 @@ def mask_batch(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Masks a batch, unless it was masked and encoded before.
 
-    Args:
-        data: As `BimodalMaskedLM.train_step` takes it.
-        masking: Draws the masks.
-        training: Whether it draws anew.
-        keep_empty: Keep the slots that hold no masked token, so that all shapes
-            follow from those of the batch, as XLA needs it.
+    With `keep_empty` the slots without a masked token stay, so that all shapes
+    follow from those of the batch, as XLA needs it.
 
     Returns:
         The inputs of `BimodalMaskedLM.predict_masked`; and the targets: of the
         masked tokens `labels`, int32, (tokens,), `is_masked`, float32,
         (tokens,), 0 in an empty slot, and `sample_weight`, float32, (tokens,);
-        of the captions `caption_weight`, float32, (batch,), or None, and
+        of the captions `caption_weight`, float32, (batch,), or 1.0, and
         `token_ids`, int32, (batch, length), without masks, or None if they
         were masked before.
-
-    Raises:
-        ValueError: `data` holds labels.
     """
     batch, labels, weight = keras.utils.unpack_x_y_sample_weight(data)
-    if labels is not None:
-        raise ValueError(
-            "`y` must be None: the model masks tokens by itself, and its "
-            f"labels are the tokens. Received: y={labels}."
-        )
+    refuse_labels(labels)
     inputs = {k: ops.convert_to_tensor(v) for k, v in batch.items()}
     weight = inputs.pop("sample_weight", weight)
     token_ids = inputs.get("token_ids")
@@ -78,10 +75,10 @@ def mask_batch(
         masked = _mask_tokens(inputs, masking, training=training)
         gather = _keep_all if keep_empty else _keep_masked
         captions, positions, labels, is_masked = gather(masked)
+        # Flat positions, of batch * length: (tokens,)
+        starts = captions * ops.shape(token_ids)[1]
         inputs["token_ids"] = masked["token_ids"]
-        inputs["mask_positions"] = (
-            captions * ops.shape(token_ids)[1] + positions
-        )
+        inputs["mask_positions"] = starts + positions
     token_weight = is_masked
     if weight is not None:
         weight = ops.cast(weight, "float32")
@@ -90,7 +87,7 @@ def mask_batch(
         "labels": labels,
         "is_masked": is_masked,
         "sample_weight": token_weight,
-        "caption_weight": weight,
+        "caption_weight": 1.0 if weight is None else weight,
         "token_ids": token_ids,
     }
 
@@ -104,12 +101,9 @@ def _mask_tokens(
     if rows is None:
         return masking(token_ids, padding_mask=padding_mask, training=training)
     # The masks of a share are those of its captions in the whole batch.
-    noise = masking.draw_noise(
-        (num_rows, ops.shape(token_ids)[1]), training=training
-    )
-    noise = {
-        name: ops.take(drawn, rows, axis=0) for name, drawn in noise.items()
-    }
+    shape = num_rows, ops.shape(token_ids)[1]
+    noise = masking.draw_noise(shape, training=training)
+    noise = {k: ops.take(drawn, rows, axis=0) for k, drawn in noise.items()}
     return masking.mask_tokens(token_ids, noise, padding_mask)
 
 
@@ -132,23 +126,15 @@ def _keep_all(masked: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
 # === Losses ===
 
 
-def total_loss(
+def _total_loss(
     model: "BimodalMaskedLM",
     inputs: dict[str, Any],
     outputs: dict[str, Any],
     targets: dict[str, Any],
 ) -> Any:
-    """The loss of a batch, or of a replica's share of one.
+    """The loss of a batch, or of a replica's share of one: float32, ().
 
-    Args:
-        model: Its heads and weights of losses are read.
-        inputs: From `mask_batch`.
-        outputs: Of `predict_masked`.
-        targets: From `mask_batch`.
-
-    Returns:
-        float32, (): nats per masked token, and added to it the weighted losses
-        of the lengths and of the concepts.
+    Nats of a masked token, and the weighted losses of lengths and concepts.
     """
     cross_entropy = model.token_loss.cross_entropy(
         outputs["logits"], targets["labels"]
@@ -157,76 +143,57 @@ def total_loss(
     loss = _mean(total, ops.sum(targets["is_masked"]))
     weight = targets["caption_weight"]
     if "length_logits" in outputs:
-        loss += model.length_loss_weight * _mean(
-            *sum_length_losses(
-                outputs["length_logits"], inputs["padding_mask"], weight
-            )
+        sums = sum_length_losses(
+            outputs["length_logits"], inputs["padding_mask"], weight
         )
+        loss += model.length_loss_weight * _mean(*sums)
     # Captions that were masked before have only the masked tokens.
     if "concept_logits" in outputs and targets["token_ids"] is not None:
         masking = model.masking
-        loss += _CONCEPT_LOSS_WEIGHT * _mean(
-            *sum_concept_losses(
-                outputs["concept_logits"],
-                targets["token_ids"],
-                [*masking.special_token_ids, masking.mask_token_id],
-                weight,
-            )
+        special = [*masking.special_token_ids, masking.mask_token_id]
+        sums = sum_concept_losses(
+            outputs["concept_logits"], targets["token_ids"], special, weight
         )
+        loss += _CONCEPT_LOSS_WEIGHT * _mean(*sums)
     return loss
 
 
 def sum_length_losses(
-    length_logits: Any, padding_mask: Any, caption_weight: Any | None = None
+    length_logits: Any, padding_mask: Any, caption_weight: Any = 1.0
 ) -> tuple[Any, Any]:
-    """How unlikely the captions' lengths are, in all.
+    """How unlikely the captions' lengths are, in nats; and how many there are.
 
-    Args:
-        length_logits: float, (images, max_caption_tokens + 1).
-        padding_mask: int32, (batch, length), the captions of an image in
-            neighbouring rows; a row of padding alone is no caption.
-        caption_weight: float32, (batch,), or None for 1.
-
-    Returns:
-        float32, (), nats; and float32, (), the number of captions.
+    The captions of an image are neighbouring rows of `padding_mask`, (batch,
+    length), and `caption_weight`, (batch,); one of padding alone is no caption.
+    `length_logits` are (images, max_caption_tokens + 1).
     """
     num_tokens = ops.sum(padding_mask, axis=-1)
-    weight = ops.cast(num_tokens > 0, "float32")
-    count = ops.sum(weight)
-    if caption_weight is not None:
-        weight *= caption_weight
+    is_caption = ops.cast(num_tokens > 0, "float32")
     # [CLS] and [SEP] are no part of a caption's length.
     lengths = ops.clip(num_tokens - 2, 0, length_logits.shape[-1] - 1)
     # (images, captions of an image)
     logits = ops.cast(length_logits, "float32")
     lengths = ops.reshape(lengths, (ops.shape(logits)[0], -1))
     log_probs = ops.take_along_axis(ops.log_softmax(logits), lengths, axis=-1)
-    return -ops.sum(ops.reshape(log_probs, (-1,)) * weight), count
+    log_probs = ops.reshape(log_probs, (-1,)) * is_caption * caption_weight
+    return -ops.sum(log_probs), ops.sum(is_caption)
 
 
 def sum_concept_losses(
     concept_logits: Any,
     token_ids: Any,
     special_token_ids: list[int],
-    caption_weight: Any | None = None,
+    caption_weight: Any = 1.0,
 ) -> tuple[Any, Any]:
-    """How unlikely it is which tokens the captions hold, in all.
+    """How unlikely it is which tokens the captions hold, as for lengths.
 
-    Args:
-        concept_logits: float, (images, vocabulary_size).
-        token_ids: int32, (batch, length), the captions of an image in
-            neighbouring rows; a row of padding alone is no caption.
-        special_token_ids: These are no part of a caption.
-        caption_weight: float32, (batch,), or None for 1.
-
-    Returns:
-        float32, (), nats, summed over captions and tokens; and float32, (),
-        the number of captions.
+    `concept_logits` are (images, vocabulary_size), `token_ids` (batch, length).
     """
     images, size = ops.shape(concept_logits)
     is_ordinary = ~tf.reduce_any(
         token_ids[..., None] == tf.constant(special_token_ids), axis=-1
     )
+    is_caption = tf.cast(tf.reduce_any(is_ordinary, axis=-1), "float32")
     rows, length = ops.shape(token_ids)
     captions = tf.broadcast_to(tf.range(rows)[:, None], (rows, length))
     held = tf.scatter_nd(
@@ -234,18 +201,14 @@ def sum_concept_losses(
         tf.cast(is_ordinary, "int32"),
         (rows, size),
     )
-    is_held = tf.cast(held > 0, "float32")
-    weight = tf.cast(tf.reduce_any(is_ordinary, axis=-1), "float32")
-    count = tf.reduce_sum(weight)
-    if caption_weight is not None:
-        weight *= caption_weight
     # (images, captions of an image, vocabulary_size)
-    is_held = tf.reshape(is_held, (images, -1, size))
+    is_held = tf.reshape(tf.cast(held > 0, "float32"), (images, -1, size))
     losses = tf.nn.sigmoid_cross_entropy_with_logits(
         is_held, tf.broadcast_to(concept_logits[:, None], tf.shape(is_held))
     )
     losses = tf.reshape(tf.reduce_sum(losses, axis=-1), (-1,))
-    return tf.reduce_sum(losses * weight), count
+    total = tf.reduce_sum(losses * is_caption * caption_weight)
+    return total, tf.reduce_sum(is_caption)
 
 
 def _mean(total: Any, count: Any) -> Any:
@@ -278,6 +241,7 @@ def take_compiled_step(model: "BimodalMaskedLM", data: Any) -> dict[str, Any]:
 
     @tf.function(jit_compile=True)
     def learn(inputs: Any, targets: Any) -> dict[str, Any]:
+        # XLA knows no shapes that depend on how many tokens there are.
         _, gradients, sums = _learn(model, inputs, targets, skip_padding=False)
         _update(model, gradients)
         return sums
@@ -291,32 +255,44 @@ def measure(model: "BimodalMaskedLM", data: Any) -> dict[str, Any]:
     return _show(model, sums, outputs, targets)
 
 
-def make_replicated_train_function(
-    model: "BimodalMaskedLM",
+def replicate(
+    model: "BimodalMaskedLM", *, training: bool
 ) -> Callable[[Any], dict[str, Any]]:
-    """Makes what `fit` calls with an iterator where replicas share a batch."""
+    """Makes what `fit` or `evaluate` calls where replicas share a batch."""
+    strategy = model.distribute_strategy
 
-    def share(data: Any) -> Any:
+    def take_share(data: Any) -> tuple[Any, dict[str, Any]]:
+        if not training:
+            return [], _measure(model, data)[2]
         inputs, targets = mask_batch(data, model.masking, training=True)
-        _, gradients, sums = _learn(model, inputs, targets)
-        return gradients, sums
+        return _learn(model, inputs, targets)[1:]
 
-    def combine(gradients: Any, sums: Any) -> dict[str, Any]:
-        _update(model, gradients)
+    @tf.autograph.experimental.do_not_convert
+    def sum_shares(data: Any) -> Any:
+        return _sum_over_replicas(take_share(data))
+
+    @tf.autograph.experimental.do_not_convert
+    def step(iterator: Any) -> dict[str, Any]:
+        summed = strategy.run(sum_shares, args=(next(iterator),))
+        # All replicas hold the same sums.
+        gradients, sums = tf.nest.map_structure(
+            lambda value: strategy.experimental_local_results(value)[0], summed
+        )
+        if training:
+            _update(model, gradients)
         return _show(model, sums)
 
-    return _make_replicated_function(model, share, combine)
+    if model.run_eagerly:
+        return step
+    return tf.function(step, reduce_retracing=True)
 
 
-def make_replicated_test_function(
-    model: "BimodalMaskedLM",
-) -> Callable[[Any], dict[str, Any]]:
-    """Makes what `evaluate` calls where replicas share a batch."""
-    return _make_replicated_function(
-        model,
-        lambda data: (_measure(model, data)[2],),
-        lambda sums: _show(model, sums),
-    )
+def _sum_over_replicas(values: Any) -> Any:
+    """Sums tensors over the replicas; they themselves where there is one."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return values
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
 def _learn(
@@ -331,16 +307,15 @@ def _learn(
         outputs = model.predict_masked(
             inputs, training=True, skip_padding=skip_padding
         )
-        loss = total_loss(model, inputs, outputs, targets)
+        loss = _total_loss(model, inputs, outputs, targets)
         scaled = model.optimizer.scale_loss(loss)
     weights = model.trainable_weights
+    pairs = zip(tape.gradient(scaled, weights), weights, strict=True)
     gradients = [
         # A head without a loss has none. And the norm of a sparse one is not
         # that of the rows that it adds up to.
         tf.zeros(weight.shape) if each is None else tf.convert_to_tensor(each)
-        for each, weight in zip(
-            tape.gradient(scaled, weights), weights, strict=True
-        )
+        for each, weight in pairs
     ]
     return outputs, gradients, _sum_up(outputs, targets, loss)
 
@@ -356,7 +331,7 @@ def _measure(
     """Outputs, targets and sums of a batch."""
     inputs, targets = mask_batch(data, model.masking, training=False)
     outputs = model.predict_masked(inputs, training=False)
-    loss = total_loss(model, inputs, outputs, targets)
+    loss = _total_loss(model, inputs, outputs, targets)
     return outputs, targets, _sum_up(outputs, targets, loss)
 
 
@@ -382,49 +357,11 @@ def _show(
     """Updates the metrics, those of `compile` where there are outputs."""
     tokens = sums["tokens"]
     accuracy = ops.divide_no_nan(sums["right"], tokens)
-    model.loss_tracker.update_state(sums["loss"], sample_weight=tokens)
+    # Keras has no public name for the loss; its own steps update it, too.
+    model._loss_tracker.update_state(sums["loss"], sample_weight=tokens)
     model.accuracy_tracker.update_state(accuracy, sample_weight=tokens)
     if outputs is None or targets is None:
         return model.get_metrics_result()
     return model.compute_metrics(
         None, targets["labels"], outputs["logits"], targets["is_masked"]
     )
-
-
-# === Replicas ===
-
-
-def _sum_over_replicas(values: Any) -> Any:
-    """Sums tensors over the replicas; they themselves where there is one."""
-    replica = tf.distribute.get_replica_context()
-    if replica is None or replica.num_replicas_in_sync == 1:
-        return values
-    return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
-
-
-def _make_replicated_function(
-    model: "BimodalMaskedLM",
-    share: Callable[[Any], tuple[Any, ...]],
-    combine: Callable[..., dict[str, Any]],
-) -> Callable[[Any], dict[str, Any]]:
-    """Makes a step of each replica's `share`; `combine` takes the sums."""
-    strategy = model.distribute_strategy
-
-    @tf.autograph.experimental.do_not_convert
-    def compute(data: Any) -> Any:
-        return _sum_over_replicas(share(data))
-
-    @tf.autograph.experimental.do_not_convert
-    def step(iterator: Any) -> Any:
-        summed = strategy.run(compute, args=(next(iterator),))
-        # All replicas hold the same sums.
-        return combine(
-            *tf.nest.map_structure(
-                lambda value: strategy.experimental_local_results(value)[0],
-                summed,
-            )
-        )
-
-    if model.run_eagerly:
-        return step
-    return tf.function(step, reduce_retracing=True)

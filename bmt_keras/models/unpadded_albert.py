@@ -21,7 +21,7 @@ def encode_without_padding(
     Args:
         text_tower: A `keras_hub.models.AlbertBackbone`.
         token_ids: int32, (batch, length).
-        padding_mask: int32, (batch, length), 1 token, 0 padding.
+        padding_mask: int32, (batch, length).
 
     Returns:
         float, (batch, length, hidden_dim). At padding, any numbers.
@@ -54,19 +54,11 @@ def compute_blank_once(
     """Calls a function on captions, but once for equal ones without a token.
 
     Before a token is written, captions of one length are equal, whatever their
-    images. Captions with tokens are all computed, so that the time does not
-    depend on which they are.
-
-    Args:
-        function: Maps `token_ids` and `padding_mask` to a tensor, (rows, ...),
-            each row of which depends on the same row of the two alone.
-        token_ids: int32, (batch, length).
-        padding_mask: int32, (batch, length).
-        special_token_ids: A row of these alone is blank.
-
-    Returns:
-        The tensor, (batch, ...).
+    images. Each row of what `function` gives, (batch, ...), depends on that row
+    of `token_ids` and `padding_mask`, (batch, length), alone.
     """
+    # Captions with tokens are all computed, so that the time does not depend
+    # on which they are: a row of special tokens alone is blank.
     padding_mask = tf.cast(padding_mask, tf.int32)
     is_special = tf.equal(token_ids[..., None], list(special_token_ids))
     is_blank = tf.reduce_all(tf.reduce_any(is_special, -1), -1, keepdims=True)
@@ -80,34 +72,24 @@ def compute_blank_once(
 
 
 class _Block:
-    """One set of weights.
-
-    KerasHub has no public names for the layers of its ALBERT's blocks, and
-    their own call computes the padding.
-    """
+    """One set of weights, without the padding that its own call computes."""
 
     def __init__(
         self, layer: Any, positions: Any, slots: Any, is_token: Any
     ) -> None:
+        # KerasHub has no public names for the layers of its ALBERT's blocks.
         attention = layer._self_attention_layer
         self._layer, self._positions, self._slots = layer, positions, slots
         self._heads = attention.num_heads, attention.key_dim
         # One product of matrices takes less time than Keras' three einsums.
-        kernels, biases = zip(
-            *map(
-                _to_matrix,
-                (
-                    attention.query_dense,
-                    attention.key_dense,
-                    attention.value_dense,
-                ),
-            ),
-            strict=True,
-        )
+        inputs = "query_dense", "key_dense", "value_dense"
+        matrices = [_to_matrix(getattr(attention, name)) for name in inputs]
+        kernels, biases = zip(*matrices, strict=True)
         self._inputs = tf.concat(kernels, axis=1), tf.concat(biases, axis=0)
         self._outputs = _to_matrix(attention.output_dense)
         self._expand = _to_matrix(layer._feedforward_intermediate_dense)
         self._contract = _to_matrix(layer._feedforward_output_dense)
+        # Half of the least number: scores are added to it.
         nothing = tf.zeros((), self._inputs[0].dtype)
         bias = tf.where(is_token, nothing, nothing.dtype.min / 2)
         self._bias = bias[:, None, None, :]

@@ -1,24 +1,27 @@
 """A model of two small layers that sees an image of four cells."""
 
 import keras
+import keras_hub
 import pytest
 
 from bmt_keras.layers import CrossAttentionFusion, TokenMasking
-from bmt_keras.models import BimodalMaskedLM, build_albert
+from bmt_keras.models import BimodalMaskedLM
+
+
+def _tiny_albert(vocabulary_size, **changes):
+    sizes = {"num_layers": 2, "num_heads": 2, "embedding_dim": 8}
+    sizes |= {"hidden_dim": 16, "intermediate_dim": 16}
+    return keras_hub.models.AlbertBackbone(
+        vocabulary_size=vocabulary_size,
+        **{**sizes, "max_sequence_length": 12, "dropout": 0.0, **changes},
+        name="text_tower",
+    )
 
 
 def _small_lm(vocabulary_size, *, fusion=None, compiled=True, **options):
     keras.utils.set_random_seed(1)
     model = BimodalMaskedLM(
-        build_albert(
-            vocabulary_size=vocabulary_size,
-            num_layers=1,
-            num_heads=2,
-            embedding_dim=8,
-            hidden_dim=16,
-            intermediate_dim=16,
-            sequence_length=12,
-        ),
+        _tiny_albert(vocabulary_size, num_layers=1),
         fusion
         or CrossAttentionFusion(
             num_layers=1,
@@ -45,3 +48,9 @@ def _small_lm(vocabulary_size, *, fusion=None, compiled=True, **options):
 def small_lm():
     """Builds a `BimodalMaskedLM`, compiled or not, with further options."""
     return _small_lm
+
+
+@pytest.fixture
+def tiny_albert():
+    """Builds an ALBERT of two small layers, with further sizes."""
+    return _tiny_albert

@@ -57,7 +57,7 @@ def norm(**options):
     return keras.layers.BatchNormalization(**options)
 
 
-def test_a_trained_encoder_loses_its_norms():
+def test_a_trained_tower_loses_its_norms():
     folded = assert_same(small_cnn(16, 16, channels=8), norms=0)
     assert len(folded.weights) == 2 * 4  # kernels and biases
 
@@ -68,13 +68,14 @@ def test_a_trained_encoder_loses_its_norms():
     [("MobileNet", 0), ("ResNet50V2", 17)],
 )
 def test_norms_of_nested_models_are_folded(name, norms):
-    encoder = cut_application(name, "", height=32, width=32, weights="random")
-    assert_same(encoder, norms=norms)
+    image_tower = cut_application(
+        name, "", height=32, width=32, weights="random"
+    )
+    assert_same(image_tower, norms=norms)
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"scale": False}, {"center": False}, {"epsilon": 0.1}],
+    "options", [{}, {"scale": False}, {"center": False}, {"epsilon": 0.1}]
 )
 @pytest.mark.parametrize(
     "convolution",

@@ -69,18 +69,22 @@ def test_without_the_head_the_notebooks_model_sees_the_image(build):
     np.testing.assert_array_equal(model.head.bias, 0.0)
 
 
-def test_missing_head_is_refused(build):
-    with pytest.raises(InputError, match=r"no masked-LM head.*--no-pretrained"):
-        build(WITHOUT_HEAD, pretrained_head=True)
-
-
-def test_vocabulary_of_another_size_is_refused(build):
-    with pytest.raises(InputError, match=r"tokens, the vocabulary has"):
-        build(WITH_HEAD, more_tokens=1)
-
-
-def test_more_positions_than_the_checkpoint_has_are_refused(build):
-    with pytest.raises(
-        InputError, match=r"positions, fewer than `sequence_length`"
-    ):
-        build(WITH_HEAD, sequence_length=300)
+@pytest.mark.parametrize(
+    ("folder", "changes", "match"),
+    [
+        (
+            WITHOUT_HEAD,
+            {"pretrained_head": True},
+            r"no masked-LM head.*--no-pretrained",
+        ),
+        (WITH_HEAD, {"more_tokens": 1}, "tokens, the vocabulary has"),
+        (
+            WITH_HEAD,
+            {"sequence_length": 300},
+            "positions, fewer than `sequence_length`",
+        ),
+    ],
+)
+def test_checkpoint_that_does_not_fit_is_refused(build, folder, changes, match):
+    with pytest.raises(InputError, match=match):
+        build(folder, **changes)

@@ -13,7 +13,7 @@ from bmt_keras.models.image_towers import (
 )
 
 LAYER = "conv_pw_2_relu"
-PHOTOS = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3))
+IMAGES = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3))
 
 
 def cut(name="MobileNet", layer=LAYER, *, size=(32, 32), weights="random"):
@@ -24,7 +24,7 @@ def cut(name="MobileNet", layer=LAYER, *, size=(32, 32), weights="random"):
 
 
 def embed_by_hand(name, tower):
-    return tower.predict_on_batch(PREPROCESSING[name](PHOTOS.astype("float32")))
+    return tower.predict_on_batch(PREPROCESSING[name](IMAGES.astype("float32")))
 
 
 def draw_weight(rng, shape):
@@ -83,8 +83,8 @@ def files(whole, trunk, tower, tmp_path_factory):
         model.save_weights(folder / f"{name}.weights.h5")
         write_old_layout(model, folder / f"{name}.h5")
     tower.save(folder / "cut.keras")
-    encoder = cut(weights=folder / "cut.weights.h5")
-    encoder.save(folder / "encoder.keras")
+    image_tower = cut(weights=folder / "cut.weights.h5")
+    image_tower.save(folder / "image_tower.keras")
     trained = keras.models.clone_model(trunk)
     trained.set_weights(trunk.get_weights())
     trained.compile("adam", "mse")
@@ -99,31 +99,24 @@ def files(whole, trunk, tower, tmp_path_factory):
 @pytest.mark.parametrize(
     "file",
     [
-        "cut.weights.h5",
-        "cut.h5",
-        "cut.keras",
-        "encoder.keras",
-        "trunk.weights.h5",
-        "trunk.h5",
-        "trunk.model.h5",
-        "trained.weights.h5",
-        "whole.weights.h5",
-        "whole.h5",
+        *("cut.weights.h5", "cut.h5", "cut.keras", "image_tower.keras"),
+        *("trunk.weights.h5", "trunk.h5", "trunk.model.h5"),
+        *("trained.weights.h5", "whole.weights.h5", "whole.h5"),
     ],
 )
 def test_every_kind_of_file_gives_the_embedding_of_its_model(
     file, files, expected
 ):
-    encoder = cut(weights=files / file)
+    image_tower = cut(weights=files / file)
     np.testing.assert_allclose(
-        encoder.predict_on_batch(PHOTOS), expected, rtol=1e-5, atol=1e-6
+        image_tower.predict_on_batch(IMAGES), expected, rtol=1e-5, atol=1e-6
     )
 
 
-def test_weights_fit_photos_of_another_size(files, tower):
-    encoder = cut(size=(40, 49), weights=files / "trunk.h5")
-    assert encoder.output.shape == (None, 10, 12, 128)
-    for loaded, own in zip(encoder.weights, tower.weights, strict=True):
+def test_weights_fit_images_of_another_size(files, tower):
+    image_tower = cut(size=(40, 49), weights=files / "trunk.h5")
+    assert image_tower.output.shape == (None, 10, 12, 128)
+    for loaded, own in zip(image_tower.weights, tower.weights, strict=True):
         np.testing.assert_array_equal(loaded, own)
 
 
@@ -136,11 +129,11 @@ def test_normalization_of_a_whole_model_is_carried_over(tmp_path):
     )
     layer.set_weights([np.full(3, 0.5), np.full(3, 4.0), np.array(1)])
     whole.save_weights(tmp_path / "whole.weights.h5")
-    encoder = cut(
+    image_tower = cut(
         "EfficientNetB0", "normalization", weights=tmp_path / "whole.weights.h5"
     )
-    outputs = encoder.predict_on_batch(PHOTOS)
-    np.testing.assert_allclose(outputs, (PHOTOS / 255 - 0.5) / 2, atol=1e-5)
+    outputs = image_tower.predict_on_batch(IMAGES)
+    np.testing.assert_allclose(outputs, (IMAGES / 255 - 0.5) / 2, atol=1e-5)
 
 
 def test_imagenet_is_what_keras_downloads(files, expected, monkeypatch):
@@ -148,7 +141,7 @@ def test_imagenet_is_what_keras_downloads(files, expected, monkeypatch):
         "keras.src.utils.file_utils.get_file",
         lambda *args, **kwargs: str(files / "trunk.h5"),
     )
-    outputs = cut(weights="imagenet").predict_on_batch(PHOTOS)
+    outputs = cut(weights="imagenet").predict_on_batch(IMAGES)
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -215,50 +208,51 @@ def test_file_of_other_shapes_is_told(name, tmp_path):
         ("MobileNetV3Small", "activation_1"),
     ],
 )
-def test_saved_encoder_keeps_preprocessing_and_weights(name, layer, tmp_path):
+def test_saved_tower_keeps_preprocessing_and_weights(name, layer, tmp_path):
     keras.utils.set_random_seed(0)
-    encoder = cut(name, layer)
-    encoder.save(tmp_path / "encoder.keras")
-    loaded = keras.saving.load_model(tmp_path / "encoder.keras")
-    outputs = loaded.predict_on_batch(PHOTOS)
-    by_hand = embed_by_hand(name, encoder.layers[-1])
+    image_tower = cut(name, layer)
+    image_tower.save(tmp_path / "image_tower.keras")
+    loaded = keras.saving.load_model(tmp_path / "image_tower.keras")
+    outputs = loaded.predict_on_batch(IMAGES)
+    by_hand = embed_by_hand(name, image_tower.layers[-1])
     np.testing.assert_allclose(outputs, by_hand, rtol=1e-5, atol=1e-5)
     assert outputs.std() > 0
 
 
-def test_encoder_is_frozen_and_named():
-    encoder = cut()
-    assert encoder.name == "image_tower"
-    assert encoder.trainable_variables == []
-
-
-def test_no_layer_means_the_last_one_before_the_classifier():
-    assert cut(layer="").output.shape == (None, 1, 1, 1024)
-
-
-def test_pooling_layer_gives_features():
-    encoder = cut("EfficientNetB0", "block1a_se_squeeze")
-    assert encoder.output.shape == (None, 32)
+@pytest.mark.parametrize(
+    ("name", "layer", "shape"),
+    [
+        ("MobileNet", "", (None, 1, 1, 1024)),  # before the classifier
+        ("EfficientNetB0", "block1a_se_squeeze", (None, 32)),  # pools
+    ],
+)
+def test_tower_is_frozen_and_has_the_layers_shape(name, layer, shape):
+    image_tower = cut(name, layer)
+    assert image_tower.name == "image_tower"
+    assert image_tower.trainable_variables == []
+    assert image_tower.output.shape == shape
 
 
 def test_numbers_of_layers_do_not_depend_on_earlier_models():
     for _ in range(2):
-        encoder = cut("MobileNetV3Small", "activation_3")
-        assert encoder.output.shape == (None, 2, 2, 240)
-        assert len(encoder.weights) == 73
+        image_tower = cut("MobileNetV3Small", "activation_3")
+        assert image_tower.output.shape == (None, 2, 2, 240)
+        assert len(image_tower.weights) == 73
 
 
-def test_unknown_model_is_answered_with_near_names():
-    with pytest.raises(InputError, match=r"MobileNetV2.*image_model=MobilNet2"):
-        cut("MobilNet2")
+@pytest.mark.parametrize(
+    ("name", "layer", "match"),
+    [
+        ("MobilNet2", LAYER, r"MobileNetV2.*image_model=MobilNet2"),
+        ("MobileNet", "conv_pw2_relu", r"conv_pw_2_relu.*=conv_pw2_relu"),
+    ],
+)
+def test_unknown_names_are_answered_with_near_ones(name, layer, match):
+    with pytest.raises(InputError, match=match):
+        cut(name, layer)
 
 
-def test_unknown_layer_is_answered_with_near_names():
-    with pytest.raises(InputError, match=r"conv_pw_2_relu.*=conv_pw2_relu"):
-        cut(layer="conv_pw2_relu")
-
-
-def test_too_small_photos_are_told_in_keras_words():
+def test_too_small_images_are_told_in_keras_words():
     with pytest.raises(
         InputError, match=r"MobileNet .* 31x40: Input size must be at least 32"
     ):
@@ -269,25 +263,25 @@ def test_too_small_photos_are_told_in_keras_words():
 
 
 def test_fingerprint_changes_with_the_weights_alone():
-    encoder = cut()
-    fingerprint = fingerprint_weights(encoder)
-    assert fingerprint_weights(encoder) == fingerprint
-    weight = encoder.weights[-1]
+    image_tower = cut()
+    fingerprint = fingerprint_weights(image_tower)
+    assert fingerprint_weights(image_tower) == fingerprint
+    weight = image_tower.weights[-1]
     weight.assign(weight + 1)
-    assert fingerprint_weights(encoder) != fingerprint
+    assert fingerprint_weights(image_tower) != fingerprint
 
 
 def test_small_cnn_has_a_cell_for_every_16_pixels():
-    encoder = small_cnn(33, 16, channels=8)
-    assert encoder.output.shape == (None, 3, 1, 8)
+    image_tower = small_cnn(33, 16, channels=8)
+    assert image_tower.output.shape == (None, 3, 1, 8)
 
 
 def test_pools_average_neighbouring_cells():
-    encoder = cut(size=(96, 96))
-    pooled = pool_cells(encoder, 2)
-    photos = np.random.default_rng(3).uniform(0, 255, (1, 96, 96, 3))
-    grid = encoder.predict_on_batch(photos.astype("float32"))
-    found = pooled.predict_on_batch(photos.astype("float32"))
+    image_tower = cut(size=(96, 96))
+    pooled = pool_cells(image_tower, 2)
+    images = np.random.default_rng(3).uniform(0, 255, (1, 96, 96, 3))
+    grid = image_tower.predict_on_batch(images.astype("float32"))
+    found = pooled.predict_on_batch(images.astype("float32"))
     rows, columns, channels = grid.shape[1:]
     assert found.shape == (1, -(-rows // 2), -(-columns // 2), channels)
     np.testing.assert_allclose(

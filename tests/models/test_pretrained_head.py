@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from bmt_keras.layers import (
-    BimodalFusion,
-    CrossAttentionFusion,
-    TokenMasking,
-)
-from bmt_keras.models import BimodalMaskedLM
-from bmt_keras.models.pretrained_head import load_pretrained_head
-from bmt_keras.models.text_towers import load_albert
+from bmt_keras.layers import BimodalFusion, CrossAttentionFusion, TokenMasking
+from bmt_keras.models import BimodalMaskedLM, load_albert, load_pretrained_head
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "albert"
 GRID = (2, 3, 5)
@@ -59,10 +53,8 @@ def read_golden(case):
 
 def compute_logits(model, golden, *, seed):
     images = make_images(len(golden["token_ids"]), seed=seed)
-    tensors = map(
-        ops.convert_to_tensor,
-        (golden["token_ids"], golden["padding_mask"], images),
-    )
+    arrays = golden["token_ids"], golden["padding_mask"], images
+    tensors = map(ops.convert_to_tensor, arrays)
     return ops.convert_to_numpy(model.token_logits(*tensors))
 
 
@@ -80,10 +72,8 @@ def test_fresh_model_is_the_pretrained_one_whatever_the_image(case, fusion):
 
 @pytest.mark.parametrize("fusion", ["concat", "cross_attention"])
 def test_one_training_step_lets_the_image_in(fusion):
-    golden, model = (
-        read_golden("masked_lm"),
-        make_pretrained("masked_lm", fusion),
-    )
+    golden = read_golden("masked_lm")
+    model = make_pretrained("masked_lm", fusion)
     tokens = golden["padding_mask"] == 1
 
     def difference():
@@ -93,11 +83,7 @@ def test_one_training_step_lets_the_image_in(fusion):
         return np.abs(one - other).max()
 
     assert difference() < 1e-5
-    model.compile(
-        optimizer=keras.optimizers.Adam(1e-2),
-        jit_compile=False,
-        run_eagerly=True,
-    )
+    model.compile(optimizer=keras.optimizers.Adam(1e-2), run_eagerly=True)
     batch = {
         "token_ids": golden["token_ids"],
         "padding_mask": golden["padding_mask"],

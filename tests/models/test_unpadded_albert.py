@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bmt_keras.models import build_albert
 from bmt_keras.models.lora import find_lora_layers
+from bmt_keras.models.model_copy import dtype_policy
 from bmt_keras.models.unpadded_albert import (
     compute_blank_once,
     encode_without_padding,
@@ -15,22 +15,17 @@ TOKEN_IDS = np.array([[2, 7, 9, 8, 3], [2, 5, 3, 0, 0], [2, 6, 8, 3, 0]])
 PADDING_MASK = (TOKEN_IDS > 0).astype("int32")
 
 
-def make_albert(**options):
-    keras.utils.set_random_seed(1)
-    tower = build_albert(
-        vocabulary_size=10,
-        num_layers=3,
-        num_heads=2,
-        embedding_dim=8,
-        hidden_dim=WIDTH,
-        intermediate_dim=24,
-        sequence_length=6,
-        **options,
-    )
-    # Fresh biases are zero, and what is small would hide differences.
-    for weight in tower.weights:
-        weight.assign(keras.random.normal(weight.shape, stddev=0.3))
-    return tower
+@pytest.fixture
+def make_albert(tiny_albert):
+    def make():
+        keras.utils.set_random_seed(1)
+        tower = tiny_albert(10, num_layers=3, intermediate_dim=24)
+        # Fresh biases are zero, and what is small would hide differences.
+        for weight in tower.weights:
+            weight.assign(keras.random.normal(weight.shape, stddev=0.3))
+        return tower
+
+    return make
 
 
 def encode_with_padding(tower, token_ids, padding_mask):
@@ -47,15 +42,20 @@ def as_tensors():
     return tf.constant(TOKEN_IDS, "int32"), tf.constant(PADDING_MASK)
 
 
-def test_states_are_those_of_the_tower():
+@pytest.mark.parametrize("lora", [False, True])
+def test_states_are_those_of_the_tower(make_albert, lora):
     tower, (token_ids, padding_mask) = make_albert(), as_tensors()
+    if lora:
+        tower.enable_lora(2)
+    for layer in find_lora_layers(tower):
+        layer.lora_kernel_b.assign(np.ones(layer.lora_kernel_b.shape))
     expected = encode_with_padding(tower, token_ids, padding_mask).numpy()
     states = encode_without_padding(tower, token_ids, padding_mask).numpy()
     used = PADDING_MASK > 0
     np.testing.assert_allclose(states[used], expected[used], 1e-5, 1e-5)
 
 
-def test_gradients_are_those_of_the_tower():
+def test_gradients_are_those_of_the_tower(make_albert):
     tower, (token_ids, padding_mask) = make_albert(), as_tensors()
     tower.pooled_dense.trainable = False
     direction = np.random.default_rng(0).normal(size=(*TOKEN_IDS.shape, WIDTH))
@@ -73,7 +73,7 @@ def test_gradients_are_those_of_the_tower():
         np.testing.assert_allclose(gradient, expected, 1e-3, 1e-4)
 
 
-def test_numbers_at_padding_are_finite_even_where_all_is_padding():
+def test_numbers_at_padding_are_finite_even_where_all_is_padding(make_albert):
     tower = make_albert()
     nothing = tf.zeros((2, 5), "int32")
     states = encode_without_padding(tower, nothing, nothing)
@@ -81,27 +81,12 @@ def test_numbers_at_padding_are_finite_even_where_all_is_padding():
     assert np.isfinite(states).all()
 
 
-def test_changes_of_lora_count():
-    tower, (token_ids, padding_mask) = make_albert(), as_tensors()
-    tower.enable_lora(2)
-    for layer in find_lora_layers(tower):
-        layer.lora_kernel_b.assign(np.ones(layer.lora_kernel_b.shape))
-    expected = encode_with_padding(tower, token_ids, padding_mask).numpy()
-    states = encode_without_padding(tower, token_ids, padding_mask).numpy()
-    used = PADDING_MASK > 0
-    np.testing.assert_allclose(states[used], expected[used], 1e-5, 1e-5)
-
-
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_states_have_the_compute_dtype(precision):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
-    try:
+def test_states_have_the_compute_dtype(make_albert, precision):
+    with dtype_policy(precision):
         tower, (token_ids, padding_mask) = make_albert(), as_tensors()
         expected = encode_with_padding(tower, token_ids, padding_mask)
         states = encode_without_padding(tower, token_ids, padding_mask)
-    finally:
-        keras.config.set_dtype_policy(before)
     assert states.dtype == expected.dtype
     used = PADDING_MASK > 0
     np.testing.assert_allclose(

@@ -47,9 +47,7 @@ class Case:
 
 def tiny(**fields: Any) -> AlbertConfig:
     return AlbertConfig(
-        max_position_embeddings=24,
-        attention_probs_dropout_prob=0.0,
-        **fields,
+        max_position_embeddings=24, attention_probs_dropout_prob=0.0, **fields
     )
 
 

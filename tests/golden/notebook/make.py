@@ -79,9 +79,7 @@ class NotebookModel(tf_keras.Model):
     def call(self, batch: Mapping[str, Any], training: bool = False) -> Any:
         token_ids = batch["token_ids"]
         states = self.albert(
-            token_ids,
-            attention_mask=batch["padding_mask"],
-            training=training,
+            token_ids, attention_mask=batch["padding_mask"], training=training
         )[0]
         length = tf.shape(token_ids)[1]
         image = tf.reshape(batch["image_embedding"], (-1, 1, self.image_dim))
