@@ -33,8 +33,7 @@ def make_rows(preset: str) -> list[Row]:
             name.format(preset=preset, batch=batch)
             for name in (ENCODING, FORWARD)
         )
-        rows.append(Row(encoding, {encoding: 1}))
-        rows.append(Row(forward, {forward: 1}))
+        rows += [Row(name, {name: 1}) for name in (encoding, forward)]
         for passes in PASSES:
             name = WRITING.format(preset=preset, passes=passes, batch=batch)
             reference = {encoding: 1.0, forward: float(passes)}
@@ -43,118 +42,98 @@ def make_rows(preset: str) -> list[Row]:
 
 
 def build_cases(preset: str, options: Options, _: ExitStack) -> CaseBuilders:
-    def build(method: str, batch: int, **how: Any) -> Callable[[], Case]:
-        return lambda: Case(
-            getattr(_subject(options, preset), method)(batch, **how),
-            items=batch,
-        )
-
-    builders = {}
+    builders: dict[str, Callable[[], Case]] = {}
     for batch in BATCHES:
         of = {"preset": preset, "batch": batch}
-        builders[ENCODING.format(**of)] = build("encode", batch)
-        builders[FORWARD.format(**of)] = build("forward", batch)
+        builders[ENCODING.format(**of)] = partial(encode, options, **of)
+        builders[FORWARD.format(**of)] = partial(forward, options, **of)
         for passes in PASSES:
             name = WRITING.format(passes=passes, **of)
-            builders[name] = build("write", batch, passes=passes)
+            builders[name] = partial(write, options, passes=passes, **of)
     return builders
-
-
-def build_writing(
-    options: Options, preset: str, batch: int, **how: Any
-) -> Case:
-    """Case of images to captions; see `_Subject.write`."""
-    return Case(_subject(options, preset).write(batch, **how), items=batch)
-
-
-@cache
-def _subject(options: Options, preset: str) -> "_Subject":
-    return _Subject(options, preset)
 
 
 # === What is called of the library ===
 
+_captioner = cache(library.build_captioner)
 
-class _Subject:
-    """A captioner of a preset; each method gives a function to be timed."""
 
-    def __init__(self, options: Options, preset: str) -> None:
-        self._captioner = library.build_captioner(options, preset)
-        self._images = library.read_images(options)
-        self._candidates = self._captioner.graph.default_options().rows
+def write(
+    options: Options,
+    *,
+    preset: str,
+    batch: int,
+    passes: int,
+    tokens: int = TOKENS,
+    is_length_free: bool = True,
+) -> Case:
+    """Files to captions, of `tokens` or of several lengths up to it."""
+    captioner = _captioner(options, preset)
+    images = library.repeat_images(library.read_images(options), batch)
+    files = [image.path.read_bytes() for image in images]
+    lengths = captioner.settings.decoding.length_candidates
+    fewest = max(tokens - lengths + 1, 1) if is_length_free else tokens
+    caption = partial(
+        captioner.caption,
+        files,
+        passes=passes,
+        length=(fewest, tokens),
+        batch_size=batch,
+    )
+    return Case(caption, items=batch)
 
-    def write(
-        self,
-        batch: int,
-        *,
-        passes: int,
-        tokens: int = TOKENS,
-        is_length_free: bool = True,
-    ) -> Callable[[], Any]:
-        """Files to captions, of `tokens` or of several lengths up to it."""
-        images = [self._images[i % len(self._images)] for i in range(batch)]
-        files = [image.path.read_bytes() for image in images]
-        candidates = self._candidates if is_length_free else 1
-        return partial(
-            self._captioner.caption,
-            files,
-            passes=passes,
-            length=(max(tokens - candidates + 1, 1), tokens),
-            batch_size=batch,
+
+def encode(options: Options, *, preset: str, batch: int) -> Case:
+    """All that is computed once of an image's pixels, for all passes."""
+    captioner = _captioner(options, preset)
+    graph = captioner.graph
+    pixels = np.zeros((batch, *graph.pixels_shape), np.uint8)
+
+    @tf.function
+    def run(pixels: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        embedding = graph.embed_pixels(pixels)
+        projected = captioner.model.project_image(embedding)
+        return embedding, *tf.nest.flatten(projected)
+
+    return Case(lambda: run(pixels)[0].numpy(), items=batch)
+
+
+def forward(options: Options, *, preset: str, batch: int) -> Case:
+    """The model's logits at all tokens of all candidates."""
+    captioner = _captioner(options, preset)
+    canvas = _canvas(captioner, batch)
+    embedding = tf.zeros((batch, *captioner.graph.embedding_shape))
+    projected = captioner.model.project_image(embedding)
+    positions = np.tile(
+        np.arange(1, TOKENS + 1, dtype=np.int32), (len(canvas), 1)
+    )
+
+    @tf.function
+    def run(token_ids: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+        return captioner.model.token_logits(
+            token_ids,
+            tf.ones_like(token_ids),
+            mask_positions=positions,
+            projected_image=projected,
+            skip_padding=True,
         )
 
-    def encode(self, batch: int) -> Callable[[], Any]:
-        """All that is computed once of an image's pixels, for all passes."""
-        graph, model = self._captioner.graph, self._captioner.model
-        pixels = np.zeros((batch, *graph.pixels_shape), np.uint8)
+    return Case(lambda: run(canvas, positions).numpy(), items=batch)
 
-        @tf.function
-        def encode(pixels: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            embedding = graph.embed_pixels(pixels)
-            projected = model.project_image(embedding)
-            return embedding, *tf.nest.flatten(projected or ())
 
-        return lambda: encode(pixels)[0].numpy()
+def _canvas(captioner: Any, batch: int) -> np.ndarray:
+    """Captions of one token over and over: int32, (candidates, length).
 
-    def forward(self, batch: int) -> Callable[[], Any]:
-        """The model's logits at all tokens of all candidates."""
-        model = self._captioner.model
-        canvas = self._canvas(batch)
-        rows, length = canvas.shape
-        embedding = tf.zeros((batch, *self._captioner.graph.embedding_shape))
-        projected = model.project_image(embedding)
-        if projected is None:
-            embedding = tf.repeat(embedding, rows // batch, axis=0)
-        positions = np.tile(np.arange(1, length - 1, dtype=np.int32), (rows, 1))
-
-        @tf.function
-        def forward(token_ids: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-            return model.token_logits(
-                token_ids,
-                tf.ones_like(token_ids),
-                embedding,
-                mask_positions=positions,
-                projected_image=projected,
-                skip_padding=True,
-            )
-
-        return lambda: forward(canvas, positions).numpy()
-
-    def _canvas(self, batch: int) -> np.ndarray:
-        """Captions of one token over and over: int32, (candidates, length).
-
-        Captions of masks alone are equal, and would be computed once.
-        """
-        tokenizer = self._captioner.tokenizer
-        special = {*tokenizer.special_token_ids}
-        token_id = max({*range(tokenizer.vocabulary_size)} - special)
-        shape = (batch * self._candidates, TOKENS + 2)
-        canvas = np.full(shape, token_id, np.int32)
-        canvas[:, 0], canvas[:, -1] = (
-            tokenizer.cls_token_id,
-            tokenizer.sep_token_id,
-        )
-        return canvas
+    Captions of masks alone are equal, and would be computed once.
+    """
+    tokenizer = captioner.tokenizer
+    special = {*tokenizer.special_token_ids}
+    token_id = max({*range(tokenizer.vocabulary_size)} - special)
+    candidates = captioner.graph.default_options().num_candidates
+    canvas = np.full((batch * candidates, TOKENS + 2), token_id, np.int32)
+    canvas[:, 0] = tokenizer.cls_token_id
+    canvas[:, -1] = tokenizer.sep_token_id
+    return canvas
 
 
 GROUPS = [

@@ -15,7 +15,7 @@ from measure import Options
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.data.captions import CaptionedImage, read_coco_captions
-from bmt_keras.data.photo_features import ImageFeatures
+from bmt_keras.data.features import ImageFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.models import build_image_tower, build_masked_lm
 from bmt_keras.presets import resolve_settings
@@ -30,27 +30,27 @@ _SMALL = {
     "image_pooling": 1,
     "image_height": 32,
     "image_width": 32,
-    "num_layers": 1,
-    "num_heads": 2,
-    "fusion_blocks": 1,
-    "fusion_heads": 2,
-    "embedding_dim": 8,
-    "hidden_dim": 16,
-    "intermediate_dim": 16,
+    "text_num_layers": 1,
+    "text_num_heads": 2,
+    "text_embedding_dim": 8,
+    "text_hidden_dim": 16,
+    "text_intermediate_dim": 16,
+    "fusion_num_layers": 1,
+    "fusion_num_heads": 2,
     "length_candidates": 2,
 }
 
 
 def make_settings(options: Options, preset: str, **changes: Any) -> Settings:
     """A preset with random weights and what a case or the options change."""
-    fields = {
+    shared = {
         "text_weights": "random",
         "image_weights": "random",
         "pretrained_head": False,
         "vocabulary": options.vocabulary and str(options.vocabulary),
         **(_SMALL if options.small else {}),
     }
-    return dataclasses.replace(resolve_settings(preset, fields), **changes)
+    return resolve_settings(preset, {**shared, **changes})
 
 
 def read_images(options: Options) -> list[CaptionedImage]:
@@ -64,10 +64,9 @@ def repeat_images(
     images: Sequence[CaptionedImage], count: int
 ) -> list[CaptionedImage]:
     """As many images as asked for, with ids of their own."""
-    chosen = itertools.islice(itertools.cycle(images), count)
     return [
         dataclasses.replace(image, image_id=number)
-        for number, image in enumerate(chosen)
+        for number, image in zip(range(count), itertools.cycle(images))
     ]
 
 
@@ -100,11 +99,11 @@ def build_captioner(options: Options, preset: str) -> Captioner:
     settings = make_settings(options, preset)
     tokenizer = find_tokenizer(settings, read_images(options))
     keras.utils.set_random_seed(settings.optimization.seed)
-    encoder = build_image_tower(settings)
+    image_tower = build_image_tower(settings)
     return Captioner(
-        build_masked_lm(settings, tokenizer, image_tower=encoder),
+        build_masked_lm(settings, tokenizer, image_tower=image_tower),
         tokenizer,
         settings=settings,
-        image_tower=encoder,
-        length_counts=[1] * (settings.text.sequence_length - 1),
+        image_tower=image_tower,
+        length_counts=[1] * (settings.text.max_caption_tokens + 1),
     )

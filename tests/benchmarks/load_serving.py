@@ -8,41 +8,31 @@ images of a run have the same). Halfway a new version is published. The exit
 code is 1 if an answer was wrong or a version did not answer.
 """
 
-import argparse
+import itertools
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import measure
-from server_load import (
-    LoadError,
+import numpy as np
+from own_server import (
     ask,
     find_latest_version,
-    make_request,
-    offer_load,
+    make_parser,
     read_images,
-    read_texts,
     serve,
-)
-from tensorflow_serving.apis.prediction_service_pb2_grpc import (
-    PredictionServiceStub,
 )
 
 _EVERY = 10  # One image in ten is corrupt.
 _PROBE_SECONDS = 5.0
 # Of what a closed loop gets answered: full, but not beyond it.
 _SHARE = 0.75
-_MOST_REASONS = 5
-_COLUMNS = {
-    "photos": "images",
-    "asked": "asked",
-    "answered": "answered as they should",
-    "failed": "failed",
-}
+_MOST_SECONDS_MORE = 300.0
 
 
 class LoadTest:
@@ -51,7 +41,7 @@ class LoadTest:
     Attributes:
         counts: Counter of (kind of image, whether its answer was right).
         versions: Counter of the versions that answered.
-        reasons: The first failures, in words.
+        reasons: The failures, in words.
     """
 
     def __init__(self, stub: Any, images: Sequence[bytes]) -> None:
@@ -72,40 +62,22 @@ class LoadTest:
         try:
             caption, error, version = self._ask(image)
         except grpc.RpcError as failure:
-            found = f"{failure.code().name}: {failure.details()}"
-            return self._judge(kind, False, found)
-        with self._lock:
-            self.versions[version] += 1
+            # No caption of ours, and not empty as a corrupt image's must be.
+            caption, error, version = str(failure.code()), failure.details(), 0
         if kind == "corrupt":
             right = not caption and f"received {len(image)} bytes" in error
         else:
             right = not error and caption == self._expected[which]
-        found = f"caption {caption!r}, error {error!r}"
-        return self._judge(kind, right, found)
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "photos": kind,
-                "asked": self.counts[kind, True] + self.counts[kind, False],
-                "answered": self.counts[kind, True],
-                "failed": self.counts[kind, False],
-            }
-            for kind in ("good", "corrupt")
-        ]
-
-    def _ask(self, image: bytes) -> tuple[str, str, int]:
-        response = ask(self._stub, make_request([image]))
-        (caption,) = read_texts(response, "caption")
-        (error,) = read_texts(response, "error")
-        return caption, error, response.model_spec.version.value
-
-    def _judge(self, kind: str, right: bool, found: str) -> bool:
         with self._lock:
             self.counts[kind, right] += 1
-            if not right and len(self.reasons) < _MOST_REASONS:
-                self.reasons.append(f"a {kind} image: {found}")
+            self.versions[version] += 1
+            if not right:
+                self.reasons.append(f"a {kind} image: {caption!r}, {error!r}")
         return right
+
+    def _ask(self, image: bytes) -> tuple[str, str, int]:
+        (caption,), (error,), version = ask(self._stub, [image])
+        return caption, error, version
 
 
 def _spoil(image: bytes, number: int) -> bytes:
@@ -113,82 +85,127 @@ def _spoil(image: bytes, number: int) -> bytes:
     return b"BAD" + image[3 : len(image) // 2] + b"\0" * number
 
 
-def run_load_test(
-    version: Path,
-    images: Sequence[bytes],
+def offer_load(
+    call: Callable[[int], bool],
     *,
     seconds: float,
     concurrency: int,
-    rate: float | None,
+    rate: float | None = None,
+    is_done: Callable[[], bool] = lambda: True,
 ) -> dict[str, Any]:
-    """Loads a server of its own, longer if the new version takes its time."""
-    with (
-        serve(version) as (address, add_version),
-        grpc.insecure_channel(address) as channel,
-    ):
-        stub = PredictionServiceStub(channel)
-        if rate is None:
-            probe = offer_load(
-                LoadTest(stub, images).call,
-                seconds=_PROBE_SECONDS,
-                concurrency=concurrency,
-            )
-            rate = _SHARE * probe["calls_per_second"]
-        test = LoadTest(stub, images)
-        figures = offer_load(
-            test.call,
-            seconds=seconds,
-            concurrency=concurrency,
-            rate=rate,
-            halfway=add_version,
-            go_on_while=lambda: len(test.versions) < 2,
-        )
+    """Calls again and again from several threads, and measures.
+
+    Args:
+        call: Takes the call's number; returns whether the answer was right.
+        seconds: How long calls are begun.
+        concurrency: The most calls under way at a time.
+        rate: Calls per second, at random times that do not wait for answers
+            (an open loop). A call's time counts from when it was due, so that
+            a server that falls behind shows it. None: each thread calls as
+            soon as it has its answer (a closed loop).
+        is_done: False has calls begun beyond the time, for five minutes at
+            most.
+    """
+    start = time.perf_counter()
+    end = start + seconds
+    dues = _draw_dues(start, rate)
+    lock = threading.Lock()
+    times: list[float] = []
+    failures: list[int] = []
+
+    def work() -> None:
+        while True:
+            with lock:
+                number, due = next(dues)
+            begin = time.perf_counter()
+            moment = due if rate else begin
+            if moment >= end + _MOST_SECONDS_MORE or (
+                moment >= end and is_done()
+            ):
+                return
+            time.sleep(max(0.0, moment - begin))
+            if call(number):
+                times.append(time.perf_counter() - moment)
+            else:
+                failures.append(number)
+
+    with ThreadPoolExecutor(concurrency) as pool:
+        for thread in [pool.submit(work) for _ in range(concurrency)]:
+            thread.result()
+    taken = time.perf_counter() - start
+    if not times:
+        sys.exit(f"No call succeeded: all {len(failures)} failed.")
+    p50, p95, p99 = np.percentile(np.array(times) * 1e3, [50, 95, 99]).tolist()
     return {
-        **measure.describe_machine(),
-        "model": str(version),
-        "seconds": seconds,
         "concurrency": concurrency,
         "rate": rate,
-        **figures,
-        "rows": test.rows(),
-        "versions": {str(k): n for k, n in sorted(test.versions.items())},
-        "reasons": test.reasons,
-        "passed": not figures["failures"] and len(test.versions) == 2,
+        "calls": len(times),
+        "failures": len(failures),
+        "took_s": taken,
+        "calls_per_second": len(times) / taken,
+        "p50_ms": p50,
+        "p95_ms": p95,
+        "p99_ms": p99,
     }
 
 
+def _draw_dues(start: float, rate: float | None) -> Iterator[tuple[int, float]]:
+    """Gives the numbers of calls, and when each is due."""
+    draws = np.random.default_rng(0)
+    due = start
+    for number in itertools.count():
+        due += draws.exponential(1 / rate) if rate else 0.0
+        yield number, due
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     add = parser.add_argument
-    add("photos", nargs="*", type=Path, help="made ones by default")
-    add("--models", type=Path, default=Path("models/bmt"))
-    add("--out", type=Path, required=True, help="JSON file to write")
     add("--seconds", type=float, default=60.0, help="length of the load")
     add("--concurrency", type=int, default=16, help="calls at once, at most")
     add("--rate", type=float, help="calls per second; a fitting one by default")
     options = parser.parse_args(arguments)
-    results = run_load_test(
-        find_latest_version(options.models),
-        read_images(options.photos),
-        seconds=options.seconds,
-        concurrency=options.concurrency,
-        rate=options.rate,
+    version = find_latest_version(options.models)
+    images = read_images(options.photos)
+    with serve(version) as (stub, add_version):
+        load = {"concurrency": options.concurrency, "rate": options.rate}
+        test = LoadTest(stub, images)
+        if options.rate is None:
+            probe = offer_load(test.call, seconds=_PROBE_SECONDS, **load)
+            load["rate"] = _SHARE * probe["calls_per_second"]
+            test = LoadTest(stub, images)
+        threading.Timer(options.seconds / 2, add_version).start()
+        figures = offer_load(
+            test.call,
+            seconds=options.seconds,
+            is_done=lambda: 2 in test.versions,
+            **load,
+        )
+    print(
+        "{calls} answered, {failures} failed, p50 {p50_ms:.1f} ms, p95 "
+        "{p95_ms:.1f} ms, p99 {p99_ms:.1f} ms".format(**figures),
+        *test.reasons[:5],
+        sep="\n",
     )
-    measure.print_table("load", _COLUMNS, results["rows"])
-    measure.CONSOLE.print(
-        "p50 {p50_ms:.1f} ms, p95 {p95_ms:.1f} ms, p99 {p99_ms:.1f} ms at "
-        "{rate:.2f} calls/s for {took_s:.0f} s; answers by version: "
-        "{versions}".format(**results)
-    )
-    for reason in results["reasons"]:
-        measure.CONSOLE.print(f"Failed: {reason}")
+    passed = not figures["failures"] and {*test.versions} == {1, 2}
+    results = {
+        **measure.describe_machine(),
+        "model": str(version),
+        "seconds": options.seconds,
+        **figures,
+        "counts": {
+            kind: {"right": test.counts[kind, True], "wrong": wrong}
+            for kind in ("good", "corrupt")
+            for wrong in [test.counts[kind, False]]
+        },
+        "versions": dict(sorted(test.versions.items())),
+        "reasons": test.reasons[:5],
+        "passed": passed,
+    }
     measure.write_json(options.out, results)
-    if not results["passed"]:
+    if not passed:
         sys.exit(1)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (LoadError, OSError) as error:
-        sys.exit(f"load_serving.py: {error}")
+    main()

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import statistics
 import tempfile
 import threading
@@ -25,22 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import corpus
-from rich.console import Console
-from rich.table import Table
 
-CONSOLE = Console(highlight=False)
-if not CONSOLE.is_terminal:
-    CONSOLE = Console(highlight=False, width=150)
+from bmt_keras.atomic import write_atomically
+
 _PACKAGES = ("bmt-keras", "tensorflow", "keras", "keras-nlp", "numpy")
-_COLUMNS = {
-    "name": "",
-    "ms": "ms per item",
-    "reference": "compared with",
-    "ratio": "ratio",
-    "spread": "rounds",
-    "wanted": "wanted",
-    "peak": "peak MB",
-}
 Times = Mapping[str, Sequence[float]]
 
 
@@ -85,7 +74,6 @@ class Options:
     rounds: int = 5
     steps: int = 12
     match: str = ""
-    memory: bool = False
     small: bool = False
 
 
@@ -124,7 +112,7 @@ def take_turns(
 def compare(row: Row, times: Times) -> dict[str, Any]:
     """Computes a row's figures from the seconds per item of each round."""
     own = _add(row.parts, times)
-    figures: dict[str, Any] = {
+    figures = {
         "name": row.name,
         "seconds": statistics.median(own),
         "reference": " + ".join(
@@ -175,10 +163,19 @@ def measure_group(group: Group, options: Options) -> list[dict[str, Any]]:
     return [{"group": group.name, **compare(row, times)} for row in rows]
 
 
-def run_case(group: Group, name: str, options: Options) -> None:
-    """Builds one case and runs it once, so that its memory can be seen."""
-    with ExitStack() as stack:
-        group.build(options, stack)[name]().run()
+def run_groups(groups: Sequence[Group], options: Options, out: Path) -> None:
+    """Measures group by group; prints and writes the rows after each."""
+    rows: list[dict[str, Any]] = []
+    results = {**describe_machine(), "rounds": options.rounds, "rows": rows}
+    for group in groups:
+        if not any(options.match in row.name for row in group.rows):
+            continue
+        with own_process() as pool:
+            measured = pool.submit(measure_group, group, options).result()
+        rows += measured
+        print(*map(format_row, measured), sep="\n")
+        results["load_average_after"] = list(os.getloadavg())
+        write_json(out, results)
 
 
 # === Processes ===
@@ -186,18 +183,8 @@ def run_case(group: Group, name: str, options: Options) -> None:
 
 def own_process() -> ProcessPoolExecutor:
     """A fresh process for functions of modules, which ends with this one."""
-    return ProcessPoolExecutor(
-        1,
-        mp_context=get_context("spawn"),
-        initializer=end_with,
-        initargs=(os.getpid(),),
-    )
-
-
-def run_in_own_process(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a module's function in a fresh process; gives (result, peak)."""
-    with own_process() as pool:
-        return pool.submit(_with_peak, work, arguments).result()
+    context = get_context("spawn")
+    return ProcessPoolExecutor(1, context, end_with, (os.getpid(),))
 
 
 def end_with(parent: int) -> None:
@@ -212,139 +199,59 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _with_peak(
-    work: Callable[..., Any], arguments: tuple[Any, ...]
-) -> tuple[Any, int | None]:
-    """Adds the most memory in bytes that this process had resident."""
-    result = work(*arguments)
-    # `getrusage` would begin with the parent's memory on Linux.
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    peaks = [int(e.split()[1]) for e in lines if e.startswith("VmHWM:")]
-    return result, peaks[0] * 1024 if peaks else None
-
-
-# === A run ===
-
-
-def run_groups(
-    groups: Sequence[Group], options: Options, out: Path
-) -> list[dict[str, Any]]:
-    """Measures group by group; prints and writes the rows after each."""
-    rows: list[dict[str, Any]] = []
-    results = {**describe_machine(), "rounds": options.rounds, "rows": rows}
-    for group in groups:
-        if not any(options.match in row.name for row in group.rows):
-            continue
-        measured, _ = run_in_own_process(measure_group, group, options)
-        if options.memory:
-            _add_peaks(measured, group, options)
-        rows += measured
-        print_rows(group.name, measured)
-        results["load_average_after"] = list(os.getloadavg())
-        write_json(out, results)
-    return rows
-
-
-def _add_peaks(
-    rows: Sequence[dict[str, Any]], group: Group, options: Options
-) -> None:
-    parts = {row.name: row.parts for row in group.rows}
-    peaks = {
-        name: run_in_own_process(run_case, group, name, options)[1]
-        for name in {part: 0 for row in rows for part in parts[row["name"]]}
-    }
-    for row in rows:
-        known = [peaks[part] for part in parts[row["name"]] if peaks[part]]
-        row["peak_bytes"] = max(known, default=None)
+# === Results ===
 
 
 def describe_machine() -> dict[str, Any]:
     """Versions, processor, cores, load and date."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [e.partition(":")[2] for e in lines if e.startswith("model name")]
+    info = Path("/proc/cpuinfo").read_text()
+    names = re.findall(r"^model name\s*: (.*)", info, re.MULTILINE)
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},
         "system": platform.platform(),
-        "processor": names[0].strip() if names else platform.processor(),
+        "processor": names[0] if names else platform.processor(),
         "cores": os.cpu_count(),
         "load_average": list(os.getloadavg()),
     }
 
 
-def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Prints a group's table."""
-    print_table(title, _COLUMNS, [_to_cells(row) for row in rows])
-
-
-def _to_cells(row: Mapping[str, Any]) -> dict[str, Any]:
-    peak = row.get("peak_bytes")
-    cells = {
-        "name": row["name"],
-        "ms": f"{row['seconds'] * 1e3:.2f}",
-        "peak": f"{peak / 1e6:.0f}" if peak else None,
-    }
+def format_row(row: Mapping[str, Any]) -> str:
+    """A line of text about a row of `compare`."""
+    text = f"{row['name']}: {row['seconds'] * 1e3:.2f} ms per item"
     if row["ratio"] is None:
-        return cells
-    cells |= {
-        "reference": row["reference"],
-        "ratio": f"{row['ratio']:.3g}",
-        "spread": f"{row['ratio_low']:.3g}-{row['ratio_high']:.3g}",
-    }
-    if row["wanted"] is not None:
-        sign = ">=" if row["is_speed"] else "<="
-        met = "yes" if row["is_met"] else "no"
-        cells["wanted"] = f"{sign} {row['wanted']:g}: {met}"
-    return cells
-
-
-def print_table(
-    title: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
-) -> None:
-    """Prints some of the rows' values; floats get one decimal."""
-    table = Table(*columns.values(), title=title, title_justify="left")
-    for row in rows:
-        cells = (row.get(name) for name in columns)
-        table.add_row(
-            *(
-                f"{cell:.1f}"
-                if isinstance(cell, float)
-                else str(cell if cell is not None else "")
-                for cell in cells
-            )
-        )
-    CONSOLE.print(table)
+        return text
+    kind = "as fast as" if row["is_speed"] else "the time of"
+    text += (
+        f", {row['ratio']:.3g} times ({row['ratio_low']:.3g}-"
+        f"{row['ratio_high']:.3g}) {kind} {row['reference']}"
+    )
+    if row["wanted"] is None:
+        return text
+    bound = "at least" if row["is_speed"] else "at most"
+    met = "met" if row["is_met"] else "NOT MET"
+    return f"{text}; {bound} {row['wanted']:g}: {met}"
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    hidden = path.with_name(f".{path.name}")
-    hidden.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    hidden.replace(path)
-    CONSOLE.print(f"{path}: written")
+    with write_atomically(path) as file:
+        file.write(json.dumps(content, indent=1) + "\n")
+    print(f"{path}: written", flush=True)
 
 
 # === The command line of the scripts that call the library ===
 
 
-def main(
-    description: str,
-    groups: Sequence[Group],
-    arguments: Sequence[str] | None = None,
-) -> None:
+def main(description: str | None, groups: Sequence[Group]) -> None:
     """Runs a script: parses its options and measures its groups."""
-    options, out = parse_options(description, arguments)
+    options, out = parse_options(description)
     with with_data(options) as options:
         run_groups(groups, options, out)
 
 
-def parse_options(
-    description: str, arguments: Sequence[str] | None = None
-) -> tuple[Options, Path]:
+def parse_options(description: str | None) -> tuple[Options, Path]:
     """Parses the options that all scripts share."""
     parser = argparse.ArgumentParser(description=description)
     add, default = parser.add_argument, Options()
@@ -356,9 +263,8 @@ def parse_options(
     add("--rounds", type=int, default=default.rounds)
     add("--steps", type=int, help="batches per round", default=default.steps)
     add("--match", default="", help="only rows with this in their names")
-    add("--memory", action="store_true", help="peak memory of each case, too")
     add("--small", action="store_true", help="tiny models: is all in order?")
-    given = vars(parser.parse_args(arguments))
+    given = vars(parser.parse_args())
     if (given["captions"] is None) != (given["images"] is None):
         parser.error("--captions and --images must be given together.")
     out = given.pop("out")
@@ -376,8 +282,8 @@ def with_data(options: Options) -> Iterator[Options]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpus.write_corpus(folder, count=options.limit)
-        yield dataclasses.replace(
-            options,
-            captions=folder / "captions.json",
-            images=folder / "images",
-        )
+        made = {
+            "captions": folder / "captions.json",
+            "images": folder / "images",
+        }
+        yield dataclasses.replace(options, **made)

@@ -20,13 +20,7 @@ from bmt_keras.layers import (
 
 
 class NotebookModel(keras.Model):
-    """Fills masks as the notebook did; fitted on whole captions.
-
-    Args:
-        text_tower: A frozen `keras_nlp.models.AlbertBackbone`.
-        masking: A `TokenMasking`.
-        image_embedding_shape: Shape of an image's embedding, without batch.
-    """
+    """Fills masks as the notebook did; fitted on whole captions."""
 
     def __init__(
         self,
@@ -41,7 +35,7 @@ class NotebookModel(keras.Model):
         self.repeat = ImageEmbeddingRepeat()
         self.concatenate = keras.layers.Concatenate()
         self.dense = keras.layers.Dense(text_tower.embedding_dim)
-        self.head = MaskedTokenHead(text_tower.token_embedding)
+        self.head = MaskedTokenHead(text_tower.token_embedding, use_dense=False)
         self.token_loss = MaskedTokenLoss()
         self.loss_tracker = keras.metrics.Mean(name="loss")
         # Builds the layers.
@@ -49,10 +43,6 @@ class NotebookModel(keras.Model):
             keras.Input((None, text_tower.hidden_dim)),
             keras.Input(image_embedding_shape),
         )
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        return [self.loss_tracker]
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Masks a batch of token ids and image embeddings, and learns."""
@@ -76,11 +66,9 @@ class NotebookModel(keras.Model):
             )["sequence_output"]
             # (batch, length, vocabulary_size)
             logits = self._fuse(states, data["image_embedding"])
-            loss = ops.mean(
-                self.token_loss.cross_entropy(
-                    tf.gather_nd(logits, indices), labels
-                )
-            )
+            masked_logits = tf.gather_nd(logits, indices)
+            losses = self.token_loss.cross_entropy(masked_logits, labels)
+            loss = ops.mean(losses)
         variables = self.trainable_weights
         gradients = tape.gradient(loss, variables)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))

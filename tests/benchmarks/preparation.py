@@ -6,15 +6,14 @@ python tests/benchmarks/preparation.py --out benchmarks/preparation.json
 import shutil
 import tempfile
 from contextlib import ExitStack
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import library
 import numpy as np
 from measure import Case, CaseBuilders, Group, Options, Row, main
 
-from bmt_keras.data.photo_features import prepare_features
+from bmt_keras.data.features import prepare_features
 from bmt_keras.models import build_image_tower
 from bmt_keras.training.data import feature_source
 
@@ -22,65 +21,44 @@ from bmt_keras.training.data import feature_source
 # counts.
 IMAGES = {"notebook": 160, "coco": 48}
 BATCH = 32  # of the bare model, as Keras' `predict` takes them
+PREPARING, MODEL = "{}, preparing", "{}, bare image model"
 
 
 def make_rows(preset: str) -> list[Row]:
-    preparing, model = f"{preset}, preparing", f"{preset}, bare image model"
+    preparing, model = PREPARING.format(preset), MODEL.format(preset)
     return [Row(preparing, {preparing: 1}, {model: 1}, at_least=0.9)]
 
 
 def build_cases(
     preset: str, options: Options, stack: ExitStack
 ) -> CaseBuilders:
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    """Image files to embeddings on disk, and the model alone as Keras runs it.
+
+    Both take the same image tower.
+    """
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / preset
     count = options.steps * IMAGES[preset]
-    return {
-        f"{preset}, preparing": partial(
-            build_preparing, options, preset, count, folder / preset
-        ),
-        f"{preset}, bare image model": partial(
-            build_bare_model, options, preset, count // BATCH
-        ),
-    }
-
-
-# === What is called of the library ===
-
-
-@cache
-def _build_encoder(options: Options, preset: str) -> tuple[Any, Any]:
-
     settings = library.make_settings(options, preset)
-    return settings, build_image_tower(settings)
-
-
-def build_preparing(
-    options: Options, preset: str, count: int, folder: Path
-) -> Case:
-    """Image files to embeddings on disk."""
-
-    source = feature_source(*_build_encoder(options, preset))
+    image_tower = build_image_tower(settings)
+    source = feature_source(settings, image_tower)
     images = library.repeat_images(library.read_images(options), count)
-
-    def run() -> None:
-        if folder.exists():
-            shutil.rmtree(folder)
-        prepare_features(images, source, folder=folder)
-
-    return Case(run, items=count)
-
-
-def build_bare_model(options: Options, preset: str, batches: int) -> Case:
-    """The image model alone, as Keras runs it."""
-    settings, encoder = _build_encoder(options, preset)
-    shape = (BATCH, settings.image.height, settings.image.width, 3)
+    shape = (BATCH, source.height, source.width, 3)
     pixels = np.random.default_rng(0).random(shape, np.float32) * 255
 
-    def run() -> None:
-        for _ in range(batches):
-            encoder.predict_on_batch(pixels)
+    def prepare() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        prepare_features(images, source, folder=folder)
 
-    return Case(run, items=batches * BATCH)
+    def predict() -> None:
+        for _ in range(count // BATCH):
+            image_tower.predict_on_batch(pixels)
+
+    return {
+        PREPARING.format(preset): lambda: Case(prepare, items=count),
+        MODEL.format(preset): lambda: Case(
+            predict, items=count // BATCH * BATCH
+        ),
+    }
 
 
 GROUPS = [

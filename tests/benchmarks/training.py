@@ -24,11 +24,7 @@ from measure import Case, CaseBuilders, Group, Options, Row, main
 from notebook_step import NotebookModel
 
 from bmt_keras.data.batches import CaptionBatches
-from bmt_keras.models import (
-    BimodalMaskedLM,
-    build_image_tower,
-    build_masked_lm,
-)
+from bmt_keras.models import BimodalMaskedLM, build_image_tower, build_masked_lm
 from bmt_keras.training.data import make_batches
 from bmt_keras.training.masked_state_cache import MaskedStateCache
 from bmt_keras.training.optimizer import compile_model
@@ -48,24 +44,20 @@ _MORE = 10  # times as many cached steps as live ones make up a round
 
 
 def training_rows() -> list[Row]:
-    return [
-        Row(NOTEBOOK, {NOTEBOOK: 1}, {ALBERT: 1}, at_most=1.3),
-        Row(LIVE, {LIVE: 1}, {NOTEBOOK: 1}, at_least=1.3),
-        Row(BUCKETED, {BUCKETED: 1}, {NOTEBOOK: 1}, at_least=1.3),
-        Row(CACHING, {CACHING: 1}, {ALBERT: 1}),
-        *_cached_rows(CACHED, at_least=10),
-        *_cached_rows(CACHED_64, at_least=15),
-    ]
-
-
-def _cached_rows(name: str, *, at_least: float) -> list[Row]:
     reference = {NOTEBOOK: 1.0}
-    rows = [Row(f"{name}, step alone", {name: 1}, reference)]
-    for maskings in _MASKINGS:
-        parts = {name: 1.0, CACHING: maskings / EPOCHS}
-        of = f"{name}, {EPOCHS} epochs, {maskings} maskings"
-        wanted = at_least if maskings == _MASKINGS[0] else None
-        rows.append(Row(of, parts, reference, at_least=wanted))
+    rows = [
+        Row(NOTEBOOK, reference, {ALBERT: 1}, at_most=1.3),
+        Row(LIVE, {LIVE: 1}, reference, at_least=1.3),
+        Row(BUCKETED, {BUCKETED: 1}, reference, at_least=1.3),
+        Row(CACHING, {CACHING: 1}, {ALBERT: 1}),
+    ]
+    for name, wanted in ((CACHED, 10), (CACHED_64, 15)):
+        rows.append(Row(f"{name}, step alone", {name: 1}, reference))
+        for maskings in _MASKINGS:
+            parts = {name: 1.0, CACHING: maskings / EPOCHS}
+            run = f"{name}, {EPOCHS} epochs, {maskings} maskings"
+            at_least = wanted if maskings == 1 else None
+            rows.append(Row(run, parts, reference, at_least=at_least))
     return rows
 
 
@@ -94,31 +86,6 @@ def build_cases(options: Options, stack: ExitStack) -> CaseBuilders:
     }
 
 
-def _train_steps(
-    model: keras.Model, dataset: tf.data.Dataset, steps: int
-) -> Callable[[], None]:
-    """Steps of `fit`, without its callbacks, on an endless dataset."""
-    model.make_train_function()
-    iterator = iter(dataset)
-
-    def run() -> None:
-        for _ in range(steps):
-            logs = model.train_function(iterator)
-        float(logs["loss"])
-
-    return run
-
-
-def _read_batches(dataset: tf.data.Dataset, steps: int) -> Callable[[], None]:
-    iterator = iter(dataset)
-
-    def run() -> None:
-        for _ in range(steps):
-            next(iterator)
-
-    return run
-
-
 # === What is called of the library ===
 
 
@@ -133,9 +100,9 @@ class _Subject:
         )
         self._images = library.read_images(options)
         self._tokenizer = library.find_tokenizer(self._settings, self._images)
-        self._encoder = build_image_tower(self._settings)
+        self._image_tower = build_image_tower(self._settings)
         self._embeddings = library.random_embeddings(
-            self._images, tuple(self._encoder.output.shape[1:])
+            self._images, tuple(self._image_tower.output.shape[1:])
         )
 
     def notebook(self) -> Case:
@@ -167,13 +134,12 @@ class _Subject:
 
     def live(self, *, bucket_width: int) -> Case:
         """The library's step, with ALBERT in it."""
-        return self._train_live(
-            self._build_compiled(), self._make_batches(bucket_width)
-        )
+        batches = self._make_batches(bucket_width=bucket_width)
+        return self._train_live(self._build_compiled(), batches)
 
     def caching(self) -> Case:
         """Computing one masking's states of captions."""
-        batches = self._make_batches(images=_CACHED_IMAGES)
+        batches = self._make_batches(num_images=_CACHED_IMAGES)
         folder = self._folder / "caching"
         cache = self._make_cache(self._build_model(), batches, folder)
 
@@ -192,18 +158,24 @@ class _Subject:
         return Case(run, items=steps * batch_size)
 
     def read_live(self) -> Case:
-        steps = self._steps * _MORE
-        run = _read_batches(self._make_batches().dataset(), steps)
-        return Case(run, items=steps * BATCH)
+        return self._read(self._make_batches().dataset(), BATCH)
 
     def read_cached(self, batch_size: int) -> Case:
-        steps = self._steps * _MORE
         dataset = self._cached_data(self._build_model(), batch_size)
-        return Case(_read_batches(dataset, steps), items=steps * batch_size)
+        return self._read(dataset, batch_size)
+
+    def _read(self, dataset: tf.data.Dataset, batch_size: int) -> Case:
+        iterator, steps = iter(dataset), self._steps * _MORE
+
+        def run() -> None:
+            for _ in range(steps):
+                next(iterator)
+
+        return Case(run, items=steps * batch_size)
 
     def _build_model(self) -> BimodalMaskedLM:
         return build_masked_lm(
-            self._settings, self._tokenizer, image_tower=self._encoder
+            self._settings, self._tokenizer, image_tower=self._image_tower
         )
 
     def _build_compiled(self) -> BimodalMaskedLM:
@@ -212,17 +184,13 @@ class _Subject:
         return model
 
     def _make_batches(
-        self,
-        bucket_width: int = 0,
-        *,
-        batch_size: int = BATCH,
-        images: int | None = None,
+        self, *, num_images: int | None = None, **settings: Any
     ) -> CaptionBatches:
-        settings = self._settings.replace(
-            bucket_width=bucket_width, batch_size=batch_size
-        )
         return make_batches(
-            self._images[:images], self._embeddings, settings, self._tokenizer
+            self._images[:num_images],
+            self._embeddings,
+            self._settings.replace(**settings),
+            self._tokenizer,
         )
 
     def _train_live(self, model: keras.Model, batches: CaptionBatches) -> Case:
@@ -258,11 +226,26 @@ class _Subject:
     ) -> tf.data.Dataset:
         """Batches with the states that the model's ALBERT gives."""
         batches = self._make_batches(
-            batch_size=batch_size, images=_CACHED_IMAGES
+            batch_size=batch_size, num_images=_CACHED_IMAGES
         )
         # Each model has weights, and so states, of its own.
         folder = tempfile.mkdtemp(dir=self._folder)
         return self._make_cache(model, batches, Path(folder)).dataset()
+
+
+def _train_steps(
+    model: keras.Model, dataset: tf.data.Dataset, steps: int
+) -> Callable[[], None]:
+    """Steps of `fit`, without its callbacks, on an endless dataset."""
+    model.make_train_function()
+    iterator = iter(dataset)
+
+    def run() -> None:
+        for _ in range(steps):
+            logs = model.train_function(iterator)
+        float(logs["loss"])  # Waits for the last step.
+
+    return run
 
 
 def _count_captions(planned: list[Any]) -> int:
