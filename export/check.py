@@ -39,15 +39,13 @@ def check_signatures(
         inputs: Arrays by input name, by signature name.
 
     Raises:
-        RuntimeError: The folder does not load, a signature is missing or one
-            too many, or an output differs; the message names it.
+        RuntimeError: The folder does not load, or an output is missing, one
+            too many, or differs; the message names it.
     """
     found = _run_in_fresh_process(version_folder, inputs)
     for signature, function in functions.items():
-        outputs = function(
-            **{k: tf.constant(v) for k, v in inputs[signature].items()}
-        )
-        expected = {name: value.numpy() for name, value in outputs.items()}
+        tensors = {k: tf.constant(v) for k, v in inputs[signature].items()}
+        expected = {k: v.numpy() for k, v in function(**tensors).items()}
         if found[signature].keys() != expected.keys():
             raise RuntimeError(
                 f"The exported signature {signature!r} has the outputs "
@@ -94,12 +92,13 @@ def _run_in_fresh_process(
     return outputs
 
 
-def _run_signatures(
-    folder: str, inputs: Mapping[str, Arrays]
-) -> dict[str, dict[str, np.ndarray]]:
-    """Runs signatures in a TF1 session, the road of TensorFlow Serving."""
+def _main(folder: str) -> None:
+    # What libraries print on the output stream must not mix with the answer.
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
     import tensorflow_text  # noqa: F401 - the model may use its ops
 
+    inputs: Mapping[str, Arrays] = pickle.load(sys.stdin.buffer)
     outputs = {}
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
         meta = tf.compat.v1.saved_model.loader.load(session, ["serve"], folder)
@@ -109,17 +108,9 @@ def _run_signatures(
                 {k: v.name for k, v in signature.outputs.items()},
                 {signature.inputs[k].name: v for k, v in arrays.items()},
             )
-    return outputs
-
-
-def _main() -> None:
-    # What libraries print on the output stream must not mix with the answer.
-    answer = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    inputs = pickle.load(sys.stdin.buffer)
     with answer:
-        pickle.dump(_run_signatures(sys.argv[1], inputs), answer)
+        pickle.dump(outputs, answer)
 
 
 if __name__ == "__main__":
-    _main()
+    _main(sys.argv[1])

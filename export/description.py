@@ -5,7 +5,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -42,11 +41,12 @@ parallel passes, exported by bmt_keras for TensorFlow Serving.
 |---|---|
 {signatures}
 
-- Images: JPEG, PNG, GIF, BMP or WebP, resized to {width} x {height} pixels; an
-  EXIF rotation is ignored.
-- Captions: up to {max_tokens} tokens of a vocabulary of {vocabulary_size}.
-- Image model: {image_model}; fusion: {fusion}; text model: ALBERT,
-  {text_weights} at the start.
+- Images: JPEG, PNG, GIF, BMP or WebP, resized to {settings.image.width} x
+  {settings.image.height} pixels; an EXIF rotation is ignored.
+- Captions: up to {settings.text.max_caption_tokens} tokens of a vocabulary of
+  {tokenizer.vocabulary_size}.
+- Image model: {settings.image.model}; fusion: {settings.fusion.kind}; text
+  model: ALBERT, {settings.text.weights} at the start.
 - A caption can be wrong. `score` says how likely the model finds its words, not
   whether they are true.
 - `bmt.json` holds all settings and the vocabulary's hash.
@@ -60,15 +60,12 @@ parallel passes, exported by bmt_keras for TensorFlow Serving.
 def write_manifest(
     version_folder: Path,
     captioner: Captioner,
-    *,
     version: int,
     signatures: Iterable[str],
 ) -> None:
-    """Writes `bmt.json`: what a version was made of.
-
-    `preset` is the name of the preset that has just these settings, or null.
-    """
+    """Writes `bmt.json`: what a version was made of."""
     settings, tokenizer = captioner.settings, captioner.tokenizer
+    # A captioner's own settings have no name.
     presets = [name for name, preset in PRESETS.items() if preset == settings]
     content = {
         "version": version,
@@ -98,7 +95,6 @@ def write_manifest(
 def write_model_card(
     version_folder: Path,
     captioner: Captioner,
-    *,
     signatures: Iterable[str],
     metrics: Mapping[str, float] | None,
 ) -> None:
@@ -113,23 +109,15 @@ def write_model_card(
     if metrics:
         rows = [f"| {name} | {value:.4g} |" for name, value in metrics.items()]
         figures = "\n".join(["| figure | value |", "|---|---|", *rows])
-    card = ModelCard(
-        _CARD.format(
-            metadata=metadata.to_yaml(),
-            signatures="\n".join(
-                f"| `{name}` | {_PURPOSES[name]} |" for name in signatures
-            ),
-            width=settings.image.width,
-            height=settings.image.height,
-            max_tokens=captioner.graph.max_caption_tokens,
-            vocabulary_size=captioner.tokenizer.vocabulary_size,
-            image_model=settings.image.model,
-            fusion=settings.fusion.kind,
-            text_weights=settings.text.weights,
-            figures=figures,
-        )
+    table = [f"| `{name}` | {_PURPOSES[name]} |" for name in signatures]
+    text = _CARD.format(
+        metadata=metadata.to_yaml(),
+        signatures="\n".join(table),
+        settings=settings,
+        tokenizer=captioner.tokenizer,
+        figures=figures,
     )
-    card.save(version_folder / "README.md")
+    ModelCard(text).save(version_folder / "README.md")
 
 
 def read_metrics(path: Path) -> dict[str, float]:
@@ -138,22 +126,15 @@ def read_metrics(path: Path) -> dict[str, float]:
     Raises:
         InputError: The file is missing or holds something else.
     """
+    wanted = f"{path}: expected figures as `bmt evaluate` writes them"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: expected figures as `bmt evaluate` writes them, found "
-            f"no such JSON: {error}."
-        ) from error
+        raise InputError(f"{wanted}, found no such JSON: {error}.") from error
+    # To Python, True is an int.
     if not isinstance(content, dict) or not all(
-        map(_is_number, content.values())
+        isinstance(each, int | float) and not isinstance(each, bool)
+        for each in content.values()
     ):
-        raise InputError(
-            f"{path}: expected figures as `bmt evaluate` writes them, numbers "
-            "by name, found other JSON."
-        )
+        raise InputError(f"{wanted}, numbers by name, found other JSON.")
     return content
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,6 +1,7 @@
 """A bad image or text fails its own example, not the batch that it is in."""
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -26,7 +27,6 @@ def run_nonempty(
     run: Callable[..., Outputs],
     image_bytes: tf.Tensor,
     values: tf.Tensor | None = None,
-    *,
     name: str = "",
 ) -> Outputs:
     """Runs a graph on one example at least: convolutions fail on none.
@@ -34,23 +34,17 @@ def run_nonempty(
     Args:
         run: Takes images, and values if there are any.
         image_bytes: string, (batch,).
-        values: (batch,), one per image; or None.
+        values: (batch,), or None; other numbers of values and images raise
+            InvalidArgumentError.
         name: What a client calls the values.
-
-    Raises:
-        tf.errors.InvalidArgumentError: There are more or fewer values than
-            images.
     """
     count = tf.size(image_bytes)
     missing = tf.cast(tf.equal(count, 0), tf.int32)
     inputs = [tf.concat([image_bytes, tf.fill([missing], "")], axis=0)]
     if values is not None:
-        same = tf.debugging.assert_equal(
-            tf.size(values),
-            count,
-            message=f"`{name}` must be one for each of "
-            f"`{contract.IMAGE_BYTES}`.",
-        )
+        rule = f"`{name}` must be one for each of `{contract.IMAGE_BYTES}`."
+        same = tf.debugging.assert_equal(tf.size(values), count, message=rule)
+        # In a SavedModel nothing else would make the assertion run.
         with tf.control_dependencies([same]):
             inputs.append(tf.pad(values, [[0, missing]]))
     outputs = run(*inputs)
@@ -58,46 +52,41 @@ def run_nonempty(
 
 
 def blank_errors(outputs: Outputs, *errors: tf.Tensor) -> Outputs:
-    """Empties the outputs of examples that have an error.
+    """Gives "" and 0 as outputs of examples that have an error, and `error`.
 
     Args:
         outputs: (batch, ...) each.
         *errors: string, (batch,), empty where the example is good; an
             example's first one counts.
-
-    Returns:
-        The outputs, "" and 0 in the bad examples, and `error`.
     """
-    error = first_error(*errors)
+    error = first_error(*((tf.not_equal(e, ""), e) for e in errors))
     good = tf.equal(error, "")
-    blanked = {
-        name: tf.where(
-            tf.reshape(good, (-1, *[1] * (value.shape.rank - 1))),
-            value,
-            tf.zeros_like(value),
-        )
-        for name, value in outputs.items()
-    }
+    blanked = {}
+    for name, value in outputs.items():
+        shape = (-1, *[1] * (value.shape.rank - 1))
+        empty = tf.zeros_like(value)  # "" for texts
+        blanked[name] = tf.where(tf.reshape(good, shape), value, empty)
     return {**blanked, contract.ERROR: error}
 
 
-def first_error(*errors: tf.Tensor) -> tf.Tensor:
-    """The first message of each example: string, (batch,), "" without one."""
-    first = errors[-1]
-    for error in reversed(errors[:-1]):
-        first = tf.where(tf.equal(error, ""), first, error)
-    return first
+def first_error(*checks: tuple[tf.Tensor, Any]) -> tf.Tensor:
+    """The message of each example's first check that is true; else "".
+
+    Args:
+        *checks: Whether an example is bad, bool, (batch,), and the message, or
+            one for each example.
+    """
+    error = tf.constant("")
+    for is_bad, message in reversed(checks):
+        error = tf.where(is_bad, message, error)
+    return error  # (batch,)
 
 
 class TextEncoder:
     """Encodes texts as the captioner does, with an error for each bad one.
 
     Where the captioner raises for a text, its example gets an error here, and
-    the others need something to stand in its place: `[CLS]`, a token, `[SEP]`.
-
-    Args:
-        tokenizer: The captioner's tokenizer.
-        max_caption_tokens: Most tokens of a caption, without special ones.
+    `[CLS]`, a token and `[SEP]` stand in its place for the others' sake.
     """
 
     def __init__(
@@ -114,11 +103,7 @@ class TextEncoder:
     def encode_captions(
         self, texts: tf.Tensor, *, drop_final_period: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Encodes whole captions, as `Captioner.score` takes them.
-
-        Args:
-            texts: string, (batch,).
-            drop_final_period: Whether captions lose their full stops first.
+        """Encodes whole captions, string, (batch,), as `Captioner.score`.
 
         Returns:
             Token ids, int32, (batch, length), `[CLS]` … `[SEP]`, padded; and
@@ -132,27 +117,20 @@ class TextEncoder:
         return self._to_dense(token_ids, errors, unknown), errors
 
     def encode_templates(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Encodes captions with masks, as `Captioner.fill_mask` takes them.
-
-        Args:
-            texts: string, (batch,), with `[MASK]` for each missing token.
-
-        Returns:
-            As `encode_captions`.
-        """
+        """Encodes captions with `[MASK]`s, as `encode_captions`."""
         mask = self._tokenizer.mask_token_id
         token_ids = self._encode(texts)
+        refused = self._check_tokens(token_ids, allowed=mask)
+        has_mask = tf.reduce_any(tf.equal(token_ids, mask), axis=1)
         errors = first_error(
-            tf.where(
+            (
                 tf.strings.regex_full_match(texts, _GAP),
                 "`text`: expected [MASK] for each missing token, found a gap "
                 "(\u2026 or ...).",
-                "",
             ),
-            self._check_tokens(token_ids, allowed=mask),
-            tf.where(
-                tf.reduce_any(tf.equal(token_ids, mask), axis=1),
-                "",
+            (tf.not_equal(refused, ""), refused),
+            (
+                ~has_mask,
                 "`text`: expected [MASK] where words are missing, found none.",
             ),
         )
@@ -164,29 +142,23 @@ class TextEncoder:
         """Errors of texts that are empty, too long, or have special tokens."""
         most = self._max_caption_tokens
         counts = tf.cast(token_ids.row_lengths(), tf.int32) - _NUM_SPECIAL
-        too_long = tf.strings.join(
-            [
-                f"`text`: expected at most {most} tokens, the longest caption, "
-                "found ",
-                tf.strings.as_string(counts),
-                ".",
-            ]
+        too_long = (
+            f"`text`: expected at most {most} tokens, the longest caption, "
+            "found " + tf.strings.as_string(counts) + "."
         )
         refused = [
             tf.equal(token_ids[:, 1:-1], token)
             for token in self._tokenizer.special_token_ids
             if token != allowed
         ]
+        is_refused = tf.reduce_any(tf.stack(refused), axis=0)
         return first_error(
-            tf.where(
-                tf.equal(counts, 0), "`text`: expected words, found none.", ""
-            ),
-            tf.where(counts > most, too_long, ""),
-            tf.where(
-                tf.reduce_any(tf.reduce_any(tf.stack(refused), axis=0), axis=1),
+            (tf.equal(counts, 0), "`text`: expected words, found none."),
+            (counts > most, too_long),
+            (
+                tf.reduce_any(is_refused, axis=1),
                 "`text`: expected words of the vocabulary, found an unknown "
                 "word or a special token.",
-                "",
             ),
         )
 
@@ -196,19 +168,8 @@ class TextEncoder:
         """Pads to the longest good text: int32, (batch, length)."""
         tokenizer = self._tokenizer
         stand_in = [tokenizer.cls_token_id, filler, tokenizer.sep_token_id]
-        good = tf.equal(errors, "")
-        lengths = tf.cast(token_ids.row_lengths(), tf.int32)
-        width = tf.reduce_max(tf.where(good, lengths, len(stand_in)))
-        dense = token_ids[:, : self._max_caption_tokens + _NUM_SPECIAL]
-        dense = dense.to_tensor(tokenizer.pad_token_id)
-
-        def pad(tensor: tf.Tensor, more: tf.Tensor | int) -> tf.Tensor:
-            paddings = [[0, 0], [0, more]]
-            return tf.pad(
-                tensor, paddings, constant_values=tokenizer.pad_token_id
-            )
-
-        # (batch, width), also where all good texts are shorter than a bad one
-        dense = pad(dense, len(stand_in))[:, :width]
-        stand_in = pad(tf.constant([stand_in]), width - len(stand_in))
-        return tf.where(good[:, None], dense, stand_in)
+        rows = tf.concat([token_ids, [stand_in]], axis=0)
+        count = tf.size(errors)
+        # A bad text, which may be the longest, gives way to the last row.
+        chosen = tf.where(tf.equal(errors, ""), tf.range(count), count)
+        return tf.gather(rows, chosen).to_tensor(tokenizer.pad_token_id)

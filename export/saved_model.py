@@ -5,7 +5,6 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from bmt_keras import contract
 from bmt_keras.atomic import write_folder_atomically
 from bmt_keras.captioner import Captioner
 from bmt_keras.errors import InputError
@@ -35,8 +34,7 @@ def export_captioner(
     Args:
         captioner: What to export.
         base: The model's base folder, such as `models/bmt`.
-        version: Number of the version; by default one more than the highest
-            there.
+        version: Its number; by default one more than the highest there.
         text_inputs: Whether to export signatures that take texts, too; they
             need tensorflow_text's ops, which TensorFlow Serving has.
         metrics: Figures for the model card, by name.
@@ -50,7 +48,8 @@ def export_captioner(
         RuntimeError: What was written differs from the captioner.
     """
     base = Path(base)
-    versions = _find_versions(base)
+    found = base.iterdir() if base.is_dir() else ()
+    versions = {int(p.name) for p in found if p.is_dir() and p.name.isdecimal()}
     if version is None:
         version = max(versions, default=0) + 1
     if version < 1:
@@ -63,6 +62,7 @@ def export_captioner(
             f"{folder}: the version exists already; give another --version, or "
             "none for the next one."
         )
+    # Before anything is written: what cannot be traced leaves no folder.
     signatures = CaptionerSignatures(captioner.graph)
     functions = signatures.trace(text_inputs=text_inputs)
     inputs = make_example_inputs(captioner, functions)
@@ -71,24 +71,14 @@ def export_captioner(
             tf.saved_model.save(
                 signatures.weights(), str(partial), signatures=functions
             )
-            write_warmup_requests(partial, inputs, contract.MODEL_NAME)
-            write_manifest(
-                partial, captioner, version=version, signatures=functions
-            )
-            write_model_card(
-                partial, captioner, signatures=functions, metrics=metrics
-            )
+            write_warmup_requests(partial, inputs)
+            write_manifest(partial, captioner, version, functions)
+            write_model_card(partial, captioner, functions, metrics)
         except (OSError, tf.errors.OpError) as error:
             raise OSError(
                 f"{folder}: the model cannot be written, nothing was "
                 f"published: {error}"
             ) from error
+        # An error in here removes the folder.
         check_signatures(partial, functions, inputs)
     return folder
-
-
-def _find_versions(base: Path) -> set[int]:
-    if not base.is_dir():
-        return set()
-    names = (path.name for path in base.iterdir() if path.is_dir())
-    return {int(name) for name in names if name.isdecimal()}

@@ -11,25 +11,22 @@ from typing import Any, cast
 import tensorflow as tf
 
 from bmt_keras.captioner.graph import CaptionGraph
-from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.models import BimodalMaskedLM, fold_batch_norm
+
+_TOKENS = tf.TensorSpec((None, None), tf.int32)
 
 
 def share_parts(graph: CaptionGraph) -> CaptionGraph:
-    """Makes functions of the parts of a graph that are called more than once.
-
-    Args:
-        graph: The captioner's graph, which stays as it is.
-
-    Returns:
-        A graph that gives the same.
-    """
+    """Gives the same graph, whose parts called more than once are functions."""
     shared = copy.copy(graph)
     shared.model = cast(BimodalMaskedLM, _SharedModel(graph.model))
+    shared.tokenizer = copy.copy(graph.tokenizer)
+    shared.tokenizer.decode_tensor = tf.function(  # type: ignore[method-assign]
+        graph.tokenizer.decode_tensor, input_signature=[_TOKENS]
+    )
     if graph.model.image_tower is not None:
         # Its training is over; a frozen one is folded already.
         shared.embedder = fold_batch_norm(graph.embedder)
-    shared.tokenizer = cast(CaptionTokenizer, _SharedTokenizer(graph.tokenizer))
     return shared
 
 
@@ -38,63 +35,48 @@ class _SharedModel:
 
     def __init__(self, model: BimodalMaskedLM) -> None:
         self._model = model
-        self._logits: dict[bool, Any] = {}  # by `skip_padding`
+        self._functions: dict[bool, Any] = {}  # by `skip_padding`
 
     def token_logits(
         self,
         token_ids: Any,
         padding_mask: Any,
-        image_embedding: Any,
+        image_embedding: Any | None = None,
         *,
         mask_positions: Any | None = None,
         projected_image: Any | None = None,
         skip_padding: bool = False,
     ) -> Any:
+        # What a call leaves out is computed: one function then serves all.
         if mask_positions is None:
             positions = tf.range(tf.shape(token_ids)[1])[None]
             mask_positions = tf.tile(positions, (tf.shape(token_ids)[0], 1))
         if projected_image is None:
             projected_image = self._model.project_image(image_embedding)
-        tensors = {
-            "token_ids": token_ids,
-            "padding_mask": padding_mask,
-            "image_embedding": image_embedding,
-            "mask_positions": mask_positions,
-        }
-        if projected_image is not None:
-            tensors["projected_image"] = projected_image
-        if skip_padding not in self._logits:
+        if skip_padding not in self._functions:
 
-            def token_logits(tensors: dict[str, Any]) -> Any:
+            def token_logits(
+                tokens: Any, mask: Any, at: Any, image: Any
+            ) -> Any:
                 return self._model.token_logits(
-                    **tensors, skip_padding=skip_padding
+                    tokens,
+                    mask,
+                    mask_positions=at,
+                    projected_image=image,
+                    skip_padding=skip_padding,
                 )
 
-            self._logits[skip_padding] = tf.function(
-                token_logits,
-                input_signature=[tf.nest.map_structure(_spec, tensors)],
+            images = tf.nest.map_structure(_spec, projected_image)
+            self._functions[skip_padding] = tf.function(
+                token_logits, input_signature=[*[_TOKENS] * 3, images]
             )
-        return self._logits[skip_padding](tensors)
+        return self._functions[skip_padding](
+            token_ids, padding_mask, mask_positions, projected_image
+        )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
 
-class _SharedTokenizer:
-    """A tokenizer that holds its vocabulary's texts in one function."""
-
-    def __init__(self, tokenizer: CaptionTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self.decode_tensor = tf.function(
-            tokenizer.decode_tensor,
-            input_signature=[tf.TensorSpec((None, None), tf.int32)],
-        )
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tokenizer, name)
-
-
 def _spec(tensor: Any) -> tf.TensorSpec:
-    """Any batch size, and any length where the second axis is tokens."""
-    sizes = [None] if tensor.shape.rank == 2 else tensor.shape[1:]
-    return tf.TensorSpec([None, *sizes], tensor.dtype)
+    return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)

@@ -20,6 +20,10 @@ _TOKEN_IDS, _PADDING_MASK = (
     tf.TensorSpec((None, None), tf.int32, name=name)
     for name in (contract.TOKEN_IDS, contract.PADDING_MASK)
 )
+_WRITTEN = (
+    *(contract.CAPTION, contract.SCORE),
+    *(contract.TOKEN_IDS, contract.TOKEN_SCORES),
+)
 
 
 class CaptionerSignatures:
@@ -27,9 +31,6 @@ class CaptionerSignatures:
 
     What several signatures do, such as reading images or writing captions, is
     a function of its own: the SavedModel stores it once.
-
-    Args:
-        graph: The captioner's graph.
     """
 
     def __init__(self, graph: CaptionGraph) -> None:
@@ -66,87 +67,67 @@ class CaptionerSignatures:
         return module
 
     def trace(self, *, text_inputs: bool = True) -> dict[str, Any]:
-        """Traces the signatures.
+        """Gives a concrete function, batch first, by signature name.
 
         Args:
             text_inputs: Whether signatures that take texts are among them:
                 they need tensorflow_text's ops, the others TensorFlow's alone.
-
-        Returns:
-            Concrete functions by signature name. Each input and output has
-            the batch as its first dimension.
         """
-        embeddings = self._embedding_spec
-        wanted: dict[str, tuple[Callable[..., Outputs], *tuple[Any, ...]]] = {
-            contract.SERVING_DEFAULT: (
-                self._of_images(self._caption),
-                _IMAGES,
-            ),
-            contract.CAPTION_WITH_LENGTH: (
-                self._of_images(self._caption_with_length, contract.LENGTH),
-                _IMAGES,
-                _LENGTHS,
-            ),
-            contract.EMBED_IMAGE: (self._of_images(self._embed), _IMAGES),
-            contract.CAPTION_EMBEDDING: (self._caption_embedding, embeddings),
-            contract.MASKED_LM: (
-                self._masked_lm,
-                _TOKEN_IDS,
-                _PADDING_MASK,
-                embeddings,
-            ),
+        of_images: dict[str, tuple[Any, ...]] = {
+            contract.SERVING_DEFAULT: (self._caption_embedding,),
+            contract.CAPTION_WITH_LENGTH: (self._caption_with_length, _LENGTHS),
+            contract.EMBED_IMAGE: (self._embed,),
         }
         if text_inputs:
-            for name, run in (
-                (contract.FILL_MASK, self._fill_mask),
-                (contract.SCORE_CAPTION, self._score_caption),
-            ):
-                run_on_images = self._of_images(run, contract.TEXT)
-                wanted[name] = (run_on_images, _IMAGES, _TEXTS)
+            of_images[contract.FILL_MASK] = (self._fill_mask, _TEXTS)
+            of_images[contract.SCORE_CAPTION] = (self._score_caption, _TEXTS)
+        graphs: dict[str, tuple[Any, ...]] = {
+            name: (self._of_images(run, *values), _IMAGES, *values)
+            for name, (run, *values) in of_images.items()
+        }
+        spec = self._embedding_spec
+        graphs[contract.CAPTION_EMBEDDING] = (self._caption_embedding, spec)
+        tokens = (_TOKEN_IDS, _PADDING_MASK)
+        graphs[contract.MASKED_LM] = (self._masked_lm, *tokens, spec)
         return {
-            name: tf.function(run).get_concrete_function(*inputs)
-            for name, (run, *inputs) in wanted.items()
+            name: tf.function(run).get_concrete_function(*specs)
+            for name, (run, *specs) in graphs.items()
         }
 
     def _of_images(
-        self, run: Callable[..., tuple[Outputs, tf.Tensor]], name: str = ""
+        self, run: Callable[..., Outputs], *specs: tf.TensorSpec
     ) -> Callable[..., Outputs]:
         """Puts the reading of images before a graph on their embeddings.
 
-        Args:
-            run: Takes embeddings, and values called `name` if there are any;
-                returns outputs, and errors of the values, string, (batch,).
-            name: Name of the second input.
+        The graph takes values of `specs`, too, and returns their errors with
+        its outputs.
         """
 
         def answer(image_bytes: tf.Tensor, *values: tf.Tensor) -> Outputs:
             embedding, unreadable = self._read_and_embed(image_bytes)
-            outputs, refused = run(embedding, *values)
+            outputs = run(embedding, *values)
+            refused = outputs.pop(contract.ERROR, tf.zeros_like(unreadable))
             return blank_errors(outputs, unreadable, refused)
 
         def answer_any(image_bytes: tf.Tensor, *values: tf.Tensor) -> Outputs:
-            return run_nonempty(answer, image_bytes, *values, name=name)
+            names = [spec.name for spec in specs]
+            return run_nonempty(answer, image_bytes, *values, *names)
 
         return answer_any
 
-    # === Signatures of images: outputs, and errors of the second input ===
-
-    def _caption(self, embedding: tf.Tensor) -> tuple[Outputs, tf.Tensor]:
-        return self._caption_embedding(embedding), _no_errors(embedding)
+    # === Signatures of images ===
 
     def _caption_with_length(
         self, embedding: tf.Tensor, length: tf.Tensor
-    ) -> tuple[Outputs, tf.Tensor]:
+    ) -> Outputs:
         refused = self._check_length(length)
         length = tf.where(tf.equal(refused, ""), length, 0)
-        return dict(self._write(embedding, length)), refused
+        return {**self._write(embedding, length), contract.ERROR: refused}
 
-    def _embed(self, embedding: tf.Tensor) -> tuple[Outputs, tf.Tensor]:
-        return {contract.IMAGE_EMBEDDING: embedding}, _no_errors(embedding)
+    def _embed(self, embedding: tf.Tensor) -> Outputs:
+        return {contract.IMAGE_EMBEDDING: embedding}
 
-    def _fill_mask(
-        self, embedding: tf.Tensor, text: tf.Tensor
-    ) -> tuple[Outputs, tf.Tensor]:
+    def _fill_mask(self, embedding: tf.Tensor, text: tf.Tensor) -> Outputs:
         graph = self._graph
         token_ids, refused = self._texts.encode_templates(text)
         filled = graph.fill_masks(embedding, token_ids)
@@ -156,16 +137,14 @@ class CaptionerSignatures:
             embedding, token_ids, count=NUM_CANDIDATES
         )
         candidates = graph.tokenizer.decode_tensor(tf.reshape(tokens, (-1, 1)))
-        outputs = {
+        return {
             contract.TEXT: graph.tokenizer.decode_tensor(filled),
             contract.CANDIDATES: tf.reshape(candidates, tf.shape(tokens)),
             contract.CANDIDATE_PROBABILITIES: probabilities,
+            contract.ERROR: refused,
         }
-        return outputs, refused
 
-    def _score_caption(
-        self, embedding: tf.Tensor, text: tf.Tensor
-    ) -> tuple[Outputs, tf.Tensor]:
+    def _score_caption(self, embedding: tf.Tensor, text: tf.Tensor) -> Outputs:
         graph = self._graph
         token_ids, refused = self._texts.encode_captions(
             text, drop_final_period=graph.settings.batches.drop_final_period
@@ -174,8 +153,11 @@ class CaptionerSignatures:
         is_token = tf.not_equal(token_ids, graph.tokenizer.pad_token_id)
         # `[CLS]` and `[SEP]` have no score.
         count = tf.reduce_sum(tf.cast(is_token, tf.float32), axis=1) - 2.0
-        outputs = {contract.SCORE: total / count, contract.TOTAL_SCORE: total}
-        return outputs, refused
+        return {
+            contract.SCORE: total / count,
+            contract.TOTAL_SCORE: total,
+            contract.ERROR: refused,
+        }
 
     # === Signatures of embeddings ===
 
@@ -199,48 +181,27 @@ class CaptionerSignatures:
     def _read_and_embed_images(
         self, image_bytes: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Embeddings of images, and errors, string, (batch,).
-
-        A bad image is embedded as a black one.
-        """
+        # A bad image is read as a black one, and has an error.
         pixels, errors = self._graph.read_pixels(image_bytes)
         return self._graph.embed_pixels(pixels), errors
 
     def _write_captions(
         self, image_embedding: tf.Tensor, length: tf.Tensor
     ) -> Outputs:
+        most = self._graph.max_caption_tokens
         free = tf.equal(length, 0)
-        bounds = tf.stack(
-            [
-                tf.where(free, 1, length),
-                tf.where(free, self._graph.max_caption_tokens, length),
-            ],
-            axis=1,
-        )
+        shortest = tf.where(free, 1, length)
+        longest = tf.where(free, most, length)
         written = self._graph.write_captions(
-            image_embedding, length_bounds=bounds
-        )
-        names = (
-            contract.CAPTION,
-            contract.SCORE,
-            contract.TOKEN_IDS,
-            contract.TOKEN_SCORES,
+            image_embedding, length_bounds=tf.stack([shortest, longest], axis=1)
         )
         # (batch, one caption, ...)
-        return {name: written[name][:, 0] for name in names}
+        return {name: written[name][:, 0] for name in _WRITTEN}
 
     def _check_length(self, length: tf.Tensor) -> tf.Tensor:
         most = self._graph.max_caption_tokens
-        refusal = tf.strings.join(
-            [
-                f"`length`: expected a number of tokens from 1 to {most}, or "
-                "0 to leave it free, found ",
-                tf.strings.as_string(length),
-                ".",
-            ]
+        refusal = (
+            f"`length`: expected a number of tokens from 1 to {most}, or 0 to "
+            "leave it free, found " + tf.strings.as_string(length) + "."
         )
         return tf.where((length >= 0) & (length <= most), "", refusal)
-
-
-def _no_errors(embedding: tf.Tensor) -> tf.Tensor:
-    return tf.fill(tf.shape(embedding)[:1], "")

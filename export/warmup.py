@@ -10,16 +10,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
-from tensorflow_serving.apis.prediction_log_pb2 import (
-    PredictionLog,
-    PredictLog,
-)
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 
 from bmt_keras import contract
 from bmt_keras.captioner import Captioner
 
 _FILE = "tf_serving_warmup_requests"
-_MASK = b"[MASK]"
 # Sets of outputs that clients ask for, apart from all of them.
 _FILTERS = {contract.SERVING_DEFAULT: ((contract.CAPTION,),)}
 
@@ -27,11 +23,7 @@ _FILTERS = {contract.SERVING_DEFAULT: ((contract.CAPTION,),)}
 def make_example_inputs(
     captioner: Captioner, functions: Mapping[str, Any]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Makes inputs of signatures, good ones and bad.
-
-    Args:
-        captioner: What is exported; it has the shapes.
-        functions: The traced signatures by name.
+    """Makes inputs of traced signatures, good ones and bad.
 
     Returns:
         Arrays by input name, by signature name; (examples, ...) each. A
@@ -40,11 +32,10 @@ def make_example_inputs(
     image, noise = _make_jpeg(captioner), _make_jpeg(captioner, seed=0)
     broken = b"no image"
     length = captioner.settings.text.sequence_length
-    embedding = np.random.default_rng(0).normal(
-        size=(2, *captioner.graph.embedding_shape)
-    )
-    embedding = embedding.astype(np.float32)
+    shape = (2, *captioner.graph.embedding_shape)
+    embedding = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     embedding[0] = 1.0  # equal values make a short request
+    masks = np.full((2, length), captioner.tokenizer.mask_token_id, np.int32)
     written = functions[contract.SERVING_DEFAULT](tf.constant([noise]))
     caption = written[contract.CAPTION].numpy()[0]
     one_each = {contract.IMAGE_BYTES: _strings(image, noise, broken)}
@@ -58,16 +49,14 @@ def make_example_inputs(
         },
         contract.CAPTION_EMBEDDING: {contract.IMAGE_EMBEDDING: embedding},
         contract.MASKED_LM: {
-            contract.TOKEN_IDS: np.full(
-                (2, length), captioner.tokenizer.mask_token_id, np.int32
-            ),
-            contract.PADDING_MASK: np.ones((2, length), np.int32),
+            contract.TOKEN_IDS: masks,
+            contract.PADDING_MASK: np.ones_like(masks),
             contract.IMAGE_EMBEDDING: embedding,
         },
         contract.FILL_MASK: {
             **with_values,
             contract.TEXT: _strings(
-                _MASK, _MASK + b" " + caption, caption, _MASK
+                b"[MASK]", b"[MASK] " + caption, caption, b"[MASK]"
             ),
         },
         contract.SCORE_CAPTION: {
@@ -79,20 +68,12 @@ def make_example_inputs(
 
 
 def write_warmup_requests(
-    version_folder: Path,
-    inputs: Mapping[str, Mapping[str, np.ndarray]],
-    model_name: str,
+    version_folder: Path, inputs: Mapping[str, Mapping[str, np.ndarray]]
 ) -> None:
-    """Writes the warm-up file of a SavedModel.
+    """Writes the warm-up file of a SavedModel: the first example of each input.
 
     The first call of each set of outputs builds an executor and takes many
     times longer than the next; the server makes it before its port opens.
-
-    Args:
-        version_folder: Folder of the SavedModel.
-        inputs: Arrays by input name, by signature name; a request has the
-            first example of each.
-        model_name: Name of the model in the requests.
     """
     folder = version_folder / "assets.extra"
     folder.mkdir()
@@ -100,7 +81,7 @@ def write_warmup_requests(
         for signature, arrays in inputs.items():
             for outputs in ((), *_FILTERS.get(signature, ())):
                 request = PredictRequest(output_filter=outputs)
-                request.model_spec.name = model_name
+                request.model_spec.name = contract.MODEL_NAME
                 request.model_spec.signature_name = signature
                 for name, values in arrays.items():
                     request.inputs[name].CopyFrom(_to_proto(values[:1]))
@@ -109,15 +90,15 @@ def write_warmup_requests(
 
 
 def _to_proto(values: np.ndarray) -> Any:
-    """A TensorProto; equal values are written once."""
     first = values.flat[0]
+    # Equal numbers are written once; texts have no such form.
     if values.dtype != object and np.all(values == first):
         return tf.make_tensor_proto(first, shape=values.shape)
     return tf.make_tensor_proto(values)
 
 
 def _make_jpeg(captioner: Captioner, *, seed: int | None = None) -> bytes:
-    """An image of the captioner's size, grey or of coloured squares."""
+    # Of the captioner's size, grey or with coloured squares.
     height, width, _ = captioner.graph.pixels_shape
     squares = np.full((4, 4, 3), 127, np.uint8)
     if seed is not None:

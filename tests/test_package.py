@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,31 @@ ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
 
-# A part of the library, and the parts of the library that it may import.
+BASE = ("atomic", "contract", "errors", "progress")
+LIBRARY = (*BASE, "data", "layers", "models", "presets", "settings")
+CAPTIONER = (*LIBRARY, "captioner", "decoding")
+# The parts, and those that each may import: imports run one way.
 MAY_IMPORT = {
-    "bmt_keras/data": ("atomic", "data", "errors"),
-    "bmt_keras/layers": ("layers",),
-    "bmt_keras/models": ("data", "errors", "layers", "models", "settings"),
-    "bmt_keras/sample": ("errors", "sample"),
-    "serving": ("contract",),
+    **dict.fromkeys(BASE, ()),
+    "settings": BASE,
+    "presets": (*BASE, "settings"),
+    "layers": (),
+    "data": BASE,
+    "models": (*BASE, "data", "layers", "settings"),
+    "decoding": (*BASE, "settings"),
+    "captioner": (*LIBRARY, "decoding"),
+    "evaluation": CAPTIONER,
+    "sample": BASE,
+    "training": (*CAPTIONER, "evaluation"),
+    "export": CAPTIONER,
+    "serving": BASE,
+    "commands": (
+        *CAPTIONER,
+        *("evaluation", "export", "sample", "serving", "training"),
+    ),
 }
+# What stands for a command may import it.
+ENTRIES = {"export/__main__.py"}
 
 
 def imported_names(path):
@@ -31,11 +49,12 @@ def imported_names(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def imports_of(folder):
-    """(file, imported name) of all files of a folder."""
-    paths = sorted((ROOT / folder).rglob("*.py"))
-    assert paths
-    return [(p.name, name) for p in paths for name in imported_names(p)]
+def imports_of(part):
+    """(file, imported name) of all files of a part."""
+    top = ROOT if part in ("export", "serving") else ROOT / "bmt_keras"
+    paths = sorted((top / part).rglob("*.py")) or [top / f"{part}.py"]
+    files = [(p.relative_to(ROOT).as_posix(), p) for p in paths]
+    return [(file, name) for file, p in files for name in imported_names(p)]
 
 
 def within(name, module):
@@ -68,16 +87,36 @@ def test_type_hints_are_shipped():
 # === Which part may import which ===
 
 
+def test_every_part_has_its_place_and_none_is_in_a_circle():
+    paths = (ROOT / "bmt_keras").glob("[!_]*")
+    parts = {p.stem for p in paths if p.suffix in ("", ".py")}
+    assert parts | {"export", "serving"} == set(MAY_IMPORT)
+    TopologicalSorter(MAY_IMPORT).prepare()  # raises for a circle
+
+
 @pytest.mark.parametrize("part", MAY_IMPORT)
 def test_part_imports_only_the_parts_below_it(part):
-    allowed = [f"bmt_keras.{name}" for name in MAY_IMPORT[part]]
+    # The package itself stands for its version.
+    allowed = {"", "__version__", part, *MAY_IMPORT[part]}
     beyond = [
         (file, name)
         for file, name in imports_of(part)
         if within(name, "bmt_keras")
-        and not any(within(name, module) for module in allowed)
+        and [*name.split("."), ""][1] not in allowed
+        and file not in ENTRIES
     ]
     assert beyond == []
+
+
+def test_evaluation_needs_no_captioner_at_its_import():
+    for path in (ROOT / "bmt_keras" / "evaluation").glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert not [
+            node.module
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom)
+            and within(node.module, "bmt_keras.captioner")
+        ]
 
 
 @pytest.mark.parametrize("part", ["export", "serving"])
@@ -102,34 +141,29 @@ def test_server_and_client_share_their_error_alone():
         assert above == {"errors"}
 
 
-def test_library_imports_neither_export_nor_serving():
-    beyond = [
-        (path.name, name)
-        for path in (ROOT / "bmt_keras").rglob("*.py")
-        if path.parent.name not in ("bench", "commands")
-        for name in imported_names(path)
-        if within(name, "bmt_keras.export") or within(name, "bmt_keras.serving")
-    ]
-    assert beyond == []
-
-
-def test_layers_run_on_every_backend_of_keras():
-    assert [
-        (file, name)
-        for file, name in imports_of("bmt_keras/layers")
-        if within(name, "tensorflow")
-    ] == []
+@pytest.mark.parametrize(
+    ("part", "module"),
+    [
+        ("layers", "tensorflow"),  # to run on every backend of Keras
+        *(("serving", f"keras{end}") for end in ("", "_nlp", "_hub")),
+    ],
+)
+def test_part_does_without(part, module):
+    assert not [x for x in imports_of(part) if within(x[1], module)]
 
 
 def test_beam_is_imported_by_one_file_alone():
     files = {
-        path.name
-        for path in (ROOT / "bmt_keras").rglob("*.py")
-        for name in imported_names(path)
+        file
+        for part in MAY_IMPORT
+        for file, name in imports_of(part)
         if within(name, "apache_beam")
-        or name.startswith("bmt_keras.training.beam")
+        or within(name, "bmt_keras.training.beam")
     }
-    assert files == {"beam.py", "prepare.py"}
+    assert files == {
+        "bmt_keras/training/beam.py",
+        "bmt_keras/commands/prepare.py",
+    }
 
 
 @pytest.mark.parametrize("module", ["bmt_keras", "bmt_keras.commands"])
@@ -140,9 +174,6 @@ def test_import_costs_neither_keras_nor_tensorflow(module):
         "print(sorted(heavy & set(sys.modules)))"
     )
     found = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert (found.stdout, found.stderr) == ("[]\n", "")

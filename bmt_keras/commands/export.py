@@ -2,14 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from bmt_keras.commands import inputs
 from bmt_keras.commands.quiet import load_tensorflow
+from bmt_keras.commands.settings_options import with_settings
 
 
+@with_settings("decoding")
 def export(
     captioner: Annotated[
         Path, typer.Option(help="The captioner's folder.")
@@ -28,8 +29,6 @@ def export(
             "tensorflow-text's ops in the server."
         ),
     ] = True,
-    mbr_samples: inputs.MbrSamples = None,
-    rerank_top: inputs.RerankTop = None,
     metrics: Annotated[
         Path | None,
         typer.Option(
@@ -37,8 +36,13 @@ def export(
             "the captioner's folder, if it is there."
         ),
     ] = None,
+    *,
+    overrides: dict[str, Any],
 ) -> None:
-    """Export a captioner, check the export, and publish it as a version."""
+    """Export a captioner, check the export, and publish it as a version.
+
+    Captions are decoded as the captioner was saved, or by the options here.
+    """
     # The export and the process that checks it compute on the same device.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     load_tensorflow()
@@ -48,9 +52,7 @@ def export(
 
     path = metrics or captioner.resolve().parent / "metrics.json"
     folder = export_captioner(
-        Captioner.from_preset(
-            captioner, mbr_samples=mbr_samples, rerank_top=rerank_top
-        ),
+        Captioner.from_preset(captioner, **overrides),
         out,
         version=version,
         text_inputs=text_inputs,

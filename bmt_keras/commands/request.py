@@ -11,8 +11,7 @@ from bmt_keras.contract import GRPC_PORT, MODEL_NAME
 
 def request(
     images: Annotated[
-        list[Path],
-        typer.Argument(help="Photo files, or folders of them."),
+        list[Path], typer.Argument(help="Photo files, or folders of them.")
     ],
     server: Annotated[
         str, typer.Option(help="Address of the server, host:port.")
@@ -51,16 +50,14 @@ def request(
         int, typer.Option(min=1, help="Largest request and answer in MiB.")
     ] = 256,
     tls: Annotated[
-        bool,
-        typer.Option("--tls", help="Encrypt; trust public authorities."),
+        bool, typer.Option("--tls", help="Encrypt; trust public authorities.")
     ] = False,
     ca: Annotated[
         Path | None,
         typer.Option(help="Encrypt; trust the authorities of this PEM file."),
     ] = None,
     certificate: Annotated[
-        Path | None,
-        typer.Option(help="Own certificate (PEM), for mutual TLS."),
+        Path | None, typer.Option(help="Own certificate (PEM), for mutual TLS.")
     ] = None,
     key: Annotated[
         Path | None, typer.Option(help="Its private key (PEM).")
@@ -70,8 +67,7 @@ def request(
         typer.Option(help="Name in the server's certificate, if another."),
     ] = None,
     progress: Annotated[
-        bool,
-        typer.Option("--progress", help="Show progress on stderr."),
+        bool, typer.Option("--progress", help="Show progress on stderr.")
     ] = False,
 ) -> None:
     """Ask a running server for the captions of photos."""

@@ -2,19 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Iterable,
-    Sequence,
-    Sized,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, nullcontext
 from typing import Any, Self, Unpack
 
 import grpc
+from tensorflow_serving.apis.predict_pb2 import PredictResponse
 
-from bmt_keras import contract
 from bmt_keras.progress import show_progress
 
 from ..errors import ServingError
@@ -94,7 +88,6 @@ class AsyncCaptionClient(ModelCalls):
             concurrency=concurrency,
             images_per_request=images_per_request,
         )
-        total = len(found) if isinstance(found, Sized) else None
         bar = show_progress("Captioning images") if progress else nullcontext()
         with bar as show:
             # An async generator that is only left is closed too late.
@@ -103,7 +96,7 @@ class AsyncCaptionClient(ModelCalls):
                 async for pair in answers:
                     done += 1
                     if show is not None:
-                        show("", done, total)
+                        show("", done, question.total)
                     yield pair
 
     async def fill_mask(
@@ -113,11 +106,8 @@ class AsyncCaptionClient(ModelCalls):
         **options: Unpack[CallOptions],
     ) -> list[FilledText]:
         """Fills the masks of texts, as `CaptionClient.fill_mask` does."""
-        return await self._ask(
-            ask_about_texts(
-                contract.FILL_MASK, FilledText, images, texts, options
-            )
-        )
+        question = ask_about_texts(FilledText, images, texts, options)
+        return await self._ask(question)
 
     async def score(
         self,
@@ -126,11 +116,8 @@ class AsyncCaptionClient(ModelCalls):
         **options: Unpack[CallOptions],
     ) -> list[TextScore]:
         """Scores texts, as `CaptionClient.score` does."""
-        return await self._ask(
-            ask_about_texts(
-                contract.SCORE_CAPTION, TextScore, images, texts, options
-            )
-        )
+        question = ask_about_texts(TextScore, images, texts, options)
+        return await self._ask(question)
 
     async def wait_until_reachable(self, seconds: float) -> None:
         """Waits for a server, as `CaptionClient.wait_until_reachable` does."""
@@ -158,35 +145,30 @@ class AsyncCaptionClient(ModelCalls):
         self, question: Question[R]
     ) -> AsyncGenerator[tuple[Image, R], None]:
         requests = question.cut_requests(self._max_example_bytes)
-        pending: deque[asyncio.Task[list[tuple[Image, R]]]] = deque()
+        pending: deque[tuple[list[Example], Any]] = deque()
         try:
             while True:
                 # Reading files would block the event loop.
                 examples = await asyncio.to_thread(next, requests, None)
                 if examples is not None:
-                    call = self._call(question, examples)
-                    pending.append(asyncio.create_task(call))
+                    pending.append((examples, self._start(question, examples)))
                 elif not pending:
                     return
                 if examples is None or len(pending) >= question.concurrency:
-                    for pair in await pending.popleft():
+                    # The oldest first: results come in the images' order.
+                    done, call = pending.popleft()
+                    outcome = await _wait(call)
+                    for pair in self._pair_results(question, done, outcome):
                         yield pair
         finally:
-            for task in pending:
-                task.cancel()
-            # Their calls are cancelled at the server once they have ended.
-            await asyncio.gather(*pending, return_exceptions=True)
+            # A caller who leaves a stream leaves no work to the server.
+            for _, call in pending:
+                if call is not None:
+                    call.cancel()
 
-    async def _call(
-        self, question: Question[R], examples: list[Example]
-    ) -> list[tuple[Image, R]]:
-        outcome = None
-        request = self._make_request(question, examples)
-        if request is not None:
-            try:
-                outcome = await self._stub.Predict(
-                    request, timeout=self._timeout(question)
-                )
-            except grpc.aio.AioRpcError as error:
-                outcome = error
-        return list(self._pair_results(question, examples, outcome))
+
+async def _wait(call: Any) -> PredictResponse | grpc.RpcError | None:
+    try:
+        return None if call is None else await call
+    except grpc.aio.AioRpcError as error:
+        return error

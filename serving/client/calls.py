@@ -18,23 +18,17 @@ from .channel import MAX_ATTEMPTS, Tls, make_options
 from .requests import Example, Image, Question, check_positive, name_error
 from .results import R, read_results
 
-_CAUSED_BY_THE_IMAGES = (
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-)
 _OTHER_INPUTS = {
     contract.CAPTION_WITH_LENGTH: (contract.LENGTH, tf.int32),
     contract.FILL_MASK: (contract.TEXT, tf.string),
     contract.SCORE_CAPTION: (contract.TEXT, tf.string),
 }
 _FRAMING = 256  # bytes: names and tags of a request's two inputs
+_ADVICE = "start one with `bmt serve`, or give the address of a running one"
 
 
 class ModelCalls(ABC):
-    """The calls of a served captioner, but for the network.
-
-    Args: those of `CaptionClient`.
-    """
+    """The calls of a served captioner; arguments as `CaptionClient`'s."""
 
     def __init__(
         self,
@@ -90,13 +84,16 @@ class ModelCalls(ABC):
             self._channel = transport.secure_channel(
                 target, tls.read_credentials(), options
             )
-        self._stub = PredictionServiceStub(self._channel)
+        predict = PredictionServiceStub(self._channel).Predict
+        # The asynchronous stub's calls are futures by themselves.
+        self._predict = predict if transport is grpc.aio else predict.future
 
     @abstractmethod
     def _transport(self) -> Any:
         """Returns the module whose channels are used: `grpc` or `grpc.aio`."""
 
     def _address_request(self, signature: str) -> PredictRequest:
+        # gRPC's messages have optional fields: what is not set is not sent.
         request = PredictRequest()
         request.model_spec.name = self.model_name
         request.model_spec.signature_name = signature
@@ -106,10 +103,10 @@ class ModelCalls(ABC):
             request.model_spec.version_label = self.label
         return request
 
-    def _make_request(
+    def _start(
         self, question: Question[Any], examples: Sequence[Example]
-    ) -> PredictRequest | None:
-        """Asks of the examples without an error; None if all have one."""
+    ) -> Any:
+        """Sends the examples without an error; returns the call, if any."""
         sent = [example for example in examples if not example.error]
         if not sent:
             return None
@@ -124,7 +121,7 @@ class ModelCalls(ABC):
             request.inputs[name].CopyFrom(
                 tf.make_tensor_proto([e.value for e in sent], dtype)
             )
-        return request
+        return self._predict(request, timeout=self._timeout(question))
 
     def _timeout(self, question: Question[Any]) -> float:
         return question.options.get("timeout_s", self.timeout_s)
@@ -135,46 +132,33 @@ class ModelCalls(ABC):
         examples: Sequence[Example],
         outcome: PredictResponse | grpc.RpcError | None,
     ) -> Iterator[tuple[Image, R]]:
-        """Pairs the images of a request with their results.
-
-        The outcome is the answer, or how the call failed; None if nothing was
-        sent, because every example has an error.
-        """
+        """Pairs images with results, given a request's answer or failure."""
         count = sum(not example.error for example in examples)
         answers: Iterator[R] = iter(())
         if isinstance(outcome, grpc.RpcError):
             reason = self._explain(outcome, self._timeout(question))
             # A stream goes on where other images may do better.
-            if not (
-                question.images_per_request is not None
-                and outcome.code() in _CAUSED_BY_THE_IMAGES
+            is_stream = question.images_per_request is not None
+            if not is_stream or outcome.code() not in (
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
             ):
                 raise ServingError(reason) from outcome
             answers = iter([question.result(error=reason)] * count)
         elif outcome is not None:
-            server = f"model {self.model_name} at {self.target}"
-            answers = iter(
-                read_results(outcome, question.result, count, server)
-            )
-        raise_errors = question.options.get("raise_errors", False)
+            name = f"model {self.model_name} at {self.target}"
+            answers = iter(read_results(outcome, question.result, count, name))
         for example in examples:
-            result = (
-                question.result(error=example.error)
-                if example.error
-                else next(answers)
-            )
-            if result.error and raise_errors:
+            error = example.error
+            result = question.result(error=error) if error else next(answers)
+            if result.error and question.options.get("raise_errors"):
                 raise ServingError(name_error(example.image, result.error))
             yield example.image, result
 
     def _explain(self, error: grpc.RpcError, timeout_s: float) -> str:
-        code = error.code()
+        code, details = error.code(), error.details()
         if code == grpc.StatusCode.UNAVAILABLE:
-            return (
-                f"No server answers at {self.target}; start one with "
-                "`bmt serve`, or give the address of a running one "
-                f"({error.details()})."
-            )
+            return f"No server answers at {self.target}; {_ADVICE} ({details})."
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             return (
                 f"The server at {self.target} gave no answer within "
@@ -183,11 +167,11 @@ class ModelCalls(ABC):
             )
         return (
             f"The server at {self.target} refused the request: {code.name}: "
-            f"{error.details()}"
+            f"{details}"
         )
 
     def _explain_unreachable(self, seconds: float) -> str:
         return (
-            f"No server answers at {self.target} after {seconds:g} s; start "
-            "one with `bmt serve`, or give the address of a running one."
+            f"No server answers at {self.target} after {seconds:g} s; "
+            f"{_ADVICE}."
         )

@@ -8,13 +8,10 @@ import grpc
 
 from ..errors import ServingError
 
-Options = list[tuple[str, int | str]]
-
 # gRPC makes no more, whatever a policy asks for.
 MAX_ATTEMPTS = 5
 _MAX_BACKOFF_S = 10.0
 _MAX_PING_TIMEOUT_S = 20.0
-_PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 
 
 @dataclass(frozen=True)
@@ -22,22 +19,15 @@ class Tls:
     """An encrypted connection; without files, one that trusts public roots.
 
     Args:
-        ca: Path of the certificates (PEM) that the server's must come from.
-            None trusts the roots that gRPC ships.
-        certificate: Path of the client's own certificate chain (PEM), for
-            mutual TLS.
-        key: Path of that certificate's private key (PEM).
-        server_name: str. The name in the server's certificate, where it is
-            not the host of the address.
+        ca: Certificates (PEM) that the server's must come from; None trusts
+            the roots that gRPC ships.
+        certificate: The client's own certificate chain (PEM), for mutual TLS.
+        key: That certificate's private key (PEM).
+        server_name: The name in the server's certificate, where it is not the
+            host of the address.
 
     Raises:
         ServingError: If one of `certificate` and `key` comes alone.
-
-    Example:
-        ```python
-        tls = Tls(ca="ca.pem", certificate="client.pem", key="client.key")
-        client = CaptionClient("captions.example:8500", tls=tls)
-        ```
     """
 
     ca: str | Path | None = None
@@ -54,11 +44,7 @@ class Tls:
             )
 
     def read_credentials(self) -> grpc.ChannelCredentials:
-        """Reads the files.
-
-        Raises:
-            ServingError: If a file cannot be read.
-        """
+        """Reads the files; raises ServingError for one that it cannot."""
         return grpc.ssl_channel_credentials(
             root_certificates=_read_pem(self.ca),
             private_key=_read_pem(self.key),
@@ -73,15 +59,15 @@ def make_options(
     backoff_s: float,
     keepalive_s: float | None,
     tls: Tls | None,
-) -> Options:
+) -> list[tuple[str, int | str]]:
     """Returns gRPC's options of a channel; arguments as `CaptionClient`'s.
 
     gRPC itself repeats a call that ends UNAVAILABLE, within its deadline, with
-    exponential back-off and jitter, and no other. Calls take turns among the
-    addresses that a name stands for.
+    exponential back-off and jitter, and no other.
     """
     max_backoff_s = max(backoff_s, _MAX_BACKOFF_S)
-    method: dict[str, object] = {"name": [{"service": _PREDICTION_SERVICE}]}
+    service = "tensorflow.serving.PredictionService"
+    method: dict[str, object] = {"name": [{"service": service}]}
     if max_attempts > 1:  # gRPC refuses a policy of one attempt
         method["retryPolicy"] = {
             "maxAttempts": max_attempts,
@@ -90,11 +76,10 @@ def make_options(
             "backoffMultiplier": 2,
             "retryableStatusCodes": ["UNAVAILABLE"],
         }
-    config = {
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "methodConfig": [method],
-    }
-    options: Options = [
+    # Calls take turns among the addresses that a name stands for.
+    balancing = [{"round_robin": {}}]
+    config = {"loadBalancingConfig": balancing, "methodConfig": [method]}
+    options: list[tuple[str, int | str]] = [
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.service_config", json.dumps(config)),
@@ -105,12 +90,12 @@ def make_options(
         ("grpc.max_reconnect_backoff_ms", _to_ms(max_backoff_s)),
     ]
     if keepalive_s is not None:
-        timeout_s = min(keepalive_s, _MAX_PING_TIMEOUT_S)
+        timeout_ms = _to_ms(min(keepalive_s, _MAX_PING_TIMEOUT_S))
         options += [
             ("grpc.keepalive_time_ms", _to_ms(keepalive_s)),
-            ("grpc.keepalive_timeout_ms", _to_ms(timeout_s)),
+            ("grpc.keepalive_timeout_ms", timeout_ms),
             # This one, 60 s by default, ends the connection.
-            ("grpc.http2.ping_timeout_ms", _to_ms(timeout_s)),
+            ("grpc.http2.ping_timeout_ms", timeout_ms),
         ]
     if tls is not None and tls.server_name is not None:
         options.append(("grpc.ssl_target_name_override", tls.server_name))
@@ -122,10 +107,8 @@ def _to_ms(seconds: float) -> int:
 
 
 def _read_pem(path: str | Path | None) -> bytes | None:
-    if path is None:
-        return None
     try:
-        return Path(path).read_bytes()
+        return None if path is None else Path(path).read_bytes()
     except OSError as error:
         raise ServingError(
             f"{path}: expected a certificate or key that can be read, found "

@@ -1,6 +1,6 @@
 """What is asked: images found and read, checked, and cut into requests."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -9,11 +9,15 @@ from typing import Any, Generic, TypedDict
 from bmt_keras import contract
 
 from ..errors import ServingError
-from .results import CaptionResult, R
+from .results import CaptionResult, FilledText, R, TextScore
 
 Image = bytes | str | Path
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+_ASKED_OF_TEXTS: dict[type, str] = {
+    FilledText: contract.FILL_MASK,
+    TextScore: contract.SCORE_CAPTION,
+}
 _MAX_LENGTH = 2**31 - 1  # a length is an int32
 _FRAMING = 32  # bytes: tags and lengths of an example's fields in a request
 
@@ -22,10 +26,10 @@ class CallOptions(TypedDict, total=False):
     """Options of every call.
 
     Args:
-        timeout_s: float. Seconds that a request may take, retries included;
-            by default the client's.
-        raise_errors: bool. Raises the first error of an image; by default it
-            is the image's result.
+        timeout_s: Seconds that a request may take, retries included; by
+            default the client's.
+        raise_errors: Raises the first error of an image; by default it is the
+            image's result.
     """
 
     timeout_s: float
@@ -44,28 +48,15 @@ class Example:
 
 @dataclass(frozen=True)
 class Question(Generic[R]):
-    """Images and what is asked of them.
-
-    Args:
-        signature: str. The signature that answers.
-        result: type of an image's result.
-        images: The images.
-        values: For each image the value of the signature's other input.
-        options: CallOptions.
-        images_per_request: int. Images sent together at most, in a stream;
-            None for no limit but the message's size. In a stream a request
-            that is too slow or too large for the server is the error of its
-            images; else it ends the call.
-        concurrency: int. Requests in flight at a time.
-    """
+    """Images, and what a signature is asked of them."""
 
     signature: str
     result: type[R]
     images: Iterable[Image]
-    values: Iterable[int | bytes | None]
+    values: Iterable[int | bytes | None]  # of the other input, one per image
     options: CallOptions
-    images_per_request: int | None = None
-    concurrency: int = 1
+    images_per_request: int | None = None  # at most, in a stream
+    concurrency: int = 1  # requests in flight
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
@@ -81,11 +72,15 @@ class Question(Generic[R]):
             timeout_s=self.options.get("timeout_s"),
         )
 
-    def cut_requests(self, max_bytes: int) -> Iterator[list[Example]]:
-        """Reads the images, and yields the examples of each request.
+    @property
+    def total(self) -> int | None:
+        """The number of images, if it is known."""
+        return len(self.images) if isinstance(self.images, Sized) else None
 
-        Those with an error are among them, in the images' order. The examples
-        of a request have `max_bytes` at most.
+    def cut_requests(self, max_bytes: int) -> Iterator[list[Example]]:
+        """Reads the images, and yields each request's examples in order.
+
+        Those with an error are among them.
         """
         examples: list[Example] = []
         size = 0
@@ -109,36 +104,28 @@ def ask_captions(
     images: Iterable[Image],
     length: int | Sequence[int] | None,
     options: CallOptions,
-    *,
-    images_per_request: int | None = None,
-    concurrency: int = 1,
+    **limits: int,
 ) -> Question[CaptionResult]:
     """Asks for the captions of images, of any or of given lengths."""
     signature = contract.CAPTION_WITH_LENGTH
     values: Iterable[int | None]
     if length is None:
-        signature, values = contract.SERVING_DEFAULT, repeat(None)
+        signature, values, lengths = contract.SERVING_DEFAULT, repeat(None), []
     elif isinstance(length, int):
-        _check_length(length)
-        values = repeat(length)
+        values, lengths = repeat(length), [length]
     else:
-        values = length
-        _check_count("length", values, images)
-        for each in length:
-            _check_length(each)
-    return Question(
-        signature,
-        CaptionResult,
-        images,
-        values,
-        options,
-        images_per_request=images_per_request,
-        concurrency=concurrency,
-    )
+        _check_count("length", length, images)
+        values = lengths = length
+    for each in lengths:
+        if not 0 <= each <= _MAX_LENGTH:
+            raise ValueError(
+                "`length` must be a number of tokens, or 0 for any. Received: "
+                f"{each}."
+            )
+    return Question(signature, CaptionResult, images, values, options, **limits)
 
 
 def ask_about_texts(
-    signature: str,
     result: type[R],
     images: Sequence[Image],
     texts: Sequence[str],
@@ -149,7 +136,7 @@ def ask_about_texts(
         raise TypeError(f"`texts` must be a sequence. Received: {texts!r}.")
     _check_count("texts", texts, images)
     values = [text.encode() for text in texts]
-    return Question(signature, result, images, values, options)
+    return Question(_ASKED_OF_TEXTS[result], result, images, values, options)
 
 
 def check_positive(**values: float | None) -> None:
@@ -160,18 +147,11 @@ def check_positive(**values: float | None) -> None:
 
 
 def _check_count(name: str, values: Sequence[object], images: Any) -> None:
+    # A single image is refused later, with a better sentence.
     if not isinstance(images, Image) and len(values) != len(images):
         raise ValueError(
             f"`{name}` must have one value per image. Received: "
             f"{len(values)} values, {len(images)} images."
-        )
-
-
-def _check_length(length: int) -> None:
-    if not 0 <= length <= _MAX_LENGTH:
-        raise ValueError(
-            "`length` must be a number of tokens, or 0 for any. Received: "
-            f"{length}."
         )
 
 
@@ -188,21 +168,18 @@ def find_images(images: Image | Iterable[Image]) -> Iterable[Image]:
     Raises:
         ServingError: The folder holds no image.
     """
-    if isinstance(images, bytes):
-        return [images]
-    if not isinstance(images, str | Path):
+    if not isinstance(images, Image):
         return images
-    folder = Path(images)
-    if not folder.is_dir():
+    if isinstance(images, bytes) or not Path(images).is_dir():
         return [images]
-    found: list[Image] = sorted(
+    found = sorted(
         path
-        for path in folder.rglob("*")
+        for path in Path(images).rglob("*")
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
     )
     if not found:
         raise ServingError(
-            f"{folder}: expected images ({', '.join(IMAGE_SUFFIXES)}), found "
+            f"{images}: expected images ({', '.join(IMAGE_SUFFIXES)}), found "
             "none."
         )
     return found
@@ -210,20 +187,16 @@ def find_images(images: Image | Iterable[Image]) -> Iterable[Image]:
 
 def name_error(image: Image, error: str) -> str:
     """Returns an image's error with the image's name in front, once."""
-    name = _name(image)
-    return error if error.startswith(f"{name}: ") else f"{name}: {error}"
-
-
-def _name(image: Image) -> str:
     if isinstance(image, bytes):
-        return f"image of {len(image)} bytes"
-    return str(image)
+        name = f"image of {len(image)} bytes"
+    else:
+        name = str(image)
+    return error if error.startswith(f"{name}: ") else f"{name}: {error}"
 
 
 def _read_example(
     image: Image, value: int | bytes | None, max_bytes: int
 ) -> Example:
-    """Reads an image; what is wrong with it becomes the example's error."""
     try:
         image_bytes = (
             image if isinstance(image, bytes) else Path(image).read_bytes()

@@ -1,7 +1,7 @@
-"""What a server answers about an image, as plain values."""
+"""What a server answers, as plain values."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import tensorflow as tf
 from tensorflow_serving.apis.predict_pb2 import PredictResponse
@@ -16,20 +16,12 @@ class CaptionResult:
     """The caption of an image.
 
     Args:
-        caption: str.
-        score: float. Mean log-probability per token, in nats.
-        token_scores: floats, one per token; 0 at padding.
-        token_ids: ints, one per token, padding included.
-        error: str. Why the image has no caption; empty where it has one.
+        caption: The text.
+        score: Mean log-probability per token, in nats.
+        token_scores: Log-probability of each token; 0 at padding.
+        token_ids: The tokens, padding included.
+        error: Why the image has no caption; empty where it has one.
     """
-
-    OUTPUTS: ClassVar[tuple[str, ...]] = (
-        contract.CAPTION,
-        contract.SCORE,
-        contract.TOKEN_SCORES,
-        contract.TOKEN_IDS,
-        contract.ERROR,
-    )
 
     caption: str = ""
     score: float = 0.0
@@ -37,20 +29,10 @@ class CaptionResult:
     token_ids: tuple[int, ...] = ()
     error: str = ""
 
-    @classmethod
-    def from_outputs(cls, outputs: dict[str, Any]) -> Self:
-        """Reads `serving_default` or `caption_with_length`."""
-        return cls(**outputs)  # the fields have the outputs' names
-
 
 @dataclass(frozen=True)
 class Candidate:
-    """A token for a mask.
-
-    Args:
-        text: str.
-        probability: float in [0, 1].
-    """
+    """A token for a mask, and its probability in [0, 1]."""
 
     text: str
     probability: float
@@ -61,44 +43,15 @@ class FilledText:
     """A text whose masks are filled.
 
     Args:
-        text: str. The text without masks.
+        text: The text without masks.
         candidates: For each mask, from left to right, its candidates, the
             likeliest first.
-        error: str. Why the text is not filled; empty where it is.
+        error: Why the text is not filled; empty where it is.
     """
-
-    OUTPUTS: ClassVar[tuple[str, ...]] = (
-        contract.TEXT,
-        contract.CANDIDATES,
-        contract.CANDIDATE_PROBABILITIES,
-        contract.ERROR,
-    )
 
     text: str = ""
     candidates: tuple[tuple[Candidate, ...], ...] = ()
     error: str = ""
-
-    @classmethod
-    def from_outputs(cls, outputs: dict[str, Any]) -> Self:
-        """Reads `fill_mask`, without its padding."""
-        # Padding, behind the last mask, has no likely candidate.
-        masks = [
-            tuple(
-                Candidate(text, probability)
-                for text, probability in zip(*pair, strict=True)
-                if probability > 0.0
-            )
-            for pair in zip(
-                outputs[contract.CANDIDATES],
-                outputs[contract.CANDIDATE_PROBABILITIES],
-                strict=True,
-            )
-        ]
-        return cls(
-            text=outputs[contract.TEXT],
-            candidates=tuple(filter(None, masks)),
-            error=outputs[contract.ERROR],
-        )
 
 
 @dataclass(frozen=True)
@@ -106,25 +59,14 @@ class TextScore:
     """How likely a text is for its image.
 
     Args:
-        score: float. Mean log-likelihood per token, in nats.
-        total_score: float. Log-likelihood of all tokens, in nats.
-        error: str. Why there is no score; empty where there is one.
+        score: Mean log-likelihood per token, in nats.
+        total_score: Log-likelihood of all tokens, in nats.
+        error: Why there is no score; empty where there is one.
     """
-
-    OUTPUTS: ClassVar[tuple[str, ...]] = (
-        contract.SCORE,
-        contract.TOTAL_SCORE,
-        contract.ERROR,
-    )
 
     score: float = 0.0
     total_score: float = 0.0
     error: str = ""
-
-    @classmethod
-    def from_outputs(cls, outputs: dict[str, Any]) -> Self:
-        """Reads `score_caption`."""
-        return cls(**outputs)  # the fields have the outputs' names
 
 
 R = TypeVar("R", CaptionResult, FilledText, TextScore)
@@ -139,15 +81,19 @@ def read_results(
         ServingError: An output is missing, cannot be read, or has another
             number of rows.
     """
-    missing = [name for name in result.OUTPUTS if name not in response.outputs]
+    # The fields have the outputs' names.
+    names = [each.name for each in fields(result)]
+    if contract.CANDIDATES in names:
+        names.append(contract.CANDIDATE_PROBABILITIES)
+    missing = [name for name in names if name not in response.outputs]
     if missing:
         raise ServingError(
-            f"A captioner must answer with {', '.join(result.OUTPUTS)}. The "
+            f"A captioner must answer with {', '.join(names)}. The "
             f"answer of {server} lacks {', '.join(missing)}; serve a model "
             "written by `bmt export`."
         )
     columns = []
-    for name in result.OUTPUTS:
+    for name in names:
         try:
             # A scalar has no rows; too few values are repeated up to the shape.
             array = tf.make_ndarray(response.outputs[name])
@@ -161,13 +107,24 @@ def read_results(
                 f"The output {name} of {server} must have a row per image. "
                 f"Received: shape {array.shape}, {count} images."
             )
-        columns.append(array.tolist())
-    return [
-        result.from_outputs(
-            dict(zip(result.OUTPUTS, map(_to_plain, row), strict=True))
-        )
-        for row in zip(*columns, strict=True)
+        columns.append(map(_to_plain, array.tolist()))
+    rows = [
+        dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)
     ]
+    return [result(**_pair_candidates(row)) for row in rows]
+
+
+def _pair_candidates(outputs: dict[str, Any]) -> dict[str, Any]:
+    probabilities = outputs.pop(contract.CANDIDATE_PROBABILITIES, None)
+    if probabilities is not None:
+        masks = zip(outputs[contract.CANDIDATES], probabilities, strict=True)
+        # Padding, behind the last mask, has no candidate of a probability.
+        likely = (
+            tuple(Candidate(*x) for x in zip(*mask, strict=True) if x[1] > 0)
+            for mask in masks
+        )
+        outputs[contract.CANDIDATES] = tuple(filter(None, likely))
+    return outputs
 
 
 def _to_plain(value: Any) -> Any:

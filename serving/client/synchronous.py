@@ -1,14 +1,13 @@
 """The client for programs without an event loop."""
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from typing import Any, Self, Unpack
 
 import grpc
 from tensorflow_serving.apis.predict_pb2 import PredictResponse
 
-from bmt_keras import contract
 from bmt_keras.progress import show_progress
 
 from ..errors import ServingError
@@ -29,23 +28,23 @@ class CaptionClient(ModelCalls):
     """Asks a server for captions; the embedded one or TensorFlow Serving.
 
     Args:
-        target: str. The server's address, "host:port", or a name of gRPC's
-            such as "dns:///captions:8500", whose addresses take turns.
-        model_name: str. The name under which the captioner is served.
-        version: int. The version that answers; None for the latest.
-        label: str. The label of the version that answers, such as "canary".
-        timeout_s: float. Seconds that a request may take, retries included.
-        max_message_mb: int. Largest request and answer in MiB; gRPC alone
-            would refuse answers over 4.
-        max_attempts: int, from 1 to 5. How often a request is made that ends
+        target: The server's address, "host:port", or a name of gRPC's such as
+            "dns:///captions:8500", whose addresses take turns.
+        model_name: The name under which the captioner is served.
+        version: The version that answers; None for the latest.
+        label: The label of the version that answers, such as "canary".
+        timeout_s: Seconds that a request may take, retries included.
+        max_message_mb: Largest request and answer in MiB; gRPC alone would
+            refuse answers over 4.
+        max_attempts: How often, from 1 to 5, a request is made that ends
             UNAVAILABLE; any other failure is final.
-        backoff_s: float. Seconds before the second attempt, doubled before
-            each further one, up to 10 s, with jitter.
-        keepalive_s: float. Seconds of silence after which the connection of
-            a waiting request is tested; None never tests it. A server closes
-            connections that are tested more often than it allows, which is
-            every 300 s by default.
-        tls: Tls. How the connection is encrypted; None for not at all.
+        backoff_s: Seconds before the second attempt, doubled before each
+            further one, up to 10 s, with jitter.
+        keepalive_s: Seconds of silence after which the connection of a waiting
+            request is tested; None never tests it. A server closes connections
+            that are tested more often than it allows, which is every 300 s by
+            default.
+        tls: How the connection is encrypted; None for not at all.
 
     Every call takes `CallOptions` too: `timeout_s` and `raise_errors`.
 
@@ -79,14 +78,13 @@ class CaptionClient(ModelCalls):
 
         Args:
             images: Encoded images as bytes, or paths of image files.
-            length: int, or one per image. Tokens that a caption has, 0 for
-                any; None asks the signature that has no lengths.
-            **options: CallOptions.
+            length: Tokens that a caption has, or one number per image; 0 for
+                any. None asks the signature that has no lengths.
+            **options: `CallOptions`.
 
         Returns:
-            list of CaptionResult, one per image, in order. An image that
-            cannot be read, sent or decoded has its `error` set; the others
-            are not affected.
+            A result per image, in order. An image that cannot be read, sent or
+            decoded has its `error` set; the others are not affected.
 
         Raises:
             ServingError: If no server answers, or it refuses the request.
@@ -122,11 +120,11 @@ class CaptionClient(ModelCalls):
         Args:
             images: A folder, whose images are searched in its subfolders too,
                 or paths and encoded images.
-            length: int. Tokens that each caption has, 0 for any.
-            concurrency: int. Requests in flight at a time.
-            images_per_request: int. Images sent together at most.
-            progress: bool. Shows a bar on the error stream.
-            **options: CallOptions.
+            length: Tokens that each caption has, 0 for any.
+            concurrency: Requests in flight at a time.
+            images_per_request: Images sent together at most.
+            progress: Shows a bar on the error stream.
+            **options: `CallOptions`.
 
         Yields:
             (image, CaptionResult) in the order of the images.
@@ -135,20 +133,19 @@ class CaptionClient(ModelCalls):
             ServingError: If no server answers, it refuses a request for
                 another reason, or the folder has no images.
         """
-        found = find_images(images)
         question = ask_captions(
-            found,
+            find_images(images),
             length,
             options,
             concurrency=concurrency,
             images_per_request=images_per_request,
         )
-        total = len(found) if isinstance(found, Sized) else None
         bar = show_progress("Captioning images") if progress else nullcontext()
+        # A generator that is only left is closed when it is collected.
         with bar as show, closing(self._answer(question)) as answers:
             for done, pair in enumerate(answers, start=1):
                 if show is not None:
-                    show("", done, total)
+                    show("", done, question.total)
                 yield pair
 
     def fill_mask(
@@ -160,21 +157,11 @@ class CaptionClient(ModelCalls):
         """Fills the masks of texts, each for its image.
 
         Args:
-            images: Encoded images as bytes, or paths of image files.
-            texts: str, one per image, with any number of `[MASK]`.
-            **options: CallOptions.
-
-        Returns:
-            list of FilledText, one per image, in order.
-
-        Raises:
-            ServingError: As `caption`.
+            images: As in `caption`, whose errors this raises too.
+            texts: A text per image, with any number of `[MASK]`.
+            **options: `CallOptions`.
         """
-        return self._ask(
-            ask_about_texts(
-                contract.FILL_MASK, FilledText, images, texts, options
-            )
-        )
+        return self._ask(ask_about_texts(FilledText, images, texts, options))
 
     def score(
         self,
@@ -185,39 +172,24 @@ class CaptionClient(ModelCalls):
         """Scores texts, each against its image.
 
         Args:
-            images: Encoded images as bytes, or paths of image files; the same
-                one several times ranks several texts.
-            texts: str, one per image.
-            **options: CallOptions.
-
-        Returns:
-            list of TextScore, one per image, in order.
-
-        Raises:
-            ServingError: As `caption`.
+            images: As in `caption`, whose errors this raises too; the same
+                image several times ranks several texts.
+            texts: A text per image.
+            **options: `CallOptions`.
         """
-        return self._ask(
-            ask_about_texts(
-                contract.SCORE_CAPTION, TextScore, images, texts, options
-            )
-        )
+        return self._ask(ask_about_texts(TextScore, images, texts, options))
 
     def wait_until_reachable(self, seconds: float) -> None:
         """Waits for a server that is still starting.
 
-        A server opens its port once its model is loaded.
-
-        Args:
-            seconds: float. How long to wait at most.
-
-        Raises:
-            ServingError: If no server can be reached in that time.
+        A server opens its port once its model is loaded. If none can be
+        reached in that time, this raises ServingError.
         """
         ready = grpc.channel_ready_future(self._channel)
         try:
             ready.result(timeout=seconds)
         except grpc.FutureTimeoutError as error:
-            ready.cancel()
+            ready.cancel()  # else it would watch the channel for ever
             raise ServingError(self._explain_unreachable(seconds)) from error
 
     def close(self) -> None:
@@ -239,7 +211,7 @@ class CaptionClient(ModelCalls):
         self, question: Question[R]
     ) -> Generator[tuple[Image, R], None, None]:
         requests = question.cut_requests(self._max_example_bytes)
-        pending: deque[tuple[list[Example], grpc.Future | None]] = deque()
+        pending: deque[tuple[list[Example], Any]] = deque()
         try:
             while True:
                 examples = next(requests, None)
@@ -257,24 +229,10 @@ class CaptionClient(ModelCalls):
                 if call is not None:
                     call.cancel()
 
-    def _start(
-        self, question: Question[R], examples: list[Example]
-    ) -> grpc.Future | None:
-        request = self._make_request(question, examples)
-        if request is None:
-            return None
-        return self._stub.Predict.future(
-            request, timeout=self._timeout(question)
-        )
 
-
-def _wait(
-    call: grpc.Future | None,
-) -> PredictResponse | grpc.RpcError | None:
-    if call is None:
-        return None
+def _wait(call: Any) -> PredictResponse | grpc.RpcError | None:
     try:
-        return call.result()
+        return None if call is None else call.result()
     except grpc.RpcError as error:
         return error
     except grpc.FutureCancelledError:

@@ -1,9 +1,9 @@
+import copy
 import errno
 import hashlib
 import json
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -22,13 +22,8 @@ from bmt_keras.serving.client import CaptionClient
 from bmt_keras.serving.server import EmbeddedServer
 
 SIGNATURES = {
-    contract.SERVING_DEFAULT,
-    contract.CAPTION_WITH_LENGTH,
-    contract.EMBED_IMAGE,
-    contract.CAPTION_EMBEDDING,
-    contract.MASKED_LM,
-    contract.FILL_MASK,
-    contract.SCORE_CAPTION,
+    *("serving_default", "caption_with_length", "embed_image"),
+    *("caption_embedding", "masked_lm", "fill_mask", "score_caption"),
 }
 
 
@@ -83,10 +78,8 @@ def test_manifest_tells_what_was_exported(captioner, version):
     assert content["bmt_keras"] == bmt_keras.__version__
     assert content["preset"] is None
     assert set(content["signatures"]) == SIGNATURES
-    assert (
-        content["settings"]["sequence_length"]
-        == captioner.settings.text.sequence_length
-    )
+    text = content["settings"]["text"]
+    assert text["sequence_length"] == captioner.settings.text.sequence_length
     proto = captioner.tokenizer.proto
     assert content["vocabulary"] == {
         "size": captioner.tokenizer.vocabulary_size,
@@ -97,9 +90,8 @@ def test_manifest_tells_what_was_exported(captioner, version):
 
 
 def test_manifest_names_the_preset_of_the_settings(tiny_captioner, tmp_path):
-    captioner = types.SimpleNamespace(
-        settings=PRESETS["notebook"], tokenizer=tiny_captioner.tokenizer
-    )
+    captioner = copy.copy(tiny_captioner)
+    captioner.settings = PRESETS["notebook"]
     write_manifest(tmp_path, captioner, version=1, signatures=[])
     content = json.loads((tmp_path / "bmt.json").read_text())
     assert content["preset"] == "notebook"

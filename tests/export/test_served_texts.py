@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from bmt_keras import contract
@@ -68,14 +67,6 @@ def test_candidates_are_the_likeliest_tokens(captioner, session, photos):
         assert not served[contract.CANDIDATE_PROBABILITIES][row, rest].any()
 
 
-def test_single_mask_takes_its_first_candidate(session, photos):
-    served = fill(session, photos[:1], ["a red [MASK]"])
-    best = served[contract.CANDIDATES][0, 0, 0]
-    # A neighbour is not repeated: then the next one stands there.
-    if best != b"red":
-        assert served[contract.TEXT][0] == b"a red " + best
-
-
 def test_bad_rows_are_blank_and_leave_the_others_whole(session, photos):
     served = fill(
         session,
@@ -133,19 +124,3 @@ def test_full_stops_go_where_training_left_them_out(tiny_captioner, photos):
         image_bytes=tf.constant(photos[:1] * 3), text=tf.constant(texts)
     )[contract.SCORE].numpy()
     np.testing.assert_allclose(scores, scores[[1, 1, 1]], atol=1e-6)
-
-
-# === Both ===
-
-
-@pytest.mark.parametrize(
-    "signature", [contract.FILL_MASK, contract.SCORE_CAPTION]
-)
-def test_empty_batches_and_uneven_ones(session, photos, signature):
-    served = session.run(signature, image_bytes=[], text=[])
-    assert {len(value) for value in served.values()} == {0}
-    with pytest.raises(
-        tf.errors.InvalidArgumentError,
-        match="`text` must be one for each of `image_bytes`",
-    ):
-        session.run(signature, image_bytes=photos[:2], text=["[MASK]"])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bmt_keras.captioner.texts import encode_captions, encode_templates
+from bmt_keras.captioner.inputs import encode_captions, encode_templates
 from bmt_keras.data.captions import drop_final_period
 from bmt_keras.errors import InputError
 from bmt_keras.export.guards import TextEncoder

@@ -51,9 +51,8 @@ def test_attempts_are_as_many_as_asked(ask, fail_first):
     for most in (1, 2, 5):
         target, calls = fail_first(9)
         with pytest.raises(ServingError, match="the queue is full"):
-            ask(
-                target, "caption", [b"1"], client=QUICK | {"max_attempts": most}
-            )
+            client = QUICK | {"max_attempts": most}
+            ask(target, "caption", [b"1"], client=client)
         assert calls["all"] == most
 
 
@@ -79,45 +78,33 @@ def test_server_that_is_full_for_a_photo_does_not_end_a_stream(ask, fail_first):
 
 def test_deadline_holds_for_all_attempts_together(ask, fail_first):
     target, _ = fail_first(9)
+    client = {"backoff_s": 60.0, "timeout_s": 60.0}
     with pytest.raises(ServingError, match=r"no answer within 0\.3 s"):
-        ask(
-            target,
-            "caption",
-            [b"1"],
-            timeout_s=0.3,
-            client={"backoff_s": 60.0, "timeout_s": 60.0},
-        )
+        ask(target, "caption", [b"1"], timeout_s=0.3, client=client)
+
+
+def resize(output, size):
+    return lambda outputs: setattr(
+        outputs[output].tensor_shape.dim[0], "size", size
+    )
+
+
+UNREADABLE = "The output score of model bmt .* cannot be read"
 
 
 @pytest.mark.parametrize(
-    ("images", "spoil", "match"),
+    ("count", "spoil", "match"),
     [
         (
-            [b"1"],
+            1,
             lambda outputs: outputs["error"].tensor_shape.ClearField("dim"),
             r"error of model bmt .* row per image. .* shape \(\), 1 images",
         ),
+        (2, resize("score", 3), UNREADABLE),
+        (2, resize("caption", 3), r"shape \(3,\), 2 images"),
+        (1, lambda outputs: setattr(outputs["score"], "dtype", 99), UNREADABLE),
         (
-            [b"1", b"2"],
-            lambda outputs: setattr(
-                outputs["score"].tensor_shape.dim[0], "size", 3
-            ),
-            "The output score of model bmt .* cannot be read",
-        ),
-        (
-            [b"1", b"2"],
-            lambda outputs: setattr(
-                outputs["caption"].tensor_shape.dim[0], "size", 3
-            ),
-            r"shape \(3,\), 2 images",
-        ),
-        (
-            [b"1"],
-            lambda outputs: setattr(outputs["score"], "dtype", 99),
-            "The output score of model bmt .* cannot be read",
-        ),
-        (
-            [b"1"],
+            1,
             lambda outputs: [outputs.pop(n) for n in ("token_scores", "error")],
             "lacks token_scores, error; serve a model written by `bmt export`",
         ),
@@ -125,7 +112,7 @@ def test_deadline_holds_for_all_attempts_together(ask, fail_first):
     ids=["scalar", "other size", "more rows", "unknown dtype", "missing"],
 )
 def test_answers_of_another_form_are_refused(
-    ask, serve_answers, answer_captions, images, spoil, match
+    ask, serve_answers, answer_captions, count, spoil, match
 ):
     def answer(request, context):
         response = answer_captions(request)
@@ -133,14 +120,22 @@ def test_answers_of_another_form_are_refused(
         return response
 
     with pytest.raises(ServingError, match=match):
-        ask(serve_answers(answer), "caption", images)
+        ask(serve_answers(answer), "caption", [b"1"] * count)
 
 
 # === Addresses ===
 
 
+@pytest.fixture
+def nowhere():
+    """An address at which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = f"127.0.0.1:{listener.getsockname()[1]}"
+    return target
+
+
 def test_addresses_take_turns_and_stand_in_for_each_other(
-    ask, serve_answers, answer_captions
+    ask, serve_answers, answer_captions, nowhere
 ):
     asked = Counter()
 
@@ -152,9 +147,7 @@ def test_addresses_take_turns_and_stand_in_for_each_other(
         return answer
 
     targets = [serve_answers(answer_as(name)) for name in "ab"]
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        down = f"127.0.0.1:{listener.getsockname()[1]}"
-    both = f"ipv4:{','.join([*targets, down])}"
+    both = f"ipv4:{','.join([*targets, nowhere])}"
     # The second server's connection may come after the first answers.
     for _ in range(50):
         found = ask(both, "stream", [b"1"] * 8, images_per_request=1)
@@ -169,22 +162,18 @@ def test_waiting_ends_when_the_server_is_there(ask, fail_first):
     assert ask(target, "wait_until_reachable", PATIENCE) is None
 
 
-def test_waiting_in_vain_is_told(ask):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        target = f"127.0.0.1:{listener.getsockname()[1]}"
+@pytest.mark.parametrize(
+    ("method", "argument", "match"),
+    [
+        ("wait_until_reachable", 0.2, "after 0.2 s"),
+        ("caption", [b"1"], "; .*refused"),
+    ],
+)
+def test_unreachable_server_is_told(ask, nowhere, method, argument, match):
     with pytest.raises(
-        ServingError, match=rf"No server answers at {target} after 0.2 s"
+        ServingError, match=f"No server answers at {nowhere}.*{match}"
     ):
-        ask(target, "wait_until_reachable", 0.2)
-
-
-def test_reason_of_an_unreachable_server_is_told(ask):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        target = f"127.0.0.1:{listener.getsockname()[1]}"
-    with pytest.raises(
-        ServingError, match=rf"No server answers at {target}; .*refused"
-    ):
-        ask(target, "caption", [b"1"], client=QUICK)
+        ask(nowhere, method, argument, client=QUICK)
 
 
 def test_silent_server_runs_into_the_deadline(ask):
@@ -220,9 +209,8 @@ def cut_line():
     def lay(target):
         listener = socket.create_server(("127.0.0.1", 0))
         sockets.append(listener)
-        threading.Thread(
-            target=carry, args=(listener, target), daemon=True
-        ).start()
+        ends = (listener, target)
+        threading.Thread(target=carry, args=ends, daemon=True).start()
         return f"127.0.0.1:{listener.getsockname()[1]}"
 
     yield lay, cut
@@ -244,14 +232,9 @@ def test_keepalive_notices_a_dead_connection(
 
     target = lay(serve_answers(answer))
     # Without it the call would end at its deadline, with another message.
+    client = {"keepalive_s": 0.2, "max_attempts": 1}
     with pytest.raises(ServingError, match=r"No server .*ping timeout"):
-        ask(
-            target,
-            "caption",
-            [b"1"],
-            client={"keepalive_s": 0.2, "max_attempts": 1},
-            timeout_s=PATIENCE,
-        )
+        ask(target, "caption", [b"1"], client=client, timeout_s=PATIENCE)
     ended.set()
 
 
@@ -330,12 +313,9 @@ def test_mutual_tls_asks_for_the_clients_certificate(
     target = serve_tls(mutual=True)
 
     def tls(name=None):
-        files = {}
-        if name is not None:
-            files["certificate"] = certificates / f"{name}.pem"
-            files["key"] = certificates / f"{name}.key"
-        ca = certificates / "ca.pem"
-        known = Tls(ca=ca, server_name="captions.test", **files)
+        own = [certificates / f"{name}.{end}" for end in ("pem", "key")]
+        files = own if name else [None, None]
+        known = Tls(certificates / "ca.pem", *files, "captions.test")
         return QUICK | {"tls": known, "max_attempts": 1}
 
     (result,) = ask(target, "caption", [b"1"], client=tls("client"))

@@ -64,13 +64,8 @@ def test_requests_on_their_way_are_as_many_as_asked(
         return response
 
     photos = [b"x" * size for size in range(1, 19)]
-    found = ask(
-        serve_answers(answer),
-        "stream",
-        iter(photos),
-        concurrency=3,
-        images_per_request=2,
-    )
+    options = {"concurrency": 3, "images_per_request": 2}
+    found = ask(serve_answers(answer), "stream", iter(photos), **options)
     assert most == 3
     assert [photo for photo, _ in found] == photos
     assert sizes(found) == list(range(1, 19))
@@ -108,15 +103,9 @@ def test_slow_request_is_the_error_of_its_photos(
     found = ask(target, "stream", photos, images_per_request=1, timeout_s=0.5)
     with pytest.raises(ServingError, match=r"within 0\.5 s"):
         ask(target, "caption", photos, timeout_s=0.5)
+    options = {"timeout_s": 0.5, "images_per_request": 1, "raise_errors": True}
     with pytest.raises(ServingError, match=r"image of 4 bytes: .* 0\.5 s"):
-        ask(
-            target,
-            "stream",
-            photos,
-            timeout_s=0.5,
-            images_per_request=1,
-            raise_errors=True,
-        )
+        ask(target, "stream", photos, **options)
     ended.set()
     assert "no answer within 0.5 s" in found[1][1].error
     assert [found[0][1].error, found[2][1].error] == ["", ""]
@@ -124,9 +113,8 @@ def test_slow_request_is_the_error_of_its_photos(
 
 def test_refusal_ends_the_stream(ask, captioner_server):
     target = f"127.0.0.1:{captioner_server.port}"
-    with pytest.raises(
-        ServingError, match=r"NOT_FOUND: Servable not found .*Latest\(other\)"
-    ):
+    match = r"NOT_FOUND: Servable not found .*Latest\(other\)"
+    with pytest.raises(ServingError, match=match):
         ask(target, "stream", [b"1"] * 9, client={"model_name": "other"})
 
 

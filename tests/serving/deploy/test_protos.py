@@ -21,58 +21,49 @@ DEPLOY = ROOT / "serving" / "deploy"
 PAGE = (ROOT / "docs" / "tensorflow-serving.md").read_text(encoding="utf-8")
 
 
+# What the Python package lacks, after the server's sources.
+PROTO = """
+message BatchingParameters {
+  google.protobuf.Int64Value max_batch_size = 1;
+  google.protobuf.Int64Value batch_timeout_micros = 2;
+  google.protobuf.Int64Value max_enqueued_batches = 3;
+  google.protobuf.Int64Value num_batch_threads = 4;
+  google.protobuf.StringValue thread_pool_name = 5;
+  repeated int64 allowed_batch_sizes = 6;
+  bool pad_variable_length_inputs = 7;
+}
+message PrometheusConfig { bool enable = 1; string path = 2; }
+message MonitoringConfig { t.PrometheusConfig prometheus_config = 1; }
+message SSLConfig {
+  string server_key = 1; string server_cert = 2;
+  string custom_ca = 3; bool client_verify = 4;
+}
+"""
+
+
 def _build_messages():
-    """Classes that the Python package lacks, after the server's sources."""
     field = descriptor_pb2.FieldDescriptorProto
-    kinds = {"bool": field.TYPE_BOOL, "string": field.TYPE_STRING}
-    kinds["int64"] = field.TYPE_INT64
-    wrapper = ".google.protobuf.Int64Value"
-    messages = {
-        "BatchingParameters": {
-            "max_batch_size": (1, wrapper),
-            "batch_timeout_micros": (2, wrapper),
-            "max_enqueued_batches": (3, wrapper),
-            "num_batch_threads": (4, wrapper),
-            "thread_pool_name": (5, ".google.protobuf.StringValue"),
-            "allowed_batch_sizes": (6, "repeated int64"),
-            "pad_variable_length_inputs": (7, "bool"),
-        },
-        "PrometheusConfig": {"enable": (1, "bool"), "path": (2, "string")},
-        "MonitoringConfig": {"prometheus_config": (1, ".t.PrometheusConfig")},
-        "SSLConfig": {
-            "server_key": (1, "string"),
-            "server_cert": (2, "string"),
-            "custom_ca": (3, "string"),
-            "client_verify": (4, "bool"),
-        },
-    }
     file = descriptor_pb2.FileDescriptorProto(
-        name="operator.proto",
-        package="t",
-        syntax="proto3",
-        dependency=[wrappers_pb2.DESCRIPTOR.name],
+        name="operator.proto", package="t", syntax="proto3"
     )
-    for name, fields in messages.items():
+    file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
+    for name, body in re.findall(r"message (\w+) {(.*?)}", PROTO, re.DOTALL):
         message = file.message_type.add(name=name)
-        for each, (number, kind) in fields.items():
-            repeated, _, kind = kind.rpartition(" ")
-            added = message.field.add(name=each, number=number)
+        for repeated, kind, each, number in re.findall(
+            r"(repeated )?([\w.]+) (\w+) = (\d+);", body
+        ):
+            added = message.field.add(name=each, number=int(number))
             label = "LABEL_REPEATED" if repeated else "LABEL_OPTIONAL"
             added.label = getattr(field, label)
-            if kind in kinds:
-                added.type = kinds[kind]
+            if "." in kind:
+                added.type, added.type_name = field.TYPE_MESSAGE, f".{kind}"
             else:
-                added.type = field.TYPE_MESSAGE
-                added.type_name = kind
+                added.type = getattr(field, f"TYPE_{kind.upper()}")
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(
-            pool.FindMessageTypeByName(f"t.{name}")
-        )
-        for name in messages
-    }
+    found = pool.Add(file) or pool.FindFileByName(file.name)
+    messages = found.message_types_by_name.items()
+    return {k: message_factory.GetMessageClass(v) for k, v in messages}
 
 
 MESSAGES = _build_messages()
@@ -83,27 +74,17 @@ def parse(name, kind):
 
 
 @pytest.mark.parametrize("name", ["models.config", "models.canary.config"])
-def test_models_are_parsed(name):
+def test_models_and_versions_are_the_served_ones(name):
     config = parse(name, ModelServerConfig)
     (model,) = config.model_config_list.config
     assert model.name == contract.MODEL_NAME
     assert model.base_path == f"/models/{contract.MODEL_NAME}"
     assert model.model_platform == "tensorflow"
 
-
-def test_newest_version_alone_is_served():
-    policy = (
-        parse("models.config", ModelServerConfig)
-        .model_config_list.config[0]
-        .model_version_policy
-    )
-    assert policy.latest.num_versions == 1
-
-
-def test_labels_of_the_canary_are_served_versions():
-    (model,) = parse(
-        "models.canary.config", ModelServerConfig
-    ).model_config_list.config
+    if name == "models.config":
+        assert model.model_version_policy.latest.num_versions == 1
+        return
+    # The labels of the canary are served versions.
     assert set(model.version_labels) == {"stable", "canary"}
     versions = set(model.model_version_policy.specific.versions)
     assert versions == set(model.version_labels.values())

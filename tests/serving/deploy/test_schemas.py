@@ -11,238 +11,209 @@ import yaml
 
 DEPLOY = Path(__file__).parents[3] / "serving" / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
-IMAGE = "tensorflow/serving:2.20.0"
 
 
-def table(required=(), **properties):
-    """The schema of a mapping with these keys and no others."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(required),
-        "additionalProperties": False,
-    }
+def schema(form):
+    """The JSON schema of a form.
+
+    A dictionary is a mapping with these keys and no others, of which those
+    with a question mark may be missing, or with any, if its key is `str`. A
+    list is one of its item, or more; a text is a pattern; a set, a tuple or a
+    range is one of its members; `bool` is itself.
+    """
+    if isinstance(form, dict) and str in form:
+        return {"type": "object", "additionalProperties": schema(form[str])}
+    if isinstance(form, dict):
+        return {
+            "type": "object",
+            "properties": {k.rstrip("?"): schema(v) for k, v in form.items()},
+            "required": [key for key in form if not key.endswith("?")],
+            "additionalProperties": False,
+        }
+    if isinstance(form, list):
+        return {"type": "array", "minItems": 1, "items": schema(form[0])}
+    if isinstance(form, str):
+        return {"type": "string", "pattern": f"^{form}$"}
+    if isinstance(form, set):
+        return {"enum": sorted(form)}
+    if isinstance(form, tuple):
+        return {"oneOf": [schema(each) for each in form]}
+    if isinstance(form, range):
+        most = form.stop - 1
+        return {"type": "integer", "minimum": form.start, "maximum": most}
+    assert form is bool
+    return {"type": "boolean"}
 
 
-def rows(schema):
-    return {"type": "array", "minItems": 1, "items": schema}
+TEXT = r"[\s\S]+"
+IMAGE = r"tensorflow/serving:2\.20\.0"
+NAME = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+SPAN = "[0-9]+(s|m)"
+SIZE = "[0-9]+(Mi|Gi)"
+LABELS = {str: TEXT}
+NUMBER, PORT = range(2**31), range(1, 2**16)
+ARGUMENT = "--[a-z_]+=[^ ]+"
 
-
-TEXT = {"type": "string", "minLength": 1}
-FLAG = {"type": "boolean"}
-NUMBER = {"type": "integer", "minimum": 0}
-PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
-TEXTS = {"type": "object", "additionalProperties": TEXT}
-NAME = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"}
-SPAN = {"type": "string", "pattern": "^[0-9]+(s|m)$"}
-SIZE = {"type": "string", "pattern": "^[0-9]+(Mi|Gi)$"}
-
-BIND = table(
-    ["type", "source", "target", "read_only"],
-    type={"const": "bind"},
-    source=TEXT,
-    target={"type": "string", "pattern": "^/"},
-    read_only={"const": True},
-)
-COMPOSE = table(
-    ["name", "services"],
-    name=NAME,
-    services=table(
-        ["serving"],
-        serving=table(
-            ["image", "entrypoint", "command", "volumes", "healthcheck"],
-            image={"const": IMAGE},
-            entrypoint=rows(TEXT),
-            command=rows({"type": "string", "pattern": "^--[a-z_]+=[^ ]+$"}),
-            ports=rows(
-                {"type": "string", "pattern": r"^127\.0\.0\.1:\d+:\d+$"}
-            ),
-            volumes=rows(BIND),
-            healthcheck=table(
-                ["test", "interval", "timeout", "retries", "start_period"],
-                test=rows(TEXT),
-                interval=SPAN,
-                timeout=SPAN,
-                retries=NUMBER,
-                start_period=SPAN,
-            ),
-            read_only=FLAG,
-            tmpfs=rows(TEXT),
-            cap_drop=rows(TEXT),
-            security_opt=rows(TEXT),
-            mem_limit={"type": "string", "pattern": "^[0-9]+g$"},
-            restart={"enum": ["no", "always", "unless-stopped"]},
-            stop_grace_period=SPAN,
-        ),
-    ),
-)
-METADATA = table(["name"], name=NAME, labels=TEXTS)
-PROBE = table(
-    ["grpc"],
-    grpc=table(["port"], port=PORT, service=TEXT),
-    periodSeconds=NUMBER,
-    timeoutSeconds=NUMBER,
-    failureThreshold=NUMBER,
-)
-AMOUNTS = table(cpu=TEXT, memory=SIZE)
-CONTAINER = table(
-    ["name", "image", "command", "args", "ports", "resources", "volumeMounts"],
-    name=NAME,
-    image={"const": IMAGE},
-    command=rows(TEXT),
-    args=rows({"type": "string", "pattern": "^--[a-z_]+=[^ ]+$"}),
-    ports=rows(table(["containerPort"], name=NAME, containerPort=PORT)),
-    startupProbe=PROBE,
-    readinessProbe=PROBE,
-    livenessProbe=PROBE,
-    resources=table(["requests"], requests=AMOUNTS, limits=AMOUNTS),
-    securityContext=table(
-        allowPrivilegeEscalation=FLAG,
-        readOnlyRootFilesystem=FLAG,
-        capabilities=table(drop=rows(TEXT)),
-    ),
-    volumeMounts=rows(
-        table(["name", "mountPath"], name=NAME, mountPath=TEXT, readOnly=FLAG)
-    ),
-)
-VOLUME = {
-    "oneOf": [
-        table(
-            ["name", "persistentVolumeClaim"],
-            name=NAME,
-            persistentVolumeClaim=table(
-                ["claimName"], claimName=NAME, readOnly=FLAG
-            ),
-        ),
-        table(
-            ["name", "configMap"],
-            name=NAME,
-            configMap=table(["name"], name=NAME),
-        ),
-        table(["name", "emptyDir"], name=NAME, emptyDir=table()),
-    ]
+COMPOSE = {
+    "name": NAME,
+    "services": {
+        "serving": {
+            "image": IMAGE,
+            "entrypoint": [TEXT],
+            "command": [ARGUMENT],
+            "ports?": [r"127\.0\.0\.1:\d+:\d+"],
+            "volumes": [
+                {
+                    "type": "bind",
+                    "source": TEXT,
+                    "target": "/.*",
+                    "read_only": {True},
+                }
+            ],
+            "healthcheck": {
+                "test": [TEXT],
+                "interval": SPAN,
+                "timeout": SPAN,
+                "retries": NUMBER,
+                "start_period": SPAN,
+            },
+            "read_only?": bool,
+            "tmpfs?": [TEXT],
+            "cap_drop?": [TEXT],
+            "security_opt?": [TEXT],
+            "mem_limit?": "[0-9]+g",
+            "restart?": {"no", "always", "unless-stopped"},
+            "stop_grace_period?": SPAN,
+        }
+    },
 }
-POD = table(
-    ["containers", "volumes"],
-    terminationGracePeriodSeconds=NUMBER,
-    automountServiceAccountToken=FLAG,
-    securityContext=table(
-        runAsNonRoot=FLAG,
-        runAsUser=NUMBER,
-        runAsGroup=NUMBER,
-        seccompProfile=table(type={"const": "RuntimeDefault"}),
-    ),
-    topologySpreadConstraints=rows(
-        table(
-            ["maxSkew", "topologyKey", "whenUnsatisfiable"],
-            maxSkew=NUMBER,
-            topologyKey=TEXT,
-            whenUnsatisfiable={"enum": ["ScheduleAnyway", "DoNotSchedule"]},
-            labelSelector=table(matchLabels=TEXTS),
-        )
-    ),
-    containers=rows(CONTAINER),
-    volumes=rows(VOLUME),
+PROBE = {
+    "grpc": {"port": PORT, "service?": TEXT},
+    "periodSeconds?": NUMBER,
+    "timeoutSeconds?": NUMBER,
+    "failureThreshold?": NUMBER,
+}
+AMOUNTS = {"cpu?": TEXT, "memory?": SIZE}
+CONTAINER = {
+    "name": NAME,
+    "image": IMAGE,
+    "command": [TEXT],
+    "args": [ARGUMENT],
+    "ports": [{"name?": NAME, "containerPort": PORT}],
+    "startupProbe?": PROBE,
+    "readinessProbe?": PROBE,
+    "livenessProbe?": PROBE,
+    "resources": {"requests": AMOUNTS, "limits?": AMOUNTS},
+    "securityContext?": {
+        "allowPrivilegeEscalation?": bool,
+        "readOnlyRootFilesystem?": bool,
+        "capabilities?": {"drop?": [TEXT]},
+    },
+    "volumeMounts": [{"name": NAME, "mountPath": TEXT, "readOnly?": bool}],
+}
+CLAIM = {"claimName": NAME, "readOnly?": bool}
+VOLUME = (
+    {"name": NAME, "persistentVolumeClaim": CLAIM},
+    {"name": NAME, "configMap": {"name": NAME}},
+    {"name": NAME, "emptyDir": {}},
 )
-
-
-def resource(version, kind, spec):
-    return table(
-        ["apiVersion", "kind", "metadata", "spec"],
-        apiVersion={"const": version},
-        kind={"const": kind},
-        metadata=METADATA,
-        spec=spec,
-    )
-
-
+POD = {
+    "terminationGracePeriodSeconds?": NUMBER,
+    "automountServiceAccountToken?": bool,
+    "securityContext?": {
+        "runAsNonRoot?": bool,
+        "runAsUser?": NUMBER,
+        "runAsGroup?": NUMBER,
+        "seccompProfile?": {"type?": "RuntimeDefault"},
+    },
+    "topologySpreadConstraints?": [
+        {
+            "maxSkew": NUMBER,
+            "topologyKey": TEXT,
+            "whenUnsatisfiable": {"ScheduleAnyway", "DoNotSchedule"},
+            "labelSelector?": {"matchLabels?": LABELS},
+        }
+    ],
+    "containers": [CONTAINER],
+    "volumes": [VOLUME],
+}
+SERVICE_PORT = {"name": NAME, "port": PORT, "targetPort": NAME}
+UTILIZATION = {"type": "Utilization", "averageUtilization": NUMBER}
+# By kind: the version of its interface, and the form of `spec`.
 KINDS = {
-    "Deployment": resource(
+    "Deployment": (
         "apps/v1",
-        "Deployment",
-        table(
-            ["selector", "template"],
-            selector=table(["matchLabels"], matchLabels=TEXTS),
-            strategy=table(
-                type={"const": "RollingUpdate"},
-                rollingUpdate=table(maxUnavailable=NUMBER, maxSurge=NUMBER),
-            ),
-            template=table(
-                ["metadata", "spec"],
-                metadata=table(labels=TEXTS, annotations=TEXTS),
-                spec=POD,
-            ),
-        ),
+        {
+            "selector": {"matchLabels": LABELS},
+            "strategy?": {
+                "type?": "RollingUpdate",
+                "rollingUpdate?": {
+                    "maxUnavailable?": NUMBER,
+                    "maxSurge?": NUMBER,
+                },
+            },
+            "template": {
+                "metadata": {"labels?": LABELS, "annotations?": LABELS},
+                "spec": POD,
+            },
+        },
     ),
-    "Service": resource(
+    "Service": (
         "v1",
-        "Service",
-        table(
-            ["selector", "ports"],
-            clusterIP={"const": "None"},
-            selector=TEXTS,
-            ports=rows(
-                table(
-                    ["name", "port", "targetPort"],
-                    name=NAME,
-                    port=PORT,
-                    targetPort=NAME,
-                    appProtocol=TEXT,
-                )
-            ),
-        ),
+        {
+            "clusterIP?": "None",
+            "selector": LABELS,
+            "ports": [SERVICE_PORT | {"appProtocol?": TEXT}],
+        },
     ),
-    "HorizontalPodAutoscaler": resource(
+    "HorizontalPodAutoscaler": (
         "autoscaling/v2",
-        "HorizontalPodAutoscaler",
-        table(
-            ["scaleTargetRef", "minReplicas", "maxReplicas", "metrics"],
-            scaleTargetRef=table(
-                ["apiVersion", "kind", "name"],
-                apiVersion={"const": "apps/v1"},
-                kind={"const": "Deployment"},
-                name=NAME,
-            ),
-            minReplicas=NUMBER,
-            maxReplicas=NUMBER,
-            metrics=rows(
-                table(
-                    ["type", "resource"],
-                    type={"const": "Resource"},
-                    resource=table(
-                        ["name", "target"],
-                        name={"enum": ["cpu", "memory"]},
-                        target=table(
-                            ["type", "averageUtilization"],
-                            type={"const": "Utilization"},
-                            averageUtilization=NUMBER,
-                        ),
-                    ),
-                )
-            ),
-            behavior=table(scaleDown=table(stabilizationWindowSeconds=NUMBER)),
-        ),
+        {
+            "scaleTargetRef": {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "name": NAME,
+            },
+            "minReplicas": NUMBER,
+            "maxReplicas": NUMBER,
+            "metrics": [
+                {
+                    "type": "Resource",
+                    "resource": {
+                        "name": {"cpu", "memory"},
+                        "target": UTILIZATION,
+                    },
+                }
+            ],
+            "behavior?": {
+                "scaleDown?": {"stabilizationWindowSeconds?": NUMBER}
+            },
+        },
     ),
-    "PersistentVolumeClaim": resource(
+    "PersistentVolumeClaim": (
         "v1",
-        "PersistentVolumeClaim",
-        table(
-            ["accessModes", "resources"],
-            accessModes=rows({"enum": ["ReadWriteMany", "ReadOnlyMany"]}),
-            resources=table(["requests"], requests=table(storage=SIZE)),
-        ),
+        {
+            "accessModes": [{"ReadWriteMany", "ReadOnlyMany"}],
+            "resources": {"requests": {"storage?": SIZE}},
+        },
     ),
 }
 
 
 def load(path):
-    with path.open(encoding="utf-8") as file:
-        return list(yaml.safe_load_all(file))
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+
+
+def check_manifest(found):
+    version, spec = KINDS[found["kind"]]
+    metadata = {"name": NAME, "labels?": LABELS}
+    form = {"apiVersion": version, "kind": TEXT, "metadata": metadata}
+    jsonschema.validate(found, schema(form | {"spec": spec}))
 
 
 def test_compose_file_follows_its_schema():
     (found,) = load(DEPLOY / "compose.yaml")
-    jsonschema.validate(found, COMPOSE)
+    jsonschema.validate(found, schema(COMPOSE))
 
 
 @pytest.mark.parametrize(
@@ -250,7 +221,7 @@ def test_compose_file_follows_its_schema():
 )
 def test_manifest_follows_its_schema(path):
     for each in load(path):
-        jsonschema.validate(each, KINDS[each["kind"]])
+        check_manifest(each)
 
 
 def test_schemas_refuse_a_slip_of_the_pen():
@@ -258,4 +229,4 @@ def test_schemas_refuse_a_slip_of_the_pen():
     (container,) = found["spec"]["template"]["spec"]["containers"]
     container["readynessProbe"] = container.pop("readinessProbe")
     with pytest.raises(jsonschema.ValidationError, match="readynessProbe"):
-        jsonschema.validate(found, KINDS["Deployment"])
+        check_manifest(found)
