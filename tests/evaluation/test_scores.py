@@ -287,10 +287,11 @@ def test_share_true_gives_the_rule_photo_and_caption():
 # === Imports ===
 
 
-def test_evaluation_loads_neither_keras_nor_tensorflow():
+def test_evaluation_loads_no_model_and_no_optional_package():
     code = (
         "import sys, bmt_keras.evaluation\n"
-        "print({'keras', 'tensorflow'} & set(sys.modules))"
+        "print({'keras', 'tensorflow', 'pycocoevalcap', 'matplotlib', "
+        "'jinja2'} & set(sys.modules))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
