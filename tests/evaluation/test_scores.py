@@ -13,7 +13,6 @@ from bmt_keras.evaluation import (
     score_each_caption,
     shuffle_predictions,
 )
-from bmt_keras.evaluation.scores import share_true
 
 REFERENCES = {
     1: ["A red dog runs on the grass.", "A dog is running outside"],
@@ -273,15 +272,6 @@ def test_evaluation_with_a_rule_adds_truth_and_shuffled_truth():
     )
     assert metrics["truth"] == 0.75
     assert metrics["truth_shuffled"] == 0.0
-
-
-def test_share_true_gives_the_rule_photo_and_caption():
-    predictions = {1: "one", 2: "two", 3: "two", 4: "four"}
-    names = {1: "one", 2: "two", 3: "three", 4: "four"}
-    share = share_true(predictions, lambda key, text: names[key] == text)
-    assert share == 0.75
-    with pytest.raises(InputError, match="at least one prediction"):
-        share_true({}, lambda key, text: True)
 
 
 # === Imports ===
