@@ -13,14 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from bmt_keras.captioner.inputs import pad_rows
 from bmt_keras.data.captions import CaptionedImage
+from bmt_keras.data.features import ImageFeatures
 
 if TYPE_CHECKING:
     from bmt_keras.captioner.captioner import Captioner
 
-MASKED_SHARE = 0.15
 _LOG_ODDS_LIMIT = 16.0  # a probability within 1.1e-7 of 0 or 1, as float32
 _TEMPERATURES = (0.05, 20.0)
 _STEPS = 100
+_IMAGES = 1000  # of a fit, at most, with one caption each
 _Floats = NDArray[np.float64]
 
 
@@ -103,7 +104,7 @@ def guess_masked_tokens(
     features: np.ndarray,
     captions: Sequence[str],
     *,
-    share: float = MASKED_SHARE,
+    share: float = 0.15,
     seed: int = 0,
     batch_size: int = 64,
 ) -> MaskedGuesses:
@@ -116,9 +117,6 @@ def guess_masked_tokens(
         share: Share of masked tokens; at least one token per caption.
         seed: Seed of the masks.
         batch_size: Captions at once.
-
-    Returns:
-        The guesses, in the captions' order.
     """
     tokenizer = captioner.tokenizer
     rows = tokenizer.encode(
@@ -132,7 +130,7 @@ def guess_masked_tokens(
     # The rank of a random number per token; others come behind the tokens.
     order = np.where(is_token, rng.random(is_token.shape), 2.0)
     ranks = order.argsort(axis=1).argsort(axis=1)
-    masked = is_token & (ranks < counts[:, None])
+    masked = is_token & (ranks < counts[:, None])  # (captions, length)
     shown = np.where(masked, tokenizer.mask_token_id, token_ids)
     predictions, log_probs = np.empty_like(shown), np.empty(shown.shape)
     for start in range(0, len(shown), batch_size):
@@ -140,25 +138,18 @@ def guess_masked_tokens(
         predictions[batch], log_probs[batch] = captioner.guess_tokens(
             features[batch], shown[batch]
         )
-    return MaskedGuesses(
-        predictions[masked],
-        token_ids[masked],
-        # A log-probability may be rounded to more than 0.
-        np.minimum(log_probs[masked], 0.0),
-    )
+    # A log-probability may be rounded to more than 0.
+    log_probs = np.minimum(log_probs[masked], 0.0)  # (tokens,)
+    return MaskedGuesses(predictions[masked], token_ids[masked], log_probs)
 
 
 def one_caption_each(
     images: Sequence[CaptionedImage], first: int = 0
 ) -> list[str]:
-    """A caption of each image, another one from image to image.
+    """A caption of each image: its number `first`, `first` + 1, … in turn.
 
     Some data sets sort an image's captions, the longest first: all first ones,
     or all last ones, would be captions of one kind.
-
-    Args:
-        images: Images with captions.
-        first: Number of the caption of the first image.
     """
     return [
         image.captions[(first + number) % len(image.captions)]
@@ -167,6 +158,30 @@ def one_caption_each(
 
 
 # === Fit ===
+
+
+def calibrate(
+    captioner: "Captioner",
+    images: Sequence[CaptionedImage],
+    features: ImageFeatures,
+) -> None:
+    """Sets a captioner's `calibration`, fitted on images of no training.
+
+    Args:
+        captioner: The captioner.
+        images: Images with captions by people; a caption of each is read.
+        features: Their features; images without are left out.
+    """
+    images = [each for each in images if each.image_id in features.rows]
+    images = images[:_IMAGES]
+    guesses = guess_masked_tokens(
+        captioner,
+        features.array[[features.rows[each.image_id] for each in images]],
+        # Others than those that evaluation looks at.
+        one_caption_each(images, first=1),
+        seed=1,
+    )
+    captioner.calibration = fit_calibration(guesses.log_probs, guesses.correct)
 
 
 def fit_calibration(log_probs: ArrayLike, correct: ArrayLike) -> Calibration:
@@ -213,20 +228,20 @@ def _fit_line(
     odds: _Floats, targets: _Floats, *, scale: float | None = None
 ) -> tuple[float, float]:
     """Logistic regression by Newton's method, with or without a given scale."""
-    columns = np.stack([odds, np.ones_like(odds)])
+    columns = np.stack([odds, np.ones_like(odds)])  # (2, tokens)
     free = np.array([scale is None, True])
     line = np.array([1.0 if scale is None else scale, 0.0])
     loss = _mean_loss(line @ columns, targets)
     for _ in range(_STEPS):
         predicted = np.exp(_log_sigmoid(line @ columns))
         slope = columns[free] @ (predicted - targets) / odds.size
-        curvature = (
-            (columns[free] * (predicted * (1 - predicted))) @ columns[free].T
-        ) / odds.size
+        weighted = columns[free] * (predicted * (1 - predicted))
+        curvature = weighted @ columns[free].T / odds.size
         # The small constant serves tokens of one and the same probability.
         step = np.linalg.solve(curvature + 1e-9 * np.eye(len(slope)), slope)
         change = np.zeros(2)
         change[free] = step
+        # Far from the least a whole step may climb.
         while True:
             new = _mean_loss((line - change) @ columns, targets)
             if new <= loss or np.abs(change).max() < 1e-9:

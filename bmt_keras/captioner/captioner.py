@@ -10,15 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from bmt_keras.captioner.calibration import Calibration
-from bmt_keras.captioner.captions import (
-    Caption,
-    Score,
-    to_captions,
-    to_scores,
-)
+from bmt_keras.captioner.captions import Caption, to_captions, to_scores
 from bmt_keras.captioner.folder import load_parts, save_parts
 from bmt_keras.captioner.graph import CaptionGraph, TracedGraph
 from bmt_keras.captioner.inputs import (
+    Batches,
     Image,
     ImageReader,
     Length,
@@ -124,6 +120,7 @@ class Captioner:
                 f"Received: {', '.join(sorted(unknown))}."
             )
         parts = load_parts(folder)
+        # None is a command's option that was not given.
         given = {k: v for k, v in decoding.items() if v is not None}
         parts["settings"] = parts["settings"].replace(**given)
         return cls(**parts)
@@ -197,20 +194,17 @@ class Captioner:
             temperature=float(temperature),
             top_p=float(top_p),
         )
-        bounds = check_lengths(
-            length, options, max_caption_tokens=self.graph.max_caption_tokens
-        )
+        bounds = check_lengths(length, options, self.graph.max_caption_tokens)
         arrays = {"length_bounds": np.array(bounds, np.int32)}
         if keywords:
-            arrays["keywords"] = encode_keywords(
-                keywords, self.tokenizer, max_caption_tokens=bounds[1]
-            )
+            most = bounds[1]
+            arrays["keywords"] = encode_keywords(keywords, self.tokenizer, most)
         batch, is_one = to_batch(images)
+        batch_size = _images_at_once(batch_size, options)
         captions: list[list[Caption]] = []
-        for start, pixels in self._reader.read_batches(
-            batch, _images_at_once(batch_size, options)
-        ):
-            seeded = dataclasses.replace(options, seed=(seed, start))
+        for rows, pixels in self._reader.read_batches(batch, batch_size):
+            # Batches draw apart, and the same again at the next call.
+            seeded = dataclasses.replace(options, seed=(seed, rows.start))
             captions += self._write(
                 self.graph.write_captions, pixels, seeded, **arrays
             )
@@ -246,21 +240,16 @@ class Captioner:
         """
         batch, texts, is_one = pair_with_texts(images, texts)
         templates = encode_templates(
-            texts,
-            self.tokenizer,
-            max_caption_tokens=self.graph.max_caption_tokens,
+            texts, self.tokenizer, self.graph.max_caption_tokens
         )
+        # A gap may have any width: several are tried, as lengths are.
         candidates = _GAP_CANDIDATES if (templates == GAP).any() else 1
         options = self._options(passes=passes, length_candidates=candidates)
+        step = self.graph.fill_templates
         captions: list[Caption] = []
-        for start, pixels in self._reader.read_batches(batch, batch_size):
+        for rows, pixels in self._reader.read_batches(batch, batch_size):
             captions += _only(
-                self._write(
-                    self.graph.fill_templates,
-                    pixels,
-                    options,
-                    templates=templates[start : start + batch_size],
-                )
+                self._write(step, pixels, options, templates=templates[rows])
             )
         return captions[0] if is_one else captions
 
@@ -290,17 +279,12 @@ class Captioner:
         token_ids = encode_captions(
             self.plain_captions(texts),
             self.tokenizer,
-            max_caption_tokens=self.graph.max_caption_tokens,
+            self.graph.max_caption_tokens,
         )
-        scores: list[Score] = []
-        for start, pixels in self._reader.read_batches(batch, batch_size):
-            rows = slice(start, start + batch_size)
-            values = self._traced.run(
-                self.graph.score_captions, pixels, token_ids=token_ids[rows]
-            )
-            scores += to_scores(
-                texts[rows], token_ids[rows], values, self.tokenizer
-            )
+        values = self._score(
+            self._reader.read_batches(batch, batch_size), token_ids
+        )
+        scores = to_scores(texts, token_ids, values, self.tokenizer)
         return scores[0] if is_one else scores
 
     def rank(
@@ -323,12 +307,9 @@ class Captioner:
             >>> captioner.rank("photo.jpg", ["a red square", "a dog"])[0].text
         """
         batch, is_one = to_batch(images)
+        # Image by image: the reader decodes one with several texts once.
         ranked = [
-            sorted(
-                self.score(image, list(texts)),
-                key=lambda score: score.mean,
-                reverse=True,
-            )
+            sorted(self.score(image, list(texts)), key=lambda each: -each.mean)
             for image in batch
         ]
         return ranked[0] if is_one else ranked
@@ -352,14 +333,14 @@ class Captioner:
             InputError: An image cannot be read, or there is none.
         """
         batches = []
-        batch, _ = to_batch(images)
-        for _, pixels in self._reader.read_batches(batch, batch_size):
+        for _, features in self._reader.read_batches(
+            to_batch(images)[0], batch_size
+        ):
             if self.model.image_tower is None:
                 # `tf.identity` gives the embedding as it is.
-                embedding = self._traced.run(tf.identity, pixels)
-                batches.append(embedding.astype(np.float16))
-            else:
-                batches.append(pixels)
+                features = self._traced.run(tf.identity, features)
+                features = features.astype(np.float16)
+            batches.append(features)
         if not batches:
             raise InputError("Expected images, found none.")
         return np.concatenate(batches)
@@ -380,25 +361,18 @@ class Captioner:
         """
         options = self._options(passes=passes)
         bounds = np.array([1, self.graph.max_caption_tokens], np.int32)
+        step = self.graph.write_captions
         captions: list[Caption] = []
-        batch_size = _images_at_once(batch_size, options)
-        for start in range(0, len(features), batch_size):
+        for _, images in self._split(
+            features, _images_at_once(batch_size, options)
+        ):
             captions += _only(
-                self._write(
-                    self.graph.write_captions,
-                    self._to_input(features[start : start + batch_size]),
-                    options,
-                    length_bounds=bounds,
-                )
+                self._write(step, images, options, length_bounds=bounds)
             )
         return captions
 
     def score_features(
-        self,
-        features: np.ndarray,
-        texts: Sequence[str],
-        *,
-        batch_size: int = 100,
+        self, features: np.ndarray, texts: Sequence[str]
     ) -> list[float]:
         """Scores captions of images.
 
@@ -406,7 +380,6 @@ class Captioner:
             features: (captions, ...), of `read_features`.
             texts: A caption for each row; longer ones than the model's longest
                 lose their last tokens.
-            batch_size: Captions at once.
 
         Returns:
             The mean log-probability per token of each caption, in nats.
@@ -415,17 +388,13 @@ class Captioner:
             self.plain_captions(texts),
             sequence_length=self.settings.text.sequence_length,
         )
-        scores: list[float] = []
-        for start in range(0, len(rows), batch_size):
-            batch = slice(start, start + batch_size)
-            values = self._traced.run(
-                self.graph.score_captions,
-                self._to_input(features[batch]),
-                token_ids=pad_rows(rows[batch], self.tokenizer.pad_token_id),
-            )
-            counts = [max(len(row) - 2, 1) for row in rows[batch]]
-            scores += (values.sum(axis=1) / counts).tolist()
-        return scores
+        token_ids = pad_rows(rows, self.tokenizer.pad_token_id)
+        values = self._score(self._split(features, 100), token_ids)
+        # `[CLS]` and `[SEP]` have no score; a caption may have no word.
+        return [
+            float(each.sum() / max(len(row) - 2, 1))
+            for each, row in zip(values, rows, strict=True)
+        ]
 
     def guess_tokens(
         self, features: np.ndarray, token_ids: np.ndarray
@@ -440,9 +409,11 @@ class Captioner:
             int32 and float32, (captions, length): tokens, and their
             log-probabilities.
         """
+        # One batch: how many fit at once is the caller's to know.
+        ((_, images),) = self._split(features, len(features))
         tokens, log_probs = self._traced.run(
             self.graph.guess_tokens,
-            self._to_input(features),
+            images,
             token_ids=np.asarray(token_ids, np.int32),
         )
         return tokens, log_probs
@@ -473,6 +444,7 @@ class Captioner:
     ) -> DecodingOptions:
         if passes is not None:
             changes["passes"] = passes
+        # The settings have been checked: what is refused here is the call's.
         try:
             return dataclasses.replace(self.graph.default_options(), **changes)
         except ValueError as error:
@@ -488,9 +460,25 @@ class Captioner:
         written = self._traced.run(step, images, options=options, **arrays)
         return to_captions(written, self.tokenizer, self.calibration)
 
-    def _to_input(self, features: np.ndarray) -> np.ndarray:
+    def _score(
+        self, batches: Batches, token_ids: np.ndarray
+    ) -> list[np.ndarray]:
+        """A row of log-probabilities, float32, (length,), for each caption."""
+        step = self.graph.score_captions
+        values: list[np.ndarray] = []
+        for rows, images in batches:
+            values += [
+                *self._traced.run(step, images, token_ids=token_ids[rows])
+            ]
+        return values
+
+    def _split(self, features: np.ndarray, batch_size: int) -> Batches:
+        # Embeddings are kept as float16, of which the graph has no trace.
         is_pixels = self.model.image_tower is not None
-        return np.asarray(features, np.uint8 if is_pixels else np.float32)
+        dtype = np.uint8 if is_pixels else np.float32
+        for start in range(0, len(features), batch_size):
+            rows = slice(start, start + batch_size)
+            yield rows, np.asarray(features[rows], dtype)
 
 
 def _images_at_once(batch_size: int, options: DecodingOptions) -> int:

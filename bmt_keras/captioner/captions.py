@@ -60,60 +60,44 @@ def to_captions(
     tokenizer: CaptionTokenizer,
     calibration: Calibration,
 ) -> list[list[Caption]]:
-    """Makes captions of what `CaptionGraph.write_captions` gives.
+    """The captions of each image, of what `CaptionGraph.write_captions` gives.
 
-    Returns:
-        For each image its captions, the best first.
+    The best of an image comes first.
     """
-    columns = [
-        written[name]
-        for name in ("caption", "score", "token_ids", "token_scores")
-    ]
+
+    def to_caption(
+        text: bytes, score: Any, token_ids: np.ndarray, values: np.ndarray
+    ) -> Caption:
+        is_token = ~np.isin(token_ids, tokenizer.special_token_ids)
+        values = values[is_token]  # (tokens,)
+        # A log-probability may be rounded to more than 0.
+        calibrated = calibration.apply(np.minimum(values, 0.0))
+        confidence = np.exp(calibrated.mean()) if calibrated.size else 1.0
+        return Caption(
+            text=text.decode(),
+            score=float(score),
+            tokens=tuple(tokenizer.vocabulary[i] for i in token_ids[is_token]),
+            token_scores=tuple(values.tolist()),
+            confidences=tuple(np.exp(calibrated).tolist()),
+            confidence=float(confidence),
+            token_ids=tuple(token_ids.tolist()),
+        )
+
+    names = ("caption", "score", "token_ids", "token_scores")
+    # Each array is (images, num_captions, ...).
     return [
-        [
-            _to_caption(values, tokenizer, calibration)
-            for values in zip(*candidates, strict=True)
-        ]
-        for candidates in zip(*columns, strict=True)
+        [to_caption(*values) for values in zip(*candidates, strict=True)]
+        for candidates in zip(*(written[name] for name in names), strict=True)
     ]
-
-
-def _to_caption(
-    values: tuple[Any, ...],
-    tokenizer: CaptionTokenizer,
-    calibration: Calibration,
-) -> Caption:
-    text, score, token_ids, token_scores = values
-    is_token = ~np.isin(token_ids, tokenizer.special_token_ids)
-    token_scores = token_scores[is_token]
-    # A log-probability may be rounded to more than 0.
-    calibrated = calibration.apply(np.minimum(token_scores, 0.0))
-    confidence = np.exp(calibrated.mean()) if calibrated.size else 1.0
-    return Caption(
-        text=text.decode(),
-        score=float(score),
-        tokens=tuple(tokenizer.vocabulary[i] for i in token_ids[is_token]),
-        token_scores=tuple(token_scores.tolist()),
-        confidences=tuple(np.exp(calibrated).tolist()),
-        confidence=float(confidence),
-        token_ids=tuple(token_ids.tolist()),
-    )
 
 
 def to_scores(
     texts: Sequence[str],
     token_ids: np.ndarray,
-    token_scores: np.ndarray,
+    token_scores: Sequence[np.ndarray],
     tokenizer: CaptionTokenizer,
 ) -> list[Score]:
-    """Makes scores of what `CaptionGraph.score_captions` gives.
-
-    Args:
-        texts: Captions.
-        token_ids: int32, (captions, length).
-        token_scores: float32, (captions, length), in nats.
-        tokenizer: The tokenizer.
-    """
+    """Scores of texts, of what `CaptionGraph.score_captions` gives."""
     # A special token in a caption, such as an unknown one, has a score too.
     frame = (
         tokenizer.pad_token_id,

@@ -18,30 +18,15 @@ from bmt_keras.settings import Settings
 _MODEL, _IMAGE_TOWER = "model.keras", "image_tower.keras"
 _VOCABULARY, _SETTINGS = "spiece.model", "settings.json"
 _LENGTHS, _CALIBRATION = "lengths.json", "calibration.json"
-_FILES = [
-    _MODEL,
-    _IMAGE_TOWER,
-    _VOCABULARY,
-    _SETTINGS,
-    _LENGTHS,
-    _CALIBRATION,
-]
+# All that is downloaded from the hub: a repository may hold much else.
+_FILES = [_MODEL, _IMAGE_TOWER, _VOCABULARY, _SETTINGS, _LENGTHS, _CALIBRATION]
 _HUB_ADDRESS = re.compile(r"hf://(?P<repo>[^@]+)(@(?P<revision>.+))?")
 
 
 def save_parts(
     graph: CaptionGraph, folder: Path, *, calibration: Calibration
 ) -> None:
-    """Writes a captioner's folder, whole or not at all.
-
-    Args:
-        graph: Holds the parts.
-        folder: Where; an earlier captioner there is replaced.
-        calibration: Of the confidences.
-
-    Raises:
-        InputError: The folder holds something else.
-    """
+    """As `Captioner.save_to_preset`; the folder is written whole or not."""
     if folder.exists() and not (folder / _MODEL).is_file():
         raise InputError(
             f"{folder}: expected no folder, or a captioner's to replace; "
@@ -49,6 +34,7 @@ def save_parts(
         )
     with write_folder_atomically(folder, replace=True) as partial:
         graph.model.save(partial / _MODEL)
+        # A tower that is trained along is a part of the model.
         if graph.model.image_tower is None:
             graph.image_tower.save(partial / _IMAGE_TOWER)
         graph.tokenizer.save(partial / _VOCABULARY)
@@ -61,18 +47,7 @@ def save_parts(
 
 
 def load_parts(address: str | Path) -> dict[str, Any]:
-    """Reads a folder that `save_parts` wrote.
-
-    Args:
-        address: The folder, or `hf://organisation/name` with or without
-            `@revision`.
-
-    Returns:
-        The arguments of `Captioner`.
-
-    Raises:
-        InputError: The folder is missing or holds no captioner.
-    """
+    """The arguments of `Captioner`, read as `Captioner.from_preset` does."""
     is_remote = str(address).startswith("hf://")
     folder = _download(str(address)) if is_remote else Path(address)
     if not (folder / _MODEL).is_file():
@@ -80,6 +55,8 @@ def load_parts(address: str | Path) -> dict[str, Any]:
             f"{address}: expected a captioner's folder with {_MODEL}, found "
             "none; train one by `bmt train`."
         )
+    # A captioner that embeds by itself has no tower, one with a length head
+    # no counts.
     image_tower = folder / _IMAGE_TOWER
     return {
         "model": _load_model(folder / _MODEL),
@@ -100,6 +77,7 @@ def _read_json(path: Path) -> Any:
 def _load_model(path: Path) -> keras.Model:
     try:
         return keras.saving.load_model(path)
+    # What Keras raises depends on where in the file the fault is.
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: expected a saved Keras model, found a file that does not "

@@ -36,17 +36,8 @@ class CaptionGraph:
 
     All but the first two take `image_embedding`, float32, (images,
     *embedding_shape), which `embed_pixels` gives. Whole captions are
-    `token_ids`, int32, (images, length), `[CLS]` … `[SEP]`, padded.
-
-    Args:
-        model: The masked language model.
-        tokenizer: Its tokenizer.
-        settings: Its settings; image size, sequence length and decoding are
-            read.
-        image_tower: The frozen model of the embeddings that `model` takes;
-            None if `model` embeds pixels by itself.
-        length_counts: How many training captions had 0, 1, 2 … tokens; used
-            where the model has no length head.
+    `token_ids`, int32, (images, length), `[CLS]` … `[SEP]`, padded. The
+    arguments are those of `Captioner`.
 
     Raises:
         ValueError: There is no image tower, or nothing that tells lengths.
@@ -108,10 +99,7 @@ class CaptionGraph:
     # === Images ===
 
     def read_pixels(self, image_bytes: tf.Tensor) -> tuple[Any, Any]:
-        """Decodes and resizes images as training did.
-
-        Args:
-            image_bytes: string, (images,).
+        """Decodes and resizes images, string, (images,), as training did.
 
         Returns:
             uint8 pixels, (images, height, width, 3), and errors, string,
@@ -121,14 +109,7 @@ class CaptionGraph:
         return read_pixels_or_error(image_bytes, height, width)
 
     def embed_pixels(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Embeds images.
-
-        Args:
-            pixels: uint8, (images, height, width, 3).
-
-        Returns:
-            float32, (images, *embedding_shape).
-        """
+        """Embeds uint8 pixels, (images, height, width, 3)."""
         embedding = self.embedder(tf.cast(pixels, tf.float32), training=False)
         return tf.cast(embedding, tf.float32)
 
@@ -146,7 +127,7 @@ class CaptionGraph:
 
         Args:
             image_embedding: The images.
-            options: How to decode; None for `default_options`.
+            options: None for `default_options`.
             length_bounds: int32, (2,) or (images, 2), fewest and most tokens.
             keywords: int32, (keywords, tokens), padded: they stand in every
                 caption.
@@ -171,11 +152,7 @@ class CaptionGraph:
     def draw_captions(
         self, image_embedding: tf.Tensor, *, options: DecodingOptions
     ) -> tf.Tensor:
-        """Draws captions to learn from.
-
-        Returns:
-            int32, (images, num_captions, width).
-        """
+        """Draws token ids, int32, (images, num_captions, width)."""
         return draw_captions(
             self._predictor(image_embedding),
             self._length_log_probs(image_embedding),
@@ -187,25 +164,19 @@ class CaptionGraph:
         image_embedding: tf.Tensor,
         templates: tf.Tensor,
         *,
-        options: DecodingOptions | None = None,
+        options: DecodingOptions,
     ) -> dict[str, Any]:
-        """Writes what is missing in captions given in part.
+        """Writes what is missing in captions, as `write_captions` does.
 
-        Args:
-            image_embedding: The images.
-            templates: int32, (images, tokens), as `decoding.fill_templates`
-                takes them.
-            options: How to decode; None for `default_options`.
-
-        Returns:
-            As `write_captions`.
+        `templates`, int32, (images, tokens), are those of the decoding's
+        `fill_templates`.
         """
         return self._with_text(
             fill_templates(
                 self._predictor(image_embedding),
                 self._length_log_probs(image_embedding),
                 templates,
-                options=options or self.default_options(),
+                options=options,
             )
         )
 
@@ -227,11 +198,10 @@ class CaptionGraph:
     def score_captions(
         self, image_embedding: tf.Tensor, token_ids: tf.Tensor
     ) -> tf.Tensor:
-        """Pseudo-log-likelihoods of captions.
+        """Each token's log-probability given all others, in nats.
 
         Returns:
-            float32, (images, length): each token's log-probability given all
-            others, in nats; 0 at `[CLS]`, `[SEP]` and padding.
+            float32, (images, length); 0 at `[CLS]`, `[SEP]` and padding.
         """
         return score_tokens(self._predictor(image_embedding), token_ids)
 
@@ -249,12 +219,7 @@ class CaptionGraph:
     def mask_candidates(
         self, image_embedding: tf.Tensor, token_ids: tf.Tensor, *, count: int
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The likeliest tokens at each mask, all others still masked.
-
-        Args:
-            image_embedding: The images.
-            token_ids: The captions.
-            count: How many tokens; fewer if the vocabulary has no more.
+        """The `count` likeliest tokens at each mask, all others still masked.
 
         Returns:
             Token ids, int32, and their probabilities, float32, both (images,
@@ -280,15 +245,11 @@ class CaptionGraph:
         tokenizer, head = self.tokenizer, self.model.concept_head
         expected = None
         if head is not None:
-            expected = ExpectedTokens(
-                projected.token_probabilities, head.rarity()
-            )
+            found = projected.token_probabilities
+            expected = ExpectedTokens(found, head.rarity())
 
         def predict_logits(
-            token_ids: tf.Tensor,
-            padding_mask: tf.Tensor,
-            *,
-            mask_positions: tf.Tensor,
+            token_ids: Any, padding_mask: Any, *, mask_positions: Any
         ) -> tf.Tensor:
             # To the model an image's candidates are neighbouring rows.
             logits = self.model.token_logits(
@@ -316,10 +277,11 @@ class CaptionGraph:
         )
 
     def _length_log_probs(self, image_embedding: tf.Tensor) -> tf.Tensor:
-        """float32, (images, max_caption_tokens + 1)."""
+        # (images, max_caption_tokens + 1)
         if self.model.length_head is not None:
             logits = self.model.length_head(image_embedding, training=False)
             return tf.nn.log_softmax(tf.cast(logits, tf.float32))
+        # A length that no training caption has is unlikely, not impossible.
         counts = np.asarray(self.length_counts, np.float32) + 1e-3
         log_probs = tf.constant(np.log(counts / counts.sum()))[None]
         return tf.tile(log_probs, (tf.shape(image_embedding)[0], 1))
@@ -331,15 +293,9 @@ def _to_rows(values: tf.Tensor) -> tf.Tensor:
 
 
 class TracedGraph:
-    """Runs steps of a caption graph on arrays, each traced once.
+    """Runs steps of a caption graph on arrays.
 
-    There is a trace for each step and each set of options that shape it.
-
-    Args:
-        graph: The graph.
-
-    Attributes:
-        functions: The traced functions.
+    A step is traced once for each set of options that shape it.
     """
 
     def __init__(self, graph: CaptionGraph) -> None:
@@ -361,7 +317,7 @@ class TracedGraph:
                 `image_embedding`; or `tf.identity`, which gives that back.
             images: uint8 pixels, (images, height, width, 3), or float32 image
                 embeddings.
-            options: How to decode, for a step that does.
+            options: For a step that decodes.
             **arrays: The step's other arguments; tables may have any size from
                 call to call.
 
@@ -380,6 +336,7 @@ class TracedGraph:
                 asked = dataclasses.replace(static, **numbers)
                 return step(images, options=asked, **arrays)
 
+            # Without a signature each number of images would be a trace.
             self.functions[key] = tf.function(
                 call,
                 input_signature=(
@@ -399,14 +356,13 @@ def _split_options(
     if options is None:
         return None, {}
     numbers = {"passes": np.array(options.passes, np.int32)}
+    fixed: dict[str, Any] = {"passes": 1, "top_p": 1.0, "seed": 0}
     if options.is_sampling:
         numbers |= {
             "temperature": np.array(options.temperature, np.float32),
             "top_p": np.array(options.top_p, np.float32),
             "seed": np.broadcast_to(np.array(options.seed, np.int32), (2,)),
         }
-    fixed: dict[str, Any] = {"passes": 1, "top_p": 1.0, "seed": 0}
-    if options.is_sampling:
         fixed["temperature"] = 1.0
     return dataclasses.replace(options, **fixed), numbers
 

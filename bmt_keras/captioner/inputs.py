@@ -29,20 +29,18 @@ class PILImage(Protocol):
 
 Image = str | os.PathLike[str] | bytes | np.ndarray | PILImage
 Length = int | tuple[int, int] | None
+# Rows of what is read, and their pixels or embeddings, (batch, ...).
+Batches = Iterator[tuple[slice, np.ndarray]]
 
 
 # === Images ===
 
 
-def to_batch(
-    images: Image | Iterable[Image],
-) -> tuple[Iterable[Image], bool]:
-    """Gives images to iterate over, and whether there was one alone.
-
-    An array of more than 3 axes is a batch.
-    """
+def to_batch(images: Image | Iterable[Image]) -> tuple[Iterable[Image], bool]:
+    """Gives images to iterate over, and whether there was one alone."""
     is_one = isinstance(images, str | bytes | os.PathLike)
     is_one |= hasattr(images, "convert")
+    # An array of more than 3 axes is a batch.
     is_one |= isinstance(images, np.ndarray) and images.ndim <= 3
     return cast(Iterable[Image], [images] if is_one else images), is_one
 
@@ -50,17 +48,9 @@ def to_batch(
 def pair_with_texts(
     images: Image | Iterable[Image], texts: str | Sequence[str]
 ) -> tuple[list[Image], list[str], bool]:
-    """Brings images and texts to the same number.
+    """Gives as many images as texts, and whether one of each was given.
 
-    Args:
-        images: Images, or one for all texts.
-        texts: Texts, or one for all images.
-
-    Returns:
-        As many images as texts, and whether one of each was given.
-
-    Raises:
-        InputError: Their numbers differ.
+    One image goes with all texts, and one text with all images.
     """
     batch, is_one = to_batch(images)
     paired, is_text = list(batch), isinstance(texts, str)
@@ -78,11 +68,7 @@ def pair_with_texts(
 
 
 class ImageReader:
-    """Turns images of several kinds into a graph's pixels.
-
-    Args:
-        graph: Its pixels are the wanted ones.
-    """
+    """Turns images of several kinds into a graph's pixels."""
 
     def __init__(self, graph: CaptionGraph) -> None:
         self._shape = graph.pixels_shape
@@ -91,26 +77,12 @@ class ImageReader:
             input_signature=[tf.TensorSpec((None,), tf.string)],
         )
 
-    def read_batches(
-        self, images: Iterable[Image], batch_size: int
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """Reads images batch by batch.
-
-        Args:
-            images: Paths, encoded images, RGB arrays, uint8, (height, width,
-                3), or images of Pillow.
-            batch_size: Images in a batch.
-
-        Yields:
-            The number of a batch's first image and the batch's pixels, uint8,
-            (batch, height, width, 3).
-
-        Raises:
-            InputError: An image cannot be read; it is named by path or number.
-        """
+    def read_batches(self, images: Iterable[Image], batch_size: int) -> Batches:
+        """Reads images batch by batch; a bad one is named by path or number."""
         numbered = enumerate(images)
         while batch := list(islice(numbered, batch_size)):
-            yield batch[0][0], self._read_batch(batch)
+            start = batch[0][0]
+            yield slice(start, start + batch_size), self._read_batch(batch)
 
     def _read_batch(self, batch: Sequence[tuple[int, Image]]) -> np.ndarray:
         pixels = np.empty((len(batch), *self._shape), np.uint8)
@@ -126,6 +98,7 @@ class ImageReader:
             else:
                 pixels[row] = self._resize(image, number)
         if encoded:
+            # One call for all: the graph decodes them side by side.
             decoded, errors = self._read(tf.constant(list(encoded.values())))
             for row, error in zip(encoded, errors.numpy(), strict=True):
                 if error:
@@ -143,12 +116,8 @@ class ImageReader:
             image = np.asarray(image.convert("RGB"))
         is_array = isinstance(image, np.ndarray)
         found = f"{image.dtype} {image.shape}" if is_array else type(image)
-        if not (
-            is_array
-            and image.ndim == 3
-            and image.shape[-1] == 3
-            and image.dtype == np.uint8
-        ):
+        is_rgb = is_array and image.ndim == 3 and image.shape[-1] == 3
+        if not is_rgb or image.dtype != np.uint8:
             raise InputError(
                 f"images[{number}]: expected a path, bytes, an image of Pillow "
                 f"or RGB pixels, uint8 (height, width, 3), found {found}."
@@ -171,38 +140,23 @@ def _read_file(path: Path) -> bytes:
 
 
 def encode_templates(
-    texts: Sequence[str],
-    tokenizer: CaptionTokenizer,
-    *,
-    max_caption_tokens: int,
+    texts: Sequence[str], tokenizer: CaptionTokenizer, max_caption_tokens: int
 ) -> np.ndarray:
-    """Encodes captions given in part.
+    """Encodes captions in part: int32, (texts, tokens), `GAP` for gaps, padded.
 
-    Args:
-        texts: Captions with `[MASK]` for one token and "…" or "..." for one
-            or more.
-        tokenizer: The tokenizer.
-        max_caption_tokens: Most tokens of a caption.
-
-    Returns:
-        int32, (texts, tokens), with `GAP` for gaps, padded.
-
-    Raises:
-        InputError: A template is empty, has nothing to fill, is too long, or
-            holds a word that the vocabulary lacks.
+    `[MASK]` stands for one token, "…" or "..." for one or more.
     """
     fill = {tokenizer.sep_token_id, tokenizer.mask_token_id}
-    rows = [
-        row[1:-1]
-        for row in _encode(
-            "texts",
-            texts,
-            tokenizer,
-            max_caption_tokens,
-            allowed=fill,
-            marked=[_ELLIPSIS.sub(f" {_SEP} ", text) for text in texts],
-        )
-    ]
+    marked = [_ELLIPSIS.sub(f" {_SEP} ", text) for text in texts]
+    rows = _encode(
+        "texts",
+        texts,
+        tokenizer,
+        max_caption_tokens,
+        allowed=fill,
+        marked=marked,
+    )
+    rows = [row[1:-1] for row in rows]
     for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
         if _SEP in text or not fill & set(row):
             found = _SEP if _SEP in text else "neither"
@@ -218,23 +172,9 @@ def encode_templates(
 def encode_keywords(
     keywords: Sequence[str],
     tokenizer: CaptionTokenizer,
-    *,
     max_caption_tokens: int,
 ) -> np.ndarray:
-    """Encodes words that must stand in a caption.
-
-    Args:
-        keywords: Words or phrases.
-        tokenizer: The tokenizer.
-        max_caption_tokens: Most tokens that the caption may have.
-
-    Returns:
-        int32, (keywords, tokens), padded.
-
-    Raises:
-        InputError: A keyword is empty or holds a word that the vocabulary
-            lacks, or together they are longer than the caption.
-    """
+    """Encodes words that a caption must hold: int32, (keywords, tokens)."""
     rows = _encode("keywords", keywords, tokenizer, max_caption_tokens)
     rows = [row[1:-1] for row in rows]
     if (total := sum(map(len, rows))) > max_caption_tokens:
@@ -247,20 +187,10 @@ def encode_keywords(
 
 
 def encode_captions(
-    texts: Sequence[str],
-    tokenizer: CaptionTokenizer,
-    *,
-    max_caption_tokens: int,
+    texts: Sequence[str], tokenizer: CaptionTokenizer, max_caption_tokens: int
 ) -> np.ndarray:
-    """Encodes whole captions.
-
-    Returns:
-        int32, (texts, length), `[CLS]` … `[SEP]`, padded.
-
-    Raises:
-        InputError: A caption is empty or too long, or holds a special token;
-            unknown words are allowed.
-    """
+    """Encodes captions: int32, (texts, length), `[CLS]` … `[SEP]`, padded."""
+    # An unknown word has a score as any other.
     unknown = {tokenizer.unknown_token_id}
     rows = _encode(
         "texts", texts, tokenizer, max_caption_tokens, allowed=unknown
@@ -284,16 +214,14 @@ def _encode(
         tokens = row[1:-1]
         if not tokens:
             fault = "words, found none"
-        elif len(tokens) > max_caption_tokens:
+        elif (count := len(tokens)) > max_caption_tokens:
             fault = (
                 f"at most {max_caption_tokens} tokens, the longest caption, "
-                f"found {len(tokens)}"
             )
+            fault += f"found {count}"
         elif refused & set(tokens):
-            fault = (
-                "words of the vocabulary, found an unknown word or a special "
-                "token"
-            )
+            fault = "words of the vocabulary, found an unknown word or a "
+            fault += "special token"
         else:
             continue
         raise InputError(f"{name}[{i}]: expected {fault}: {text!r}.")
@@ -313,14 +241,9 @@ def pad_rows(rows: Sequence[Sequence[int]], pad_token_id: int) -> np.ndarray:
 
 
 def check_lengths(
-    length: Length, options: DecodingOptions, *, max_caption_tokens: int
+    length: Length, options: DecodingOptions, max_caption_tokens: int
 ) -> tuple[int, int]:
-    """Turns an asked length into the fewest and most tokens of a caption.
-
-    Raises:
-        InputError: The length is out of range, or leaves too few lengths for
-            captions that differ in nothing else.
-    """
+    """Turns an asked length into the fewest and most tokens of a caption."""
     bounds = (1, max_caption_tokens) if length is None else length
     shortest, longest = (bounds, bounds) if isinstance(bounds, int) else bounds
     if not 1 <= shortest <= longest <= max_caption_tokens:

@@ -14,45 +14,11 @@ from typing import IO, Any
 from bmt_keras.atomic import write_atomically
 from bmt_keras.captioner.captioner import Captioner
 from bmt_keras.captioner.captions import Caption
-from bmt_keras.data.captions import CaptionedImage
-from bmt_keras.data.images import decode_images
+from bmt_keras.captioner.files import read_ahead
 from bmt_keras.errors import InputError
 
 _LOGGER = logging.getLogger(__name__)
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-FORMATS = (".jsonl", ".csv", ".json")
 _COLUMNS = ("file", "caption", "score", "error")
-
-
-def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """Lists image files, those in folders and their subfolders among them.
-
-    Args:
-        paths: Files, taken as they are, and folders.
-
-    Returns:
-        The files; those of a folder in the order of their names.
-
-    Raises:
-        InputError: A folder holds no image.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if not path.is_dir():
-            found.append(path)
-            continue
-        images = sorted(
-            each
-            for each in path.rglob("*")
-            if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file()
-        )
-        if not images:
-            raise InputError(
-                f"{path}: expected images ({', '.join(IMAGE_SUFFIXES)}), found "
-                "none."
-            )
-        found += images
-    return found
 
 
 def caption_to_file(
@@ -98,47 +64,46 @@ def caption_to_file(
         _LOGGER.info("Going on after %d images.", done)
     out.parent.mkdir(parents=True, exist_ok=True)
     with journal.open("a", encoding="utf-8") as file:
-        for batch in _caption_batches(
-            captioner, left, batch_size, controls or {}
-        ):
+        for batch in _caption(captioner, left, batch_size, controls or {}):
             rows |= {row["file"]: row for row in batch}
             _write_jsonl(file, batch)
+            # A kill loses the batch at hand alone.
             file.flush()
             done += len(batch)
             if on_progress is not None:
                 on_progress(done, len(images))
+    # The journal may hold images that are no longer asked for.
     ordered = [rows[str(path)] for path in images]
     with write_atomically(out) as file:
         _WRITERS[out.suffix](file, ordered)
     journal.unlink()
-    return [
-        f"{row['file']} ({row['error']})" for row in ordered if row["error"]
-    ]
+    bad = [row for row in ordered if row["error"]]
+    return [f"{row['file']} ({row['error']})" for row in bad]
 
 
 def _check_out(out: Path, images: Sequence[Path]) -> None:
-    if out.suffix not in FORMATS:
+    if out.suffix not in _WRITERS:
         raise InputError(
-            f"{out}: expected a file name that ends in {', '.join(FORMATS)}."
+            f"{out}: expected a file name that ends in {', '.join(_WRITERS)}."
         )
     if out.exists():
         raise InputError(
             f"{out}: expected no such file yet, found one; delete it, or give "
             "another name."
         )
-    if out.suffix == ".json":
-        for path in images:
-            if not path.stem.isdecimal():
-                raise InputError(
-                    f"{path}: expected a number as the file's name, which is "
-                    "the `image_id` of COCO's results; or write .jsonl or .csv."
-                )
+    for path in images:
+        if out.suffix == ".json" and not path.stem.isdecimal():
+            raise InputError(
+                f"{path}: expected a number as the file's name, which is "
+                "the `image_id` of COCO's results; or write .jsonl or .csv."
+            )
 
 
 def _read_journal(journal: Path) -> dict[str, dict[str, Any]]:
     """Reads what an earlier call wrote, and cuts off a line half written."""
     if not journal.is_file():
         return {}
+    # As bytes: the half of a character is no UTF-8.
     lines = journal.read_bytes().splitlines(keepends=True)
     if lines and not lines[-1].endswith(b"\n"):
         lines.pop()
@@ -148,22 +113,18 @@ def _read_journal(journal: Path) -> dict[str, dict[str, Any]]:
     return {row["file"]: row for row in rows}
 
 
-def _caption_batches(
+def _caption(
     captioner: Captioner,
     paths: Sequence[Path],
     batch_size: int,
     controls: Mapping[str, Any],
 ) -> Iterator[list[dict[str, Any]]]:
-    images = [CaptionedImage(i, path, ()) for i, path in enumerate(paths)]
-    height, width, _ = captioner.graph.pixels_shape
-    for batch, pixels, errors in decode_images(
-        images, height=height, width=width, batch_size=batch_size
-    ):
-        good = [i for i, error in enumerate(errors) if not error]
-        captions = iter(captioner.caption(pixels[good], **controls))
+    left = iter(paths)
+    for pixels, errors in read_ahead(captioner, paths, batch_size=batch_size):
+        captions = iter(captioner.caption(pixels, **controls))
         yield [
-            _to_row(image.path, None if error else next(captions), error)
-            for image, error in zip(batch, errors, strict=True)
+            _to_row(next(left), None if error else next(captions), error)
+            for error in errors
         ]
 
 
@@ -185,6 +146,7 @@ def _write_jsonl(file: IO[str], rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _write_csv(file: IO[str], rows: Sequence[dict[str, Any]]) -> None:
+    # The csv module would end lines by \r\n.
     writer = csv.DictWriter(
         file, _COLUMNS, extrasaction="ignore", lineterminator="\n"
     )

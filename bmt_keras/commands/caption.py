@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bmt_keras.commands import inputs
 from bmt_keras.commands.quiet import load_tensorflow
+from bmt_keras.commands.settings_options import with_settings
 from bmt_keras.errors import InputError
 from bmt_keras.progress import show_progress
 
 if TYPE_CHECKING:
-    from bmt_keras.captioner import Caption
+    from bmt_keras.captioner import Caption, Captioner
 
 _CAPTIONER = Path("runs/sample/captioner")
 
 
+@with_settings("decoding")
 def caption(
     images: Annotated[
         list[Path], typer.Argument(help="Image files, or folders of them.")
@@ -37,12 +38,6 @@ def caption(
     ] = False,
     grid: Annotated[
         Path | None, typer.Option(help="Also draw the images into this PNG.")
-    ] = None,
-    passes: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Parallel passes; by default the captioner's."
-        ),
     ] = None,
     length: Annotated[
         str | None,
@@ -75,8 +70,6 @@ def caption(
         ),
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
-    mbr_samples: inputs.MbrSamples = None,
-    rerank_top: inputs.RerankTop = None,
     matmul_precision: Annotated[
         Literal["float32", "bfloat16"],
         typer.Option(
@@ -85,10 +78,14 @@ def caption(
             "differ in a word."
         ),
     ] = "float32",
+    *,
+    overrides: dict[str, Any],
 ) -> None:
-    """Write the captions of images: a line each, or many into a file."""
+    """Write the captions of images: a line each, or many into a file.
+
+    Decoding is by default as the captioner was saved.
+    """
     controls: dict[str, Any] = {
-        "passes": passes,
         "length": _parse_length(length),
         "keywords": keyword,
         "template": template,
@@ -104,26 +101,14 @@ def caption(
         )
     load_tensorflow()
     from bmt_keras.captioner import Captioner
-    from bmt_keras.captioner.to_file import caption_to_file, find_images
+    from bmt_keras.captioner.files import find_images
     from bmt_keras.models import set_matmul_precision
 
     paths = find_images(images)
     set_matmul_precision(matmul_precision)
-    model = Captioner.from_preset(
-        captioner, mbr_samples=mbr_samples, rerank_top=rerank_top
-    )
+    model = Captioner.from_preset(captioner, **overrides)
     if out is not None:
-        with show_progress("Captioning images") as on_progress:
-            bad = caption_to_file(
-                model,
-                paths,
-                out,
-                on_progress=partial(on_progress, "all"),
-                controls=controls,
-            )
-        for image in bad:
-            typer.echo(f"bmt: cannot be read: {image}", err=True)
-        typer.echo(f"{out}: {len(paths) - len(bad)} captions")
+        _write_file(model, paths, out, controls)
         return
     written = model.caption(paths, **controls)
     for path, captions in zip(paths, written, strict=True):
@@ -136,6 +121,27 @@ def caption(
         from bmt_keras.evaluation.plots import draw_caption_grid
 
         draw_caption_grid(paths, [each.text for each in written], grid)
+
+
+def _write_file(
+    captioner: "Captioner",
+    paths: list[Path],
+    out: Path,
+    controls: dict[str, Any],
+) -> None:
+    from bmt_keras.captioner.to_file import caption_to_file
+
+    with show_progress("Captioning images") as on_progress:
+        bad = caption_to_file(
+            captioner,
+            paths,
+            out,
+            on_progress=partial(on_progress, "all"),
+            controls=controls,
+        )
+    for image in bad:
+        typer.echo(f"bmt: cannot be read: {image}", err=True)
+    typer.echo(f"{out}: {len(paths) - len(bad)} captions")
 
 
 def _parse_length(text: str | None) -> int | tuple[int, int] | None:
@@ -154,9 +160,5 @@ def _parse_length(text: str | None) -> int | tuple[int, int] | None:
 def _describe_scores(caption: "Caption") -> str:
     from bmt_keras.data.tokenizer import WORD_START
 
-    return " ".join(
-        f"{token.lstrip(WORD_START)}={confidence:.2f}"
-        for token, confidence in zip(
-            caption.tokens, caption.confidences, strict=True
-        )
-    )
+    pairs = zip(caption.tokens, caption.confidences, strict=True)
+    return " ".join(f"{token.lstrip(WORD_START)}={p:.2f}" for token, p in pairs)

@@ -1,15 +1,17 @@
-"""`bmt evaluate`: captions of photos against captions by people."""
+"""`bmt evaluate`: captions of images against captions by people."""
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bmt_keras.commands import inputs
 from bmt_keras.commands.extras import require
 from bmt_keras.commands.quiet import load_tensorflow
+from bmt_keras.commands.settings_options import with_settings
 from bmt_keras.data.captions import (
     CaptionedImage,
     read_coco_captions,
@@ -18,12 +20,8 @@ from bmt_keras.data.captions import (
 from bmt_keras.errors import InputError
 from bmt_keras.progress import show_progress
 
-if TYPE_CHECKING:
-    import numpy as np
 
-    from bmt_keras.captioner import Captioner
-
-
+@with_settings("decoding")
 def evaluate(
     captions: inputs.Captions,
     images: inputs.Images,
@@ -59,15 +57,18 @@ def evaluate(
         int,
         typer.Option(
             min=0,
-            help="Measure retrieval among the first N photos; 0 leaves it out.",
+            help="Measure retrieval among the first N images; 0 leaves it out.",
         ),
     ] = 100,
-    mbr_samples: inputs.MbrSamples = None,
-    rerank_top: inputs.RerankTop = None,
     limit: inputs.Limit = None,
     skip_bad: inputs.SkipBad = False,
+    *,
+    overrides: dict[str, Any],
 ) -> None:
-    """Caption photos and score the captions."""
+    """Caption images and score the captions.
+
+    Decoding is by default as the captioner was saved.
+    """
     require("pycocoevalcap", "matplotlib")
     if report is not None:
         require("jinja2")
@@ -76,12 +77,17 @@ def evaluate(
     known = None if train_captions is None else read_texts(train_captions)
     load_tensorflow()
     from bmt_keras.captioner import Captioner
+    from bmt_keras.captioner.files import read_good_images
     from bmt_keras.evaluation.model_metrics import evaluate_captioner
 
-    model = Captioner.from_preset(
-        captioner, mbr_samples=mbr_samples, rerank_top=rerank_top
-    )
-    good, features = _read_features(model, pairs, skip_bad)
+    model = Captioner.from_preset(captioner, **overrides)
+    with show_progress("Reading images") as on_progress:
+        good, features = read_good_images(
+            model,
+            pairs,
+            skip_bad=skip_bad,
+            on_progress=partial(on_progress, "all"),
+        )
     evaluate_captioner(
         model,
         good,
@@ -97,42 +103,6 @@ def evaluate(
     if report is not None:
         typer.echo(f"{report / 'report.html'}: the report")
     print_metrics(out)
-
-
-def _read_features(
-    captioner: "Captioner", images: Sequence[CaptionedImage], skip_bad: bool
-) -> "tuple[list[CaptionedImage], np.ndarray]":
-    """Reads images ahead of the image model; the good ones come back."""
-    import numpy as np
-
-    from bmt_keras.data.images import decode_images, report_unreadable
-
-    good: list[CaptionedImage] = []
-    features: list[np.ndarray] = []
-    bad: list[str] = []
-    settings = captioner.settings
-    with show_progress("Reading images") as on_progress:
-        for batch, pixels, errors in decode_images(
-            images, height=settings.image.height, width=settings.image.width
-        ):
-            kept = [i for i, error in enumerate(errors) if not error]
-            if kept:
-                good += [batch[i] for i in kept]
-                features.append(
-                    captioner.read_features([pixels[i] for i in kept])
-                )
-            bad += [
-                f"{image.path} ({error})"
-                for image, error in zip(batch, errors, strict=True)
-                if error
-            ]
-            on_progress("all", len(good) + len(bad), len(images))
-    report_unreadable(bad, len(images), skip_bad=skip_bad)
-    if not good:
-        raise InputError(
-            f"Expected images that can be read, found none among {len(images)}."
-        )
-    return good, np.concatenate(features)
 
 
 def _truth_rule(

@@ -19,7 +19,7 @@ NGram = tuple[str, ...]
 
 
 class _Sentence(NamedTuple):
-    """Weighted n-grams of a caption, their norms, and its word pairs."""
+    """Weighted n-grams of a caption by order, and its number of word pairs."""
 
     weights: list[dict[NGram, float]]
     norms: list[float]
@@ -33,16 +33,11 @@ class CiderD:
         references: Captions by people by image id. Document frequencies come
             from all of them.
 
-    Example:
-        >>> cider = CiderD({1: ["a dog runs", "a dog"], 2: ["a red car"]})
-        >>> cider.score(1, "a dog runs")
-
     Reference:
         Vedantam et al. 2015, https://arxiv.org/abs/1411.5726, section 5.
     """
 
     def __init__(self, references: Mapping[int, Sequence[str]]) -> None:
-        """Counts the references' n-grams."""
         counted = {
             key: [_count(text) for text in texts]
             for key, texts in references.items()
@@ -57,26 +52,21 @@ class CiderD:
         }
 
     def score(self, image_id: int, caption: str) -> float:
-        """Scores a caption of an image.
-
-        Args:
-            image_id: A image of the references.
-            caption: Any text.
-
-        Returns:
-            CIDEr-D in [0, 10].
-        """
+        """Scores a caption of one of the images: CIDEr-D in [0, 10]."""
         sentence = self._weigh(_count(caption))
-        return _mean_similarity(sentence, self._references[image_id])
+        references = self._references[image_id]
+        total = sum(_similarity(sentence, each) for each in references)
+        return 10.0 * total / max(len(references), 1)
 
     def _weigh(self, counts: Counter[NGram]) -> _Sentence:
         weights: list[dict[NGram, float]] = [{} for _ in range(_ORDERS)]
         length = 0
         for ngram, count in counts.items():
-            rarity = self._log_images - math.log(
-                max(self._images_with.get(ngram, 0), 1)
-            )
+            # An n-gram of no reference is as rare as one of a single image.
+            found = max(self._images_with.get(ngram, 0), 1)
+            rarity = self._log_images - math.log(found)
             weights[len(ngram) - 1][ngram] = count * rarity
+            # The authors' code counts a caption's length in word pairs.
             length += count * (len(ngram) == 2)
         norms = [math.hypot(*each.values()) for each in weights]
         return _Sentence(weights, norms, length)
@@ -91,13 +81,6 @@ def _count(caption: str) -> Counter[NGram]:
     )
 
 
-def _mean_similarity(
-    sentence: _Sentence, references: Sequence[_Sentence]
-) -> float:
-    total = sum(_similarity(sentence, each) for each in references)
-    return 10.0 * total / max(len(references), 1)
-
-
 def _similarity(sentence: _Sentence, reference: _Sentence) -> float:
     total = 0.0
     for ours, theirs, our_norm, their_norm in zip(
@@ -108,6 +91,7 @@ def _similarity(sentence: _Sentence, reference: _Sentence) -> float:
         strict=True,
     ):
         if our_norm and their_norm:
+            # Clipped: repeating a word of the reference earns nothing.
             common = sum(
                 min(weight, theirs[ngram]) * theirs[ngram]
                 for ngram, weight in ours.items()

@@ -1,4 +1,4 @@
-"""Captions and scores as JSON files."""
+"""Captions and scores as JSON files, written whole or not at all."""
 
 import json
 import math
@@ -7,18 +7,13 @@ from pathlib import Path
 
 from bmt_keras.atomic import write_atomically
 
-_DIGITS = 6
-
 
 def write_coco_results(
     path: str | Path, predictions: Mapping[int, str]
 ) -> None:
-    """Writes captions in COCO's results format, whole or not at all.
+    """Writes captions by image id in COCO's results format, sorted by id.
 
-    Args:
-        path: The JSON file: a list of `{"image_id": ..., "caption": ...}`,
-            sorted by id.
-        predictions: One caption per image, by image id.
+    The file is a list of `{"image_id": ..., "caption": ...}`.
     """
     results = [
         {"image_id": int(image_id), "caption": predictions[image_id]}
@@ -30,11 +25,7 @@ def write_coco_results(
 
 
 def write_metrics(path: str | Path, metrics: Mapping[str, float]) -> None:
-    """Writes numbers as JSON, sorted by name, whole or not at all.
-
-    Args:
-        path: The JSON file.
-        metrics: Finite numbers by name. They are rounded to 6 digits.
+    """Writes numbers as JSON, sorted by name, floats rounded to 6 digits.
 
     Raises:
         ValueError: If a number is infinite or not a number.
@@ -44,8 +35,9 @@ def write_metrics(path: str | Path, metrics: Mapping[str, float]) -> None:
             raise ValueError(
                 f"Metrics must be finite numbers. Received: {name}={value}"
             )
+    # JSON has no NumPy numbers, and no NaN.
     rounded = {
-        name: value if isinstance(value, int) else round(float(value), _DIGITS)
+        name: value if isinstance(value, int) else round(float(value), 6)
         for name, value in metrics.items()
     }
     with write_atomically(path) as file:

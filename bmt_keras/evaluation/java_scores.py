@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 
 from bmt_keras.evaluation.scores import split_sentences
 
-SCORERS = ("Meteor", "Spice")
 _LOGGER = logging.getLogger(__name__)
 
 # The scorers print without a new line. A METEOR that failed holds its lock,
@@ -49,8 +48,8 @@ def score_with_java(
     """Scores captions by METEOR and SPICE if that is possible here.
 
     Args:
-        predictions: One caption per image, by image id.
-        references: At least one caption by people per image, for the same ids.
+        predictions: As for `score_captions`.
+        references: As for `score_captions`.
         timeout: Seconds that each of the two may take.
 
     Returns:
@@ -72,7 +71,7 @@ def score_with_java(
         )
         return {}
     scores = {}
-    for name in SCORERS:
+    for name in ("Meteor", "Spice"):
         request = json.dumps([name, *(list(s.values()) for s in sentences)])
         try:
             scores[name.lower()] = _run(request, timeout)

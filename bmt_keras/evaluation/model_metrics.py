@@ -20,13 +20,12 @@ from bmt_keras.evaluation.reliability import (
 from bmt_keras.evaluation.retrieval import retrieval_recall
 from bmt_keras.evaluation.scores import (
     evaluate_captions,
-    score_captions,
     score_each_caption,
 )
 from bmt_keras.evaluation.wording import measure_wording
 
 if TYPE_CHECKING:
-    from bmt_keras.captioner import Calibration, Caption, Captioner
+    from bmt_keras.captioner import Calibration, Captioner
     from bmt_keras.captioner.calibration import MaskedGuesses
     from bmt_keras.data.captions import CaptionedImage
 
@@ -79,6 +78,7 @@ def evaluate_captioner(
     Returns:
         The scores by name.
     """
+    # Loading scores alone loads no model and no optional package.
     from bmt_keras.captioner.calibration import (
         guess_masked_tokens,
         one_caption_each,
@@ -86,11 +86,10 @@ def evaluate_captioner(
     from bmt_keras.evaluation.plots import draw_caption_grid
 
     written = captioner.caption_features(features)
-    captions = {
-        image.image_id: caption
+    texts = {
+        image.image_id: caption.text
         for image, caption in zip(images, written, strict=True)
     }
-    texts = {image_id: each.text for image_id, each in captions.items()}
     references = {image.image_id: image.captions for image in images}
     masked, bins = measure_masked_tokens(
         guess_masked_tokens(captioner, features, one_caption_each(images)),
@@ -112,18 +111,24 @@ def evaluate_captioner(
     write_metrics(out / "metrics.json", metrics)
     draw_caption_grid(
         [image.path for image in images[:_GRID_IMAGES]],
-        list(texts.values())[:_GRID_IMAGES],
+        [caption.text for caption in written[:_GRID_IMAGES]],
         out / "grid.png",
     )
-    if report is not None:
-        points = (
-            measure_passes(captioner, features, references)
-            if passes_curve
-            else []
-        )
-        _write_report(
-            report, images, captions, metrics, bins, points, is_true=is_true
-        )
+    if report is None:
+        return metrics
+
+    from bmt_keras.evaluation.report import ReportImage, write_report
+
+    cider_d = score_each_caption(texts, references)
+    shown = []
+    for image, caption in zip(images, written, strict=True):
+        key = image.image_id
+        correct = is_true(key, caption.text) if is_true else None
+        shown.append(ReportImage(image, caption, cider_d[key], correct))
+    points = []
+    if passes_curve:
+        points = measure_passes(captioner, features, references)
+    write_report(report, shown, metrics=metrics, bins=bins, passes=points)
     return metrics
 
 
@@ -131,10 +136,6 @@ def measure_masked_tokens(
     guesses: "MaskedGuesses", calibration: "Calibration"
 ) -> tuple[dict[str, float], list[ReliabilityBin]]:
     """Measures how often guesses are right, and whether confidence says so.
-
-    Args:
-        guesses: From `guess_masked_tokens`.
-        calibration: The captioner's.
 
     Returns:
         `masked_accuracy`, `calibration_error` and
@@ -167,8 +168,7 @@ def measure_retrieval(
         `image_recall_at_1`, `_5` and `_10`: the share of captions whose image
         is among the 1, 5 and 10 images under which it scores best; and
         `text_recall_at_…`: of images whose caption is among those that score
-        best. A text's score is taken less its mean over the images there, or
-        short and common texts would come first for every image.
+        best.
     """
     scores = np.stack(
         [
@@ -179,6 +179,8 @@ def measure_retrieval(
     )  # (images, texts)
     texts = np.arange(len(captions))
     by_text = retrieval_recall(scores, texts)
+    # Less a text's mean over the images: short and common texts would come
+    # first for every image.
     by_image = retrieval_recall(scores - scores.mean(axis=0), texts)
     return {
         name: (by_text if name.startswith("image") else by_image)[name]
@@ -205,64 +207,15 @@ def measure_passes(
         A point for each; the time is that of writing all captions, embedding
         of the images left out.
     """
-    captioner.caption_features(features[:32])  # traces
+    # Traces the graph, which is no part of the time.
+    captioner.caption_features(features[:32])
     points = []
     for number in passes:
         start = time.perf_counter()
         written = captioner.caption_features(features, passes=number)
         seconds = time.perf_counter() - start
         texts = [caption.text for caption in written]
-        scores = score_captions(
-            dict(zip(references, texts, strict=True)), references
-        )
-        points.append(PassesPoint(number, scores["cider_d"], seconds))
+        captions = dict(zip(references, texts, strict=True))
+        scores = score_each_caption(captions, references).values()
+        points.append(PassesPoint(number, float(np.mean([*scores])), seconds))
     return points
-
-
-def _write_report(
-    folder: Path,
-    images: "Sequence[CaptionedImage]",
-    captions: "Mapping[int, Caption]",
-    metrics: Mapping[str, float],
-    bins: Sequence[ReliabilityBin],
-    points: Sequence[PassesPoint],
-    *,
-    is_true: Callable[[int, str], bool] | None,
-) -> None:
-    from bmt_keras.evaluation.report import (
-        ReportData,
-        ReportImage,
-        write_report,
-    )
-
-    texts = {image_id: each.text for image_id, each in captions.items()}
-    references = {image.image_id: image.captions for image in images}
-    cider_d = score_each_caption(texts, references)
-    shown = []
-    for image in images:
-        caption = captions[image.image_id]
-        shown.append(
-            ReportImage(
-                image_id=image.image_id,
-                path=image.path,
-                caption=caption.text,
-                tokens=caption.tokens,
-                token_scores=caption.token_scores,
-                score=caption.score,
-                references=image.captions,
-                cider_d=cider_d[image.image_id],
-                correct=(
-                    is_true(image.image_id, caption.text) if is_true else None
-                ),
-            )
-        )
-    write_report(
-        folder,
-        ReportData(
-            "Captions of photos",
-            shown,
-            scores={"captioner": metrics},
-            calibration={"masked tokens": bins},
-            passes=points,
-        ),
-    )

@@ -1,13 +1,15 @@
-"""Pictures of a training run: its curves, and images with their captions.
+"""Pictures of a run: its curves, images with captions, charts of the report.
 
 Figures are drawn on their own canvas: nothing here needs a display,
 `matplotlib.pyplot` or the state that it keeps.
 """
 
 import csv
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,10 +19,12 @@ from matplotlib.ticker import MaxNLocator
 
 from bmt_keras.atomic import write_atomically
 from bmt_keras.errors import InputError
+from bmt_keras.evaluation.reliability import ReliabilityBin
 
-_DPI = 120
-_TRAIN_COLOR = "#1f5fa8"
-_VALIDATION_COLOR = "#d9661f"
+if TYPE_CHECKING:
+    from bmt_keras.evaluation.model_metrics import PassesPoint
+
+_COLORS = ("#1f5fa8", "#d9661f")
 # Inches of a cell of the grid: a square image and three lines of caption.
 _CELL = (3.3, 3.9)
 
@@ -42,14 +46,31 @@ def plot_history(csv_path: str | Path, png_path: str | Path) -> None:
             is no epoch.
     """
     history = _read_history(Path(csv_path))
+    epochs = [epoch + 1 for epoch in history["epoch"]]
     figure = Figure(figsize=(11, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _draw_curves(left, history, "loss")
-    left.set_title("Loss")
-    left.set_ylabel("loss (nats per masked token)")
-    _draw_curves(right, history, "masked_accuracy")
-    right.set_title("Accuracy")
-    right.set_ylabel("accuracy (share of masked tokens)")
+    for axes, name, label in zip(
+        figure.subplots(1, 2),
+        ("loss", "masked_accuracy"),
+        ("loss (nats per masked token)", "accuracy (share of masked tokens)"),
+        strict=True,
+    ):
+        for column, side, color in (
+            (name, "train", _COLORS[0]),
+            (f"val_{name}", "validation", _COLORS[1]),
+        ):
+            if column in history:
+                # Beyond some 30 epochs the marks would hide the line.
+                marker = "o" if len(epochs) <= 30 else ""
+                axes.plot(
+                    epochs,
+                    history[column],
+                    marker=marker,
+                    color=color,
+                    label=side,
+                )
+        axes.set_ylim(bottom=0)
+        _finish(axes, "epoch", label, is_whole=True)
+        axes.legend(frameon=False)
     _write_png(figure, png_path)
 
 
@@ -57,16 +78,14 @@ def _read_history(path: Path) -> dict[str, list[float]]:
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         columns = list(reader.fieldnames or [])
-        missing = {"epoch", "loss", "masked_accuracy"} - set(columns)
-        if missing:
+        wanted = {"epoch", "loss", "masked_accuracy"}
+        if wanted - set(columns):
             raise InputError(
                 f"{path}: a training log needs the columns epoch, loss and "
                 f"masked_accuracy. Found: {', '.join(columns) or 'none'}."
             )
         history: dict[str, list[float]] = {
-            name: []
-            for name in columns
-            if name.removeprefix("val_") in ("epoch", "loss", "masked_accuracy")
+            name: [] for name in columns if name.removeprefix("val_") in wanted
         }
         for row in reader:
             for name, values in history.items():
@@ -82,37 +101,10 @@ def _read_number(path: Path, line: int, text: str | None) -> float:
         return math.nan
     try:
         return float(text or "")
-    except ValueError as err:
+    except ValueError as error:
         raise InputError(
             f"{path}, line {line}: expected a number. Found: {text!r}."
-        ) from err
-
-
-def _draw_curves(
-    axes: Axes, history: dict[str, list[float]], name: str
-) -> None:
-    epochs = [epoch + 1 for epoch in history["epoch"]]
-    marker = "o" if len(epochs) <= 30 else ""
-    for column, label, color in (
-        (name, "train", _TRAIN_COLOR),
-        (f"val_{name}", "validation", _VALIDATION_COLOR),
-    ):
-        if column in history:
-            axes.plot(
-                epochs,
-                history[column],
-                color=color,
-                label=label,
-                linewidth=1.8,
-                marker=marker,
-                markersize=4,
-            )
-    axes.set_xlabel("epoch")
-    axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+        ) from error
 
 
 # === Images with captions ===
@@ -158,6 +150,7 @@ def draw_caption_grid(
 
 def _read_rgb(image: Path | np.ndarray) -> np.ndarray:
     if not isinstance(image, np.ndarray):
+        # The other pictures do without TensorFlow.
         import tensorflow as tf
 
         from bmt_keras.data.images import decode_rgb
@@ -172,7 +165,88 @@ def _read_rgb(image: Path | np.ndarray) -> np.ndarray:
     return image
 
 
-def _write_png(figure: Figure, path: str | Path) -> None:
+# === Charts of the report, as wide as a phone: PNG files in memory ===
+
+
+def draw_lengths(lengths: Mapping[str, Sequence[int]]) -> bytes:
+    """Draws how long captions are: words of each, by who wrote them."""
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(lengths)
+    for place, (name, counts) in enumerate(lengths.items()):
+        words, captions = np.unique(list(counts), return_counts=True)
+        axes.bar(
+            words - 0.4 + width * (place + 0.5),
+            captions / captions.sum(),
+            width,
+            color=_COLORS[place],
+            label=name,
+        )
+    _finish(axes, "words in the caption", "share of captions", is_whole=True)
+    axes.legend(frameon=False)
+    return _to_png(figure)
+
+
+def draw_reliability(bins: Sequence[ReliabilityBin]) -> bytes:
+    """Draws accuracy against confidence; perfect is the diagonal.
+
+    The area of a dot is the share of its guesses; empty bins have none.
+
+    Reference:
+        Guo et al. 2017, https://arxiv.org/abs/1706.04599, figure 1.
+    """
+    figure = Figure(figsize=(5, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#888888", linestyle="--", linewidth=1)
+    filled = [each for each in bins if each.count]
+    x = [each.confidence for each in filled]
+    y = [each.accuracy for each in filled]
+    counts = np.array([each.count for each in filled])
+    axes.plot(x, y, color=_COLORS[0])
+    axes.scatter(x, y, 12 + 150 * counts / counts.sum(), color=_COLORS[0])
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_aspect("equal")
+    _finish(axes, "confidence", "share correct")
+    return _to_png(figure)
+
+
+def draw_passes(points: "Sequence[PassesPoint]") -> bytes:
+    """Draws CIDEr-D and time against the number of decoding passes."""
+    figure = Figure(figsize=(5, 4.4), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    passes, cider_d, seconds = zip(*sorted(points), strict=True)
+    for place, (axes, values, label) in enumerate(
+        ((upper, cider_d, "CIDEr-D"), (lower, seconds, "seconds"))
+    ):
+        axes.plot(passes, values, "o-", color=_COLORS[place])
+        # Scores that are all 0 have a height to be drawn at, too.
+        axes.set_ylim(bottom=0, top=max(*values, 0.01) * 1.1)
+        _finish(axes, "passes", label, is_whole=True)
+    upper.set_xlabel("")
+    return _to_png(figure)
+
+
+def _finish(
+    axes: Axes, x_label: str, y_label: str, *, is_whole: bool = False
+) -> None:
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    if is_whole:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _to_png(figure: Figure, dpi: int = 160) -> bytes:
     FigureCanvasAgg(figure)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    return file.getvalue()
+
+
+def _write_png(figure: Figure, path: str | Path) -> None:
+    content = _to_png(figure, dpi=120)
     with write_atomically(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=_DPI)
+        file.write(content)

@@ -1,9 +1,7 @@
 """Whether a captioner's confidence is as high as its share of hits.
 
-A confidence is a probability in [0, 1]. A token's is the exponential of its
-log-probability; a caption's is that of its score, the mean log-probability per
-token, which is the geometric mean of its tokens' confidences. What counts as
-correct is the caller's: the masked token guessed, the caption true.
+A confidence is a probability in [0, 1]. What counts as correct is the caller's:
+the masked token guessed, the caption true.
 """
 
 from collections.abc import Sequence
@@ -11,9 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-Floats = NDArray[np.float64]
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,14 @@ def reliability_bins(
     """
     if num_bins < 1:
         raise ValueError(f"`num_bins` must be at least 1. Received: {num_bins}")
-    values, hits = check_pairs("confidences", confidences, correct)
+    values = np.asarray(confidences, np.float64)
+    hits = np.asarray(correct).astype(bool)
+    if values.ndim != 1 or values.shape != hits.shape:
+        raise ValueError(
+            "`confidences` and `correct` must both have the shape (guesses,). "
+            f"Received: {values.shape} and {hits.shape}"
+        )
+    # Not `any` outside: NaN is on no side of a bound.
     if not np.all((values >= 0) & (values <= 1)):
         raise ValueError(
             "`confidences` must be in [0, 1]. Received: values from "
@@ -68,17 +71,14 @@ def reliability_bins(
     edges = np.arange(num_bins + 1) / num_bins
     places = np.maximum(np.searchsorted(edges, values, side="left") - 1, 0)
     bins = []
-    for place, (low, high) in enumerate(pairwise(edges)):
+    for place, (low, high) in enumerate(pairwise(edges.tolist())):
         chosen = places == place
         count = int(chosen.sum())
+        # The mean of no number is none.
+        confidence = values[chosen].mean() if count else (low + high) / 2
+        accuracy = hits[chosen].mean() if count else 0
         bins.append(
-            ReliabilityBin(
-                float(low),
-                float(high),
-                count,
-                float(values[chosen].mean() if count else (low + high) / 2),
-                float(hits[chosen].mean() if count else 0),
-            )
+            ReliabilityBin(low, high, count, float(confidence), float(accuracy))
         )
     return bins
 
@@ -87,9 +87,6 @@ def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
     """Returns the expected calibration error of bins, in [0, 1].
 
     ECE = sum_m n_m / n |accuracy_m - confidence_m|; 0 is perfect.
-
-    Args:
-        bins: What `reliability_bins` returned.
 
     Raises:
         ValueError: If the bins hold no guess.
@@ -102,29 +99,3 @@ def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
         raise ValueError("`bins` must hold a guess. Received: none")
     gaps = (each.count * abs(each.accuracy - each.confidence) for each in bins)
     return sum(gaps) / total
-
-
-def check_pairs(
-    name: str, values: ArrayLike, correct: ArrayLike
-) -> tuple[Floats, Floats]:
-    """Checks values and hits of the same guesses.
-
-    Args:
-        name: Of the values, for the error.
-        values: float, (guesses,).
-        correct: bool, (guesses,).
-
-    Returns:
-        Both as float64, the hits 0 or 1.
-
-    Raises:
-        ValueError: The shapes differ.
-    """
-    numbers = np.asarray(values, np.float64)
-    hits = np.asarray(correct).astype(bool).astype(np.float64)
-    if numbers.ndim != 1 or numbers.shape != hits.shape:
-        raise ValueError(
-            f"`{name}` and `correct` must both have the shape (guesses,). "
-            f"Received: {numbers.shape} and {hits.shape}"
-        )
-    return numbers, hits

@@ -5,28 +5,30 @@ or kept as it is. Jinja2 escapes every text in it.
 """
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import jinja2
 import numpy as np
 
 from bmt_keras.atomic import write_atomically
-from bmt_keras.evaluation.charts import (
+from bmt_keras.evaluation.model_metrics import PassesPoint
+from bmt_keras.evaluation.plots import (
     draw_lengths,
     draw_passes,
     draw_reliability,
 )
-from bmt_keras.evaluation.model_metrics import PassesPoint
 from bmt_keras.evaluation.reliability import ReliabilityBin, calibration_error
 from bmt_keras.evaluation.words import split_caption
 
-FILE_NAME = "report.html"
-EXPLANATIONS = {
+if TYPE_CHECKING:
+    from bmt_keras.captioner import Caption
+    from bmt_keras.data.captions import CaptionedImage
+
+_TEMPLATE = "report.html"
+_EXPLANATIONS = {
     "bleu_1": "words shared with people's captions",
     "bleu_2": "word pairs shared",
     "bleu_3": "runs of three words shared",
@@ -56,116 +58,68 @@ EXPLANATIONS = {
     "num_images": "images",
 }
 _SHADING = "The darker a token, the less sure the model was of it."
+_SHOWN = 6  # of the best, the worst and the confidently wrong captions
 _DARKEST = 0.8  # opacity of a token of no confidence
 _WORD_START = "\u2581"  # SentencePiece's sign for a space
 _THUMBNAIL = 360  # pixels, the longer side
 _JPEG_QUALITY = 78
 
 
-@dataclass(frozen=True)
-class ReportImage:
+class ReportImage(NamedTuple):
     """An image, what was written of it and how good that is.
 
     Attributes:
-        image_id: The image's id.
-        path: The image's file.
+        image: The image, with captions by people.
         caption: The written caption.
-        tokens: Its tokens, perhaps with SentencePiece's sign for a space.
-        token_scores: Log-probability of each token, in nats.
-        score: Mean log-probability per token, in nats.
-        references: Captions by people.
-        cider_d: CIDEr-D of the caption, in [0, 10].
-        correct: Whether the caption is true, where that is known.
-
-    Raises:
-        ValueError: Tokens and their scores are not as many.
+        cider_d: Its CIDEr-D, in [0, 10].
+        correct: Whether it is true, where that is known.
     """
 
-    image_id: int
-    path: Path
-    caption: str
-    tokens: tuple[str, ...]
-    token_scores: tuple[float, ...]
-    score: float
-    references: tuple[str, ...]
+    image: "CaptionedImage"
+    caption: "Caption"
     cider_d: float
     correct: bool | None = None
 
-    def __post_init__(self) -> None:
-        """Checks that tokens and their scores are as many."""
-        if len(self.tokens) != len(self.token_scores):
-            raise ValueError(
-                "`token_scores` must hold one score per token. Received: "
-                f"{len(self.token_scores)} scores, {len(self.tokens)} tokens"
-            )
-
-
-@dataclass(frozen=True)
-class ReportData:
-    """What a report shows. Sections without data are left out.
-
-    Attributes:
-        title: The page's heading.
-        images: The captioned images, at least one.
-        scores: Scores by name for each captioner, by the captioner's name.
-            One may lack a score that another has.
-        calibration: Bins of `reliability_bins` by what was guessed, such as
-            tokens and captions. Those without a guess are left out.
-        passes: Score and time by the number of decoding passes.
-        facts: What was evaluated, such as model and data, by name.
-    """
-
-    title: str
-    images: Sequence[ReportImage]
-    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    calibration: Mapping[str, Sequence[ReliabilityBin]] = field(
-        default_factory=dict
-    )
-    passes: Sequence[PassesPoint] = ()
-    facts: Mapping[str, str] = field(default_factory=dict)
-
-
-class _Chart(NamedTuple):
-    png: bytes
-    alt: str
-    caption: str
-
-
-_Section = dict[str, Any]
-
 
 def write_report(
-    folder: str | Path, data: ReportData, *, shown: int = 6
+    folder: str | Path,
+    images: Sequence[ReportImage],
+    *,
+    metrics: Mapping[str, float],
+    bins: Sequence[ReliabilityBin] = (),
+    passes: Sequence[PassesPoint] = (),
 ) -> Path:
     """Writes the report, whole or not at all.
 
     Args:
         folder: The folder of `report.html`.
-        data: What to show.
-        shown: How many of the best, the worst and the confidently wrong images
-            are shown.
+        images: The captioned images, at least one.
+        metrics: Scores by name.
+        bins: Of the confidence of guesses at masked tokens.
+        passes: Score and time by the number of decoding passes.
 
     Returns:
         The page's path.
 
     Raises:
-        ValueError: There is no image or `shown` is below 1.
+        ValueError: There is no image.
     """
-    if not data.images:
-        raise ValueError("`data` must hold an image. Received: none")
-    if shown < 1:
-        raise ValueError(f"`shown` must be at least 1. Received: {shown}")
+    if not images:
+        raise ValueError("`images` must hold an image. Received: none")
     sections = [
-        *_score_sections(data),
-        _length_section(data.images),
-        *_confidence_sections(data.calibration),
-        *_passes_sections(data.passes),
-        *_image_sections(data.images, shown),
+        _section(
+            f"Scores on {len(images)} images",
+            columns=["score", "value", "meaning"],
+            rows=[
+                [name, value, _EXPLANATIONS.get(name, "")]
+                for name, value in metrics.items()
+            ],
+        ),
+        *_chart_sections(images, bins, passes),
+        *_card_sections(images),
     ]
-    for section in sections:
-        section["id"] = "-".join(section["heading"].lower().split())
-    page = _template().render(title=data.title, sections=sections)
-    path = Path(folder) / FILE_NAME
+    page = _template().render(title="Captions of images", sections=sections)
+    path = Path(folder) / _TEMPLATE
     with write_atomically(path) as file:
         # JSON may hold half a character, which UTF-8 cannot.
         file.write(page.encode("utf-8", "replace").decode("utf-8"))
@@ -177,17 +131,16 @@ def _template() -> jinja2.Template:
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         trim_blocks=True,
+        # A name that the template misspells is an error, not an empty text.
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["cell"] = _format_cell
     environment.filters["data_url"] = _data_url
-    return environment.get_template(FILE_NAME)
+    return environment.get_template(_TEMPLATE)
 
 
-def _format_cell(value: str | float | None) -> str:
+def _format_cell(value: str | float) -> str:
     """Formats a table's value: whole numbers as such, others to 3 digits."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "\u2013"
     if isinstance(value, str):
         return value
     # A share of 1 keeps its digits, a count of 12 needs none.
@@ -199,46 +152,47 @@ def _data_url(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-def _section(heading: str, **content: Any) -> _Section:
-    names = ("note", "facts", "chart", "columns", "rows", "caption", "cards")
+def _section(heading: str, **content: Any) -> dict[str, Any]:
+    names = ("note", "chart", "alt", "columns", "rows", "cards")
     return {"heading": heading, **dict.fromkeys(names), **content}
 
 
-# === Figures ===
-
-
-def _score_sections(data: ReportData) -> list[_Section]:
-    names = dict.fromkeys(
-        name for scores in data.scores.values() for name in scores
-    )
-    if not names and not data.facts:
-        return []
-    rows = [
-        [
-            name,
-            *(scores.get(name) for scores in data.scores.values()),
-            EXPLANATIONS.get(name, ""),
-        ]
-        for name in names
-    ]
-    return [
-        _section(
-            "Scores",
-            facts=data.facts,
-            columns=["score", *data.scores, "meaning"],
-            rows=rows,
-            caption=f"Scores on {len(data.images)} images",
+def _chart_sections(
+    images: Sequence[ReportImage],
+    bins: Sequence[ReliabilityBin],
+    passes: Sequence[PassesPoint],
+) -> list[dict[str, Any]]:
+    sections = [_length_section(images)]
+    if guesses := sum(each.count for each in bins):
+        error = f"Expected calibration error {calibration_error(bins):.3f}"
+        section = _section(
+            "Confidence",
+            note="On the dashed line, confidence equals the share that is "
+            "correct.",
+            chart=draw_reliability(bins),
+            alt=f"Share correct against confidence. {error} of {guesses} "
+            "masked tokens.",
         )
-    ]
+        sections.append(section)
+    if passes:
+        section = _section(
+            "Passes",
+            chart=draw_passes(passes),
+            alt="CIDEr-D and seconds against the number of decoding passes.",
+            columns=["passes", "CIDEr-D", "seconds"],
+            rows=[list(point) for point in sorted(passes)],
+        )
+        sections.append(section)
+    return sections
 
 
-def _length_section(images: Sequence[ReportImage]) -> _Section:
+def _length_section(images: Sequence[ReportImage]) -> dict[str, Any]:
     lengths = {
-        "written": [len(split_caption(image.caption)) for image in images],
+        "written": [len(split_caption(each.caption.text)) for each in images],
         "by people": [
             len(split_caption(reference))
-            for image in images
-            for reference in image.references
+            for each in images
+            for reference in each.image.captions
         ],
     }
     lengths = {name: counts for name, counts in lengths.items() if counts}
@@ -246,116 +200,66 @@ def _length_section(images: Sequence[ReportImage]) -> _Section:
         f"{name} {sum(counts) / len(counts):.1f} words on average"
         for name, counts in lengths.items()
     )
-    alt = f"Histogram of caption lengths: {means}."
     return _section(
-        "Length of captions", chart=_Chart(draw_lengths(lengths), alt, means)
+        "Length of captions",
+        chart=draw_lengths(lengths),
+        alt=f"Histogram of caption lengths: {means}.",
     )
 
 
-def _confidence_sections(
-    calibration: Mapping[str, Sequence[ReliabilityBin]],
-) -> list[_Section]:
-    filled = {
-        name: bins
-        for name, bins in calibration.items()
-        if any(each.count for each in bins)
-    }
-    if not filled:
-        return []
-    errors = "; ".join(
-        f"{name}: expected calibration error {calibration_error(bins):.3f} "
-        f"of {sum(each.count for each in bins)} guesses"
-        for name, bins in filled.items()
+def _card_sections(images: Sequence[ReportImage]) -> list[dict[str, Any]]:
+    ranked = sorted(
+        images, key=lambda each: (-each.cider_d, each.image.image_id)
     )
-    alt = f"Share correct against confidence. {errors}."
-    return [
-        _section(
-            "Confidence",
-            note="On the dashed line, confidence equals the share that is "
-            "correct.",
-            chart=_Chart(draw_reliability(filled), alt, errors),
-        )
-    ]
-
-
-def _passes_sections(points: Sequence[PassesPoint]) -> list[_Section]:
-    if not points:
-        return []
-    return [
-        _section(
-            "Passes",
-            chart=_Chart(
-                draw_passes(points),
-                "CIDEr-D and seconds against passes; the table has the values.",
-                "Score and time by the number of decoding passes",
-            ),
-            columns=["passes", "CIDEr-D", "seconds"],
-            rows=[list(point) for point in sorted(points)],
-            caption="Decoding passes",
-        )
-    ]
-
-
-# === Images ===
-
-
-def _image_sections(
-    images: Sequence[ReportImage], shown: int
-) -> list[_Section]:
-    ranked = sorted(images, key=lambda image: (-image.cider_d, image.image_id))
-    wrong, rule = _choose_wrong(ranked)
-    confident = sorted(wrong, key=lambda image: -image.score)[:shown]
-    groups = [
-        ("Best captions", ranked[:shown], "The highest CIDEr-D."),
-        ("Worst captions", ranked[: -shown - 1 : -1], "The lowest CIDEr-D."),
-    ]
-    if confident:
-        note = f"The highest confidence among {rule}."
-        groups.append(("Confident but wrong", confident, note))
+    if any(each.correct is not None for each in ranked):
+        wrong = [each for each in ranked if each.correct is False]
+        rule = "captions that are not true"
+    else:
+        wrong = ranked[len(ranked) - len(ranked) // 4 :]
+        rule = "the quarter of captions with the lowest CIDEr-D"
+    wrong = sorted(wrong, key=lambda each: -each.caption.confidence)
+    groups = (
+        ("Best captions", ranked[:_SHOWN], "The highest CIDEr-D."),
+        ("Worst captions", ranked[: -_SHOWN - 1 : -1], "The lowest CIDEr-D."),
+        (
+            "Confident but wrong",
+            wrong[:_SHOWN],
+            f"The highest confidence among {rule}.",
+        ),
+    )
     return [
         _section(
             heading, note=f"{note} {_SHADING}", cards=list(map(_card, chosen))
         )
         for heading, chosen, note in groups
+        if chosen
     ]
 
 
-def _choose_wrong(
-    ranked: Sequence[ReportImage],
-) -> tuple[list[ReportImage], str]:
-    """Images with wrong captions, and the rule by which they are wrong."""
-    if any(image.correct is not None for image in ranked):
-        wrong = [image for image in ranked if image.correct is False]
-        return wrong, "captions that are not true"
-    lowest = len(ranked) // 4
-    return (
-        list(ranked[len(ranked) - lowest :]),
-        "the quarter of captions with the lowest CIDEr-D",
-    )
-
-
-def _card(image: ReportImage) -> dict[str, Any]:
+def _card(shown: ReportImage) -> dict[str, Any]:
+    caption = shown.caption
     facts = [
-        f"Photo {image.image_id}",
-        f"CIDEr-D {image.cider_d:.2f}",
-        f"confidence {math.exp(image.score):.2f}",
+        f"Image {shown.image.image_id}",
+        f"CIDEr-D {shown.cider_d:.2f}",
+        f"confidence {caption.confidence:.2f}",
     ]
-    if image.correct is not None:
-        facts.append("true" if image.correct else "not true")
-    confidences = [math.exp(min(score, 0.0)) for score in image.token_scores]
+    if shown.correct is not None:
+        facts.append("true" if shown.correct else "not true")
     return {
-        "image_id": image.image_id,
-        "caption": image.caption,
-        "references": image.references,
+        "image_id": shown.image.image_id,
+        "caption": caption.text,
+        "references": shown.image.captions,
         "facts": facts,
-        "thumbnail": _make_thumbnail(image.path),
+        "thumbnail": _make_thumbnail(shown.image.path),
         "tokens": [
             {
                 "text": token.replace(_WORD_START, " "),
                 "confidence": confidence,
                 "opacity": _DARKEST * (1 - confidence),
             }
-            for token, confidence in zip(image.tokens, confidences, strict=True)
+            for token, confidence in zip(
+                caption.tokens, caption.confidences, strict=True
+            )
         ],
     }
 
@@ -367,6 +271,7 @@ def _make_thumbnail(path: Path) -> bytes | None:
         pixels = cv2.imdecode(
             content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         )
+    # OpenCV raises for an empty file, and gives None for a broken one.
     except (OSError, cv2.error):
         return None
     if pixels is None:

@@ -39,14 +39,15 @@ def retrieval_recall(
     matrix = np.asarray(scores, np.float64)
     rows = np.asarray(image_of_text)
     _check_matrix(matrix, rows, ks)
-    own = rows[np.newaxis, :] == np.arange(len(matrix))[:, np.newaxis]
-    text_ranks = _best_ranks(matrix, own)
-    image_ranks = _best_ranks(matrix.T, own.T)
+    own = rows == np.arange(len(matrix))[:, np.newaxis]  # (images, texts)
+    ranks = {
+        "text": _best_ranks(matrix, own),
+        "image": _best_ranks(matrix.T, own.T),
+    }
     return {
-        **{f"text_recall_at_{k}": float(np.mean(text_ranks <= k)) for k in ks},
-        **{
-            f"image_recall_at_{k}": float(np.mean(image_ranks <= k)) for k in ks
-        },
+        f"{name}_recall_at_{k}": float(np.mean(found <= k))
+        for name, found in ranks.items()
+        for k in ks
     }
 
 
@@ -69,11 +70,11 @@ def _check_matrix(
         )
     if np.isnan(scores).any():
         raise ValueError("`scores` must be numbers. Received: NaN")
-    if not scores.size or set(rows.tolist()) != set(range(len(scores))):
+    named = set(rows.tolist())
+    if not scores.size or named != set(range(len(scores))):
         raise ValueError(
             "`image_of_text` must name every row of `scores` and no other. "
-            f"Received: {len(set(rows.tolist()))} rows named, "
-            f"{len(scores)} rows"
+            f"Received: {len(named)} rows named, {len(scores)} rows"
         )
     if any(k < 1 for k in ks):
         raise ValueError(f"`ks` must be at least 1. Received: {tuple(ks)}")

@@ -5,8 +5,7 @@ BLEU, ROUGE-L and CIDEr-D come from `pycocoevalcap`, on words split by
 COCO server call CIDEr-D: n-gram counts clipped to the reference's, and a
 Gaussian penalty (sigma 6) on the difference in length. Document frequencies
 come from the references at hand, so that a score compares only with scores
-on the same images. The modules used here read no file and unpickle nothing;
-they are imported where a score is asked for, since the package is an extra.
+on the same images.
 
 A captioner that ignores its image may still score well. Two numbers tell:
 `distinct`, the share of different captions, and the scores with the suffix
@@ -35,8 +34,8 @@ def evaluate_captions(
     """Scores captions, and shuffled captions for comparison.
 
     Args:
-        predictions: One caption per image, by image id.
-        references: At least one caption by people per image, for the same ids.
+        predictions: As for `score_captions`.
+        references: As for `score_captions`.
         seed: Seed of the shuffle.
         is_true: A rule that says whether a caption is true of an image, where
             the truth is known, as it is for generated pictures.
@@ -46,14 +45,18 @@ def evaluate_captions(
         also `truth` and `truth_shuffled`, shares in [0, 1].
 
     Raises:
-        InputError: If predictions and references do not fit together.
+        InputError: As `score_captions`.
     """
     scores = score_captions(predictions, references)
     shuffled = shuffle_predictions(predictions, seed)
-    scores["cider_d_shuffled"] = _mean(score_each_caption(shuffled, references))
+    scores["cider_d_shuffled"] = _mean(
+        score_each_caption(shuffled, references).values()
+    )
     if is_true is not None:
-        scores["truth"] = share_true(predictions, is_true)
-        scores["truth_shuffled"] = share_true(shuffled, is_true)
+        for name, captions in (("", predictions), ("_shuffled", shuffled)):
+            scores[f"truth{name}"] = _mean(
+                bool(is_true(*item)) for item in captions.items()
+            )
     return scores
 
 
@@ -86,6 +89,8 @@ def score_captions(
         works on n-gram counts, as in its authors' code, where the paper's
         formula has frequencies.
     """
+    # Imported where a score is asked for: the package is an extra. The modules
+    # used here read no file and unpickle nothing.
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.rouge.rouge import Rouge
 
@@ -97,7 +102,7 @@ def score_captions(
     return {
         **{f"bleu_{n}": float(score) for n, score in enumerate(bleu, start=1)},
         "rouge_l": float(rouge_l),
-        "cider_d": _mean(_cider_d_of_images(expected, received)),
+        "cider_d": _mean(_cider_d_of_images(expected, received).values()),
         "distinct": len(set(captions)) / len(captions),
     }
 
@@ -117,15 +122,11 @@ def score_each_caption(
     and the score of all images is the mean over the images.
 
     Args:
-        predictions: One caption per image, by image id.
-        references: At least one caption by people per image, for the same ids.
+        predictions: As for `score_captions`.
+        references: As for `score_captions`.
 
     Returns:
         CIDEr-D in [0, 10] by image id, sorted by id.
-
-    Raises:
-        InputError: As `score_captions`.
-        TypeError: As `score_captions`.
 
     Reference:
         Vedantam et al. 2015, https://arxiv.org/abs/1411.5726, section 5.
@@ -144,9 +145,6 @@ def shuffle_predictions(
     Args:
         predictions: One caption per image, by image id.
         seed: Seed of the order, which does not depend on that of the mapping.
-
-    Returns:
-        Every caption once, by image id.
     """
     ids = sorted(predictions)
     order = np.random.default_rng(seed).permutation(len(ids))
@@ -157,43 +155,35 @@ def shuffle_predictions(
     }
 
 
-def share_true(
-    predictions: Mapping[int, str], is_true: Callable[[int, str], bool]
-) -> float:
-    """Returns the share of captions, in [0, 1], that a rule finds true.
-
-    Args:
-        predictions: One caption per image, by image id.
-        is_true: Called with an image id and its caption.
-
-    Raises:
-        InputError: If there is no prediction.
-    """
-    if not predictions:
-        raise InputError("Scores need at least one prediction. Received: none.")
-    verdicts = [bool(is_true(*item)) for item in predictions.items()]
-    return sum(verdicts) / len(verdicts)
-
-
 def split_sentences(
     predictions: Mapping[int, str], references: Mapping[int, Sequence[str]]
 ) -> tuple[Sentences, Sentences]:
     """Checks and splits captions as pycocoevalcap's scorers take them.
 
-    Args:
-        predictions: One caption per image, by image id.
-        references: At least one caption by people per image, for the same ids.
-
     Returns:
-        The references and the predictions (one an image), words joined by
+        The references and the predictions (one per image), words joined by
         blanks, both by image id in the same order.
-
-    Raises:
-        InputError: As `score_captions`.
-        TypeError: As `score_captions`.
     """
     _check_ids(predictions, references)
-    return _join_references(references), _join_predictions(predictions)
+    expected: Sentences = {}
+    for image_id in sorted(references):
+        texts = references[image_id]
+        # A string is a sequence of strings, too: its letters.
+        if isinstance(texts, str):
+            raise TypeError(
+                "The references of an image must be a sequence of captions. "
+                f"Received {texts!r} for image {image_id}."
+            )
+        expected[image_id] = list(filter(None, map(normalize_caption, texts)))
+    if empty := [key for key, texts in expected.items() if not texts]:
+        raise InputError(
+            "Every image needs a reference with at least one word. Received "
+            f"none for {_name_ids(empty)}."
+        )
+    return expected, {
+        image_id: [normalize_caption(predictions[image_id])]
+        for image_id in expected
+    }
 
 
 def _cider_d_of_images(
@@ -202,39 +192,12 @@ def _cider_d_of_images(
     from pycocoevalcap.cider.cider import Cider
 
     _, scores = Cider().compute_score(references, predictions)
-    return {
-        image_id: float(score)
-        for image_id, score in zip(references, scores, strict=True)
-    }
+    # It scores the images in the references' order.
+    return dict(zip(references, map(float, scores), strict=True))
 
 
-def _mean(scores: Mapping[int, float]) -> float:
-    return float(np.mean(list(scores.values())))
-
-
-def _join_predictions(predictions: Mapping[int, str]) -> Sentences:
-    return {
-        image_id: [normalize_caption(predictions[image_id])]
-        for image_id in sorted(predictions)
-    }
-
-
-def _join_references(references: Mapping[int, Sequence[str]]) -> Sentences:
-    sentences = {}
-    for image_id in sorted(references):
-        texts = references[image_id]
-        if isinstance(texts, str):
-            raise TypeError(
-                "The references of an image must be a sequence of captions. "
-                f"Received {texts!r} for image {image_id}."
-            )
-        sentences[image_id] = list(filter(None, map(normalize_caption, texts)))
-    if empty := [key for key, texts in sentences.items() if not texts]:
-        raise InputError(
-            "Every image needs a reference with at least one word. Received "
-            f"none for {_name_ids(empty)}."
-        )
-    return sentences
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
 def _check_ids(

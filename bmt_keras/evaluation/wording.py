@@ -1,6 +1,6 @@
 """Figures of how captions are worded, without any reference."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from itertools import pairwise
 
 from bmt_keras.errors import InputError
@@ -25,15 +25,21 @@ def measure_wording(
         itself immediately ("a a dog"), in [0, 1];
         `repeated_words`, the share of all words that equal the word just
         before them in the same caption, in [0, 1], 0 if there is no word;
-        with `training_captions` also `novel`, as `share_novel` counts it.
+        with `training_captions` also `novel`, the share of captions, in
+        [0, 1], of which they hold none of the same words; an empty one is
+        never novel.
 
     Raises:
         InputError: If there is no caption.
     """
-    _check_captions(captions)
+    if not captions:
+        raise InputError("Figures need at least one caption. Received: none.")
     split = [split_caption(caption) for caption in captions]
     num_words = sum(map(len, split))
-    repeats = [_count_repeats(words) for words in split]
+    repeats = [
+        sum(word == before for before, word in pairwise(words))
+        for words in split
+    ]
     figures = {
         "mean_length": num_words / len(split),
         "vocabulary_used": float(len(set().union(*split))),
@@ -41,35 +47,8 @@ def measure_wording(
         "repeated_words": sum(repeats) / max(num_words, 1),
     }
     if training_captions is not None:
-        figures["novel"] = share_novel(captions, training_captions)
+        # Case, punctuation and blanks do not make a caption novel.
+        seen = {"", *map(normalize_caption, training_captions)}
+        novel = [" ".join(words) not in seen for words in split]
+        figures["novel"] = sum(novel) / len(split)
     return figures
-
-
-def share_novel(
-    captions: Collection[str], training_captions: Iterable[str]
-) -> float:
-    """Returns the share of captions, in [0, 1], unseen in training.
-
-    Captions are compared by `normalize_caption`: case, punctuation and blanks
-    do not make a caption novel. An empty caption is never novel.
-
-    Args:
-        captions: Written captions.
-        training_captions: Captions that the model was trained on.
-
-    Raises:
-        InputError: If there is no caption.
-    """
-    _check_captions(captions)
-    seen = {"", *map(normalize_caption, training_captions)}
-    novel = [normalize_caption(caption) not in seen for caption in captions]
-    return sum(novel) / len(novel)
-
-
-def _count_repeats(words: Sequence[str]) -> int:
-    return sum(word == before for before, word in pairwise(words))
-
-
-def _check_captions(captions: Collection[str]) -> None:
-    if not captions:
-        raise InputError("Figures need at least one caption. Received: none.")

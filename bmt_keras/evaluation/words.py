@@ -37,6 +37,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _CONTRACTION = re.compile(r"(.*\w)(n't|'(?:s|m|d|re|ve|ll))")
+# What the treebank splits or writes otherwise.
 _WRITTEN_OUT = {
     "cannot": ["can", "not"],
     "gimme": ["gim", "me"],
@@ -51,14 +52,12 @@ _WRITTEN_OUT = {
     "{": ["-lcb-"],
     "}": ["-rcb-"],
 }
+# Single and double quotation marks, dashes and an ellipsis.
 _PLAIN_PUNCTUATION = str.maketrans(
     {
-        "\u2018": "'",
-        "\u2019": "'",
-        "\u201c": '"',
-        "\u201d": '"',
-        "\u2013": " - ",
-        "\u2014": " - ",
+        **dict.fromkeys("\u2018\u2019", "'"),
+        **dict.fromkeys("\u201c\u201d", '"'),
+        **dict.fromkeys("\u2013\u2014", " - "),
         "\u2026": " ",
     }
 )
@@ -72,12 +71,6 @@ def split_caption(caption: str) -> list[str]:
     hyphen are kept whole, HTML entities are resolved and punctuation is
     dropped. Brackets stay, as `-lrb-` and `-rrb-`: the official list of
     dropped punctuation names them in capitals, which lower case never meets.
-
-    Args:
-        caption: A sentence in English.
-
-    Returns:
-        The words, which may be none.
 
     Example:
         >>> split_caption("The man's black-and-white dog doesn't bark.")
@@ -93,23 +86,14 @@ def split_caption(caption: str) -> list[str]:
 
 
 def normalize_caption(caption: str) -> str:
-    """Returns a caption's words joined by blanks.
-
-    Two captions of the same words in the same order become equal.
-
-    Args:
-        caption: A sentence in English.
-
-    Example:
-        >>> normalize_caption("A dog,  running.")
-        'a dog running'
-    """
+    """Joins a caption's words by blanks: equal words make equal texts."""
     return " ".join(split_caption(caption))
 
 
 def _split_token(token: str) -> list[str]:
     if token in _WRITTEN_OUT:
         return _WRITTEN_OUT[token]
+    # A word may have several: "shouldn't've".
     endings: list[str] = []
     while match := _CONTRACTION.fullmatch(token):
         token, ending = match.groups()

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
+from bmt_keras.captioner.calibration import calibrate
 from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.tokenizer import CaptionTokenizer
@@ -28,7 +29,6 @@ from bmt_keras.models.model_copy import copy_in_float32
 from bmt_keras.presets import resolve_settings
 from bmt_keras.progress import show_progress
 from bmt_keras.settings import Settings
-from bmt_keras.training.calibration import calibrate
 from bmt_keras.training.callbacks import drop_epochs, run_callbacks
 from bmt_keras.training.checkpoints import copy_weights, load_last
 from bmt_keras.training.data import (
@@ -427,7 +427,7 @@ class Run:
             self.captioner = self._assemble(model)
 
     def _calibrate_and_save(self) -> None:
-        calibrate(self.captioner, self.data)
+        calibrate(self.captioner, self.data.val, self.data.val_features)
         self.captioner.save_to_preset(self.out / "captioner")
 
 

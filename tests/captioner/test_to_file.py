@@ -3,9 +3,12 @@ import json
 import logging
 import shutil
 
+import numpy as np
 import pytest
 
-from bmt_keras.captioner.to_file import caption_to_file, find_images
+from bmt_keras.captioner.files import find_images, read_good_images
+from bmt_keras.captioner.to_file import caption_to_file
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.errors import InputError
 
 
@@ -45,6 +48,35 @@ def test_folders_give_their_images_by_name(folder):
 def test_folder_without_images_is_named(tmp_path):
     with pytest.raises(InputError, match=r"expected images .*, found none"):
         find_images([tmp_path])
+
+
+# === Features of many images ===
+
+
+def captioned(paths):
+    return [CaptionedImage(i, path, ("a",)) for i, path in enumerate(paths)]
+
+
+def test_good_images_come_with_their_features(tiny_captioner, images, caplog):
+    progress = []
+    good, features = read_good_images(
+        tiny_captioner,
+        captioned(images),
+        skip_bad=True,
+        on_progress=lambda *counts: progress.append(counts),
+    )
+    assert [each.image_id for each in good] == [0, 1, 2, 3, 5]
+    paths = [each.path for each in good]
+    np.testing.assert_array_equal(features, tiny_captioner.read_features(paths))
+    assert progress[-1] == (6, 6)
+    assert f"1 of 6 photos cannot be read: {images[4]} (not a" in caplog.text
+
+
+def test_images_that_cannot_be_read_are_refused(tiny_captioner, images):
+    with pytest.raises(InputError, match=r"0135\.jpg .*--skip-bad"):
+        read_good_images(tiny_captioner, captioned(images))
+    with pytest.raises(InputError, match="can be read, found none among 1"):
+        read_good_images(tiny_captioner, captioned([images[4]]), skip_bad=True)
 
 
 # === What is written ===
@@ -145,13 +177,15 @@ def test_earlier_file_is_not_overwritten(tiny_captioner, images, tmp_path):
     assert out.read_text() == "mine"
 
 
-def test_other_endings_are_refused(tiny_captioner, images, tmp_path):
-    with pytest.raises(InputError, match=r"ends in \.jsonl, \.csv, \.json"):
-        caption_to_file(tiny_captioner, images, tmp_path / "captions.txt")
-
-
-def test_name_without_a_number_is_refused_for_coco(tiny_captioner, tmp_path):
-    with pytest.raises(InputError, match=r"beach\.jpg: expected a number"):
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("captions.txt", r"ends in \.jsonl, \.csv, \.json"),
+        ("results.json", r"beach\.jpg: expected a number as the file's name"),
+    ],
+)
+def test_other_names_are_refused(tiny_captioner, tmp_path, out, message):
+    with pytest.raises(InputError, match=message):
         caption_to_file(
-            tiny_captioner, [tmp_path / "beach.jpg"], tmp_path / "results.json"
+            tiny_captioner, [tmp_path / "beach.jpg"], tmp_path / out
         )

@@ -38,9 +38,31 @@ def test_report_shows_the_photos_and_their_captions(
     result, metrics = evaluated("--report", folder)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert f"{folder / 'report.html'}: the report" in result.out
-    assert f"Scores on {len(sample_photos[1])} photos" in page
+    assert f"Scores on {len(sample_photos[1])} images" in page
     assert all(name in page for name in metrics)
     assert "data:image/jpeg;base64," in page
+    assert "not true" not in page
+
+
+def test_report_marks_captions_that_the_facts_refute(
+    evaluated, tiny_sample, tmp_path
+):
+    folder, facts = tmp_path / "report", tiny_sample / "facts_val.json"
+    _, metrics = evaluated("--report", folder, "--facts", facts)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    # The captioner has learned nothing.
+    assert metrics["truth"] < 1
+    _, _, wrong = page.partition(">Confident but wrong</h2>")
+    note, *cards = wrong.partition("</section>")[0].split("<article>")
+    assert "captions that are not true" in note
+    assert len(cards) == min(6, round(8 * (1 - metrics["truth"])))
+    assert all(", not true</p>" in card for card in cards)
+
+
+def test_decoding_options_take_the_place_of_the_saved_ones(evaluated):
+    _, saved = evaluated()
+    _, other = evaluated("--passes", 1, "--length-candidates", 5)
+    assert saved["mean_length"] != other["mean_length"]
 
 
 def test_java_scores_are_left_out_where_java_is_missing(

@@ -158,8 +158,10 @@ def test_grids_that_do_not_fit_are_refused(tmp_path, images, captions, message):
 
 
 def test_plots_do_not_load_pyplot():
-    code = "import sys, bmt_keras.evaluation.plots\n"
+    code = (
+        "import sys, bmt_keras.evaluation.plots\n"
         "print('matplotlib.pyplot' in sys.modules)"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

@@ -13,7 +13,6 @@ from bmt_keras.evaluation import (
     score_each_caption,
     shuffle_predictions,
 )
-from bmt_keras.evaluation.scores import share_true
 
 REFERENCES = {
     1: ["A red dog runs on the grass.", "A dog is running outside"],
@@ -275,22 +274,14 @@ def test_evaluation_with_a_rule_adds_truth_and_shuffled_truth():
     assert metrics["truth_shuffled"] == 0.0
 
 
-def test_share_true_gives_the_rule_photo_and_caption():
-    predictions = {1: "one", 2: "two", 3: "two", 4: "four"}
-    names = {1: "one", 2: "two", 3: "three", 4: "four"}
-    share = share_true(predictions, lambda key, text: names[key] == text)
-    assert share == 0.75
-    with pytest.raises(InputError, match="at least one prediction"):
-        share_true({}, lambda key, text: True)
-
-
 # === Imports ===
 
 
-def test_evaluation_loads_neither_keras_nor_tensorflow():
+def test_evaluation_loads_no_model_and_no_optional_package():
     code = (
         "import sys, bmt_keras.evaluation\n"
-        "print({'keras', 'tensorflow'} & set(sys.modules))"
+        "print({'keras', 'tensorflow', 'pycocoevalcap', 'matplotlib', "
+        "'jinja2'} & set(sys.modules))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
