@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bmt_keras.commands.extras import require
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
 from bmt_keras.errors import InputError
@@ -79,17 +80,16 @@ def serve(
 ) -> None:
     """Serve exported models over gRPC, and REST if asked."""
     _check_tls(tls_key, tls_certificate, tls_client_ca)
+    require("prometheus_client", "grpc_health", "grpc_reflection")
+    if rest_port is not None:
+        require("aiohttp")
     # Imported late: TensorFlow takes seconds, and --help needs none of it.
     load_tensorflow()
-    with _name_missing_package():
-        if rest_port is not None:
-            import aiohttp  # noqa: F401
-
-        from bmt_keras.serving.server import (
-            EmbeddedServer,
-            TlsFiles,
-            read_model_config,
-        )
+    from bmt_keras.serving.server import (
+        EmbeddedServer,
+        TlsFiles,
+        read_model_config,
+    )
 
     tls = None
     if tls_key is not None and tls_certificate is not None:
@@ -112,19 +112,6 @@ def serve(
         tls=tls,
     )
     _run(server, drain_seconds)
-
-
-@contextmanager
-def _name_missing_package() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        name = (error.name or "").partition(".")[0]
-        if name in ("", "bmt_keras"):
-            raise
-        raise InputError(
-            f"`bmt serve` needs {name}: pip install 'bmt-keras[serving]'"
-        ) from error
 
 
 def _check_tls(

@@ -16,12 +16,12 @@ Labels = Mapping[str, Mapping[str, int]]
 
 
 @dataclass
-class _Version:
+class Version:
     """A version's place in the catalog; it stays when the model is gone."""
 
     state: int = ModelVersionStatus.LOADING
-    error: StatusError | None = None
     servable: Servable | None = None
+    error: StatusError | None = None
     borrowers: int = 0
 
 
@@ -39,26 +39,14 @@ class Catalog:
     def __init__(self) -> None:
         self.labels: Labels = {}
         self._lock = threading.Lock()
-        self._models: dict[str, dict[int, _Version]] = {}
+        self._models: dict[str, dict[int, Version]] = {}
         self._closed = False
 
     # === Requests ===
 
     @contextmanager
     def borrow(self, model_spec: ModelSpec) -> Iterator[Servable]:
-        """Lends the version that a request asks for.
-
-        Args:
-            model_spec: Without a version or label the latest available one
-                is meant.
-
-        Yields:
-            The version, which is not freed before the block ends.
-
-        Raises:
-            StatusError: If the name is empty, the label is unknown, or
-                nothing of that name and version is available.
-        """
+        """Lends the version that a request asks for; by default the latest."""
         with self._lock:
             version, servable = self._find(model_spec)
             version.borrowers += 1
@@ -67,128 +55,97 @@ class Catalog:
         finally:
             with self._lock:
                 version.borrowers -= 1
-                freed = self._take_if_unused(version)
-            if freed is not None:
-                freed.close()
+            self._free_if_unused(version)
 
     def list_statuses(self, model_spec: ModelSpec) -> list[ModelVersionStatus]:
-        """Lists the state of a model's versions, the latest first.
+        """Lists the states of a model's versions, the latest first.
 
-        Args:
-            model_spec: With a version, that one alone is listed.
-
-        Returns:
-            The states. Versions that were unloaded, or that failed to load,
-            stay as END.
-
-        Raises:
-            StatusError: If nothing of that name or version is known.
+        Versions that were unloaded, or that failed to load, stay as END.
         """
+        missing = "any versions"
         with self._lock:
-            # TensorFlow Serving's status knows no labels.
-            wanted = (
-                int(model_spec.version.value)
-                if model_spec.HasField("version")
-                else None
-            )
             known = self._models.get(model_spec.name, {})
-            if wanted is not None:
-                known = {n: known[n] for n in (wanted,) if n in known}
+            # TensorFlow Serving's status knows no labels.
+            if model_spec.HasField("version"):
+                wanted = int(model_spec.version.value)
+                missing = f"version {wanted}"
+                known = {n: v for n, v in known.items() if n == wanted}
             statuses = [
                 _make_status(number, known[number])
                 for number in sorted(known, reverse=True)
             ]
         if not statuses:
-            missing = "any versions" if wanted is None else f"version {wanted}"
             raise StatusError(
                 grpc.StatusCode.NOT_FOUND,
                 f"Could not find {missing} of model {model_spec.name}",
             )
         return statuses
 
+    def available(self) -> dict[str, list[int]]:
+        """Returns the versions that answer requests, in order, by model."""
+        with self._lock:
+            return {
+                name: sorted(available)
+                for name, known in sorted(self._models.items())
+                if (available := _available(known))
+            }
+
     # === Changes ===
 
-    def start_loading(self, model_name: str, version: int) -> None:
-        """Makes a version known whose load begins."""
-        with self._lock:
-            self._models.setdefault(model_name, {})[version] = _Version()
+    def put(self, model_name: str, number: int, version: Version) -> None:
+        """Sets what is known of a version.
 
-    def add(self, model_name: str, servable: Servable) -> None:
-        """Makes a loaded version available under a model's name.
-
-        Once the catalog is closed, the version is freed instead.
+        Once the catalog is closed, a loaded version is freed instead.
         """
-        version = _Version(ModelVersionStatus.AVAILABLE, servable=servable)
         with self._lock:
-            closed = self._closed
-            if not closed:
-                known = self._models.setdefault(model_name, {})
-                known[servable.version] = version
-        if closed:
-            servable.close()
+            # A load may end after the server has.
+            if not self._closed:
+                self._models.setdefault(model_name, {})[number] = version
+                return
+        if version.servable is not None:
+            version.servable.close()
 
-    def fail(self, model_name: str, version: int, error: StatusError) -> None:
-        """Notes that a version could not be loaded, and why."""
-        with self._lock:
-            self._models.setdefault(model_name, {})[version] = _Version(
-                ModelVersionStatus.END, error
-            )
-
-    def retire(self, model_name: str, version: int) -> None:
+    def retire(self, model_name: str, number: int) -> None:
         """Ends a version: no new requests, freed after its last borrower."""
         with self._lock:
-            retired = self._models.get(model_name, {}).get(version)
-            if retired is None:
+            version = self._models.get(model_name, {}).get(number)
+            if version is None:
                 return
-            retired.state = ModelVersionStatus.UNLOADING
-            freed = self._take_if_unused(retired)
-        if freed is not None:
-            freed.close()
-
-    def available(self, model_name: str) -> list[int]:
-        """Returns a model's versions that answer requests, in order."""
-        with self._lock:
-            return sorted(_available(self._models.get(model_name, {})))
-
-    def model_names(self) -> list[str]:
-        """Returns the names of models with a version that answers requests."""
-        with self._lock:
-            return sorted(
-                name
-                for name, known in self._models.items()
-                if _available(known)
-            )
+            version.state = ModelVersionStatus.UNLOADING
+        self._free_if_unused(version)
 
     def close(self) -> None:
         """Frees every version at once; runs still going on are cancelled."""
         with self._lock:
-            versions = [
-                v for known in self._models.values() for v in known.values()
-            ]
-            servables = [v.servable for v in versions if v.servable is not None]
+            versions = [v for m in self._models.values() for v in m.values()]
             self._models.clear()
             self._closed = True
-        for servable in servables:
+        for version in versions:
+            if version.servable is not None:
+                version.servable.close()
+
+    def _free_if_unused(self, version: Version) -> None:
+        with self._lock:
+            retired = version.state == ModelVersionStatus.UNLOADING
+            if not retired or version.borrowers:
+                return
+            servable, version.servable = version.servable, None
+            version.state = ModelVersionStatus.END
+        # Not under the lock: closing a session takes its time.
+        if servable is not None:
             servable.close()
 
-    # === Under the lock ===
-
-    def _wanted_version(self, model_spec: ModelSpec) -> int | None:
-        if model_spec.HasField("version"):
-            return int(model_spec.version.value)
-        if not model_spec.HasField("version_label"):
-            return None
-        label = model_spec.version_label
-        labels = self.labels.get(model_spec.name, {})
-        if label not in labels:
-            raise invalid(f"Unrecognized servable version label: {label}")
-        return labels[label]
-
-    def _find(self, model_spec: ModelSpec) -> tuple[_Version, Servable]:
-        name = model_spec.name
+    def _find(self, model_spec: ModelSpec) -> tuple[Version, Servable]:
+        name, wanted = model_spec.name, None
         if not name:
             raise invalid("ModelSpec has no name specified.")
-        wanted = self._wanted_version(model_spec)
+        if model_spec.HasField("version"):
+            wanted = int(model_spec.version.value)
+        elif model_spec.HasField("version_label"):
+            label = model_spec.version_label
+            wanted = self.labels.get(name, {}).get(label)
+            if wanted is None:
+                raise invalid(f"Unrecognized servable version label: {label}")
         available = _available(self._models.get(name, {}))
         number = max(available, default=-1) if wanted is None else wanted
         version = available.get(number)
@@ -204,24 +161,15 @@ class Catalog:
             )
         return version, version.servable
 
-    @staticmethod
-    def _take_if_unused(version: _Version) -> Servable | None:
-        if version.state != ModelVersionStatus.UNLOADING or version.borrowers:
-            return None
-        servable, version.servable = version.servable, None
-        version.state = ModelVersionStatus.END
-        return servable
 
-
-def _available(known: Mapping[int, _Version]) -> dict[int, _Version]:
+def _available(known: Mapping[int, Version]) -> dict[int, Version]:
+    state = ModelVersionStatus.AVAILABLE
     return {
-        number: version
-        for number, version in known.items()
-        if version.state == ModelVersionStatus.AVAILABLE
+        n: version for n, version in known.items() if version.state == state
     }
 
 
-def _make_status(number: int, version: _Version) -> ModelVersionStatus:
+def _make_status(number: int, version: Version) -> ModelVersionStatus:
     status = ModelVersionStatus(version=number, state=version.state)
     # Present though empty: no error.
     status.status.SetInParent()

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfigList
 
@@ -24,9 +23,6 @@ from .run_pool import RunPool
 from .served_models import ServedModels
 from .services import ModelService, PredictionService
 from .status import StatusError
-
-if TYPE_CHECKING:
-    from .rest import RestPort
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -82,33 +78,41 @@ class EmbeddedServer:
     ) -> None:
         if not isinstance(models, ModelConfigList):
             models = make_model_config(model_name, Path(models))
-        self.models = models
         self.host = host
         self.port = port
         self.rest_port = rest_port
-        self.rest_cors = rest_cors
-        self.max_workers = max_workers
-        self.max_concurrent_calls = max_concurrent_calls
-        self.max_message_bytes = max_message_bytes
-        self.poll_seconds = poll_seconds
-        self.tls = tls
+        self._models = models
+        self._max_message_bytes = max_message_bytes
+        self._poll_seconds = poll_seconds
+        self._tls = tls
         self._metrics = Metrics()
         self._catalog = Catalog()
         self._served = ServedModels(self._catalog)
+        self._pool = RunPool(max_workers, max_concurrent_calls)
         self._loading = ThreadPoolExecutor(1, "serving-load")
+        self._rest = None
+        if rest_port is not None:
+            # Imported late: without REST nobody needs aiohttp.
+            from .rest import RestPort
+
+            self._rest = RestPort(
+                *(self._catalog, self._metrics, self._pool),
+                max_message_bytes=max_message_bytes,
+                cors=rest_cors,
+            )
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve()),
             name="serving",
             daemon=True,
         )
         self._opened: Future[None] = Future()
+        self._ending = asyncio.Event()
         self._started = False
 
     @property
     def versions(self) -> Mapping[str, list[int]]:
         """Versions that answer requests, by model name."""
-        names = self._catalog.model_names()
-        return {name: self._catalog.available(name) for name in names}
+        return self._catalog.available()
 
     def start(self) -> None:
         """Loads the models, then opens the ports.
@@ -125,11 +129,15 @@ class EmbeddedServer:
             raise ServingError("A server starts once; make a new one.")
         self._started = True
         try:
-            self._load()
+            missing = self._served.configure(self._models)
+            if missing:
+                raise ServingError(" ".join(missing.values()))
             self._thread.start()
             self._opened.result()
-        except BaseException:
+        except BaseException as error:
             self.stop()
+            if isinstance(error, StatusError):
+                raise ServingError(error.message) from error
             raise
 
     def stop(self, grace: float | None = None) -> None:
@@ -144,19 +152,16 @@ class EmbeddedServer:
         """
         self._started = True
         if self._thread.is_alive():
+            self._grace = grace
             # Where the loop has just ended by itself, there is nothing to do.
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._end, grace)
+                self._loop.call_soon_threadsafe(self._ending.set)
             self._thread.join()
         self._loading.shutdown(wait=False, cancel_futures=True)
         self._catalog.close()
 
     def wait(self, timeout: float | None = None) -> None:
-        """Waits until the server is stopped.
-
-        Args:
-            timeout: The longest wait in seconds; None for no limit.
-        """
+        """Waits until the server is stopped, at most `timeout` seconds."""
         if self._thread.is_alive():
             self._thread.join(timeout)
 
@@ -165,36 +170,27 @@ class EmbeddedServer:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Stops the server."""
         self.stop()
-
-    def _load(self) -> None:
-        try:
-            missing = self._served.configure(self.models)
-        except StatusError as error:
-            raise ServingError(error.message) from error
-        if missing:
-            raise ServingError(" ".join(missing.values()))
 
     # === In the thread of the event loop ===
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._ending: asyncio.Future[float | None] = self._loop.create_future()
-        self._pool = RunPool(self.max_workers, self.max_concurrent_calls)
-        rest = None
-        grpc_port = self._make_grpc_port()
+        grpc_port = GrpcPort(
+            PredictionService(self._catalog, self._metrics, self._pool),
+            ModelService(
+                self._catalog, self._served, self._pool, self._loading
+            ),
+            max_message_bytes=self._max_message_bytes,
+        )
         try:
-            self.port = await grpc_port.open(self.host, self.port, self.tls)
-            if self.rest_port is not None:
-                rest = self._make_rest_port()
-                self.rest_port = await rest.open(self.host, self.rest_port)
+            self.port = await grpc_port.open(self.host, self.port, self._tls)
+            if self._rest is not None and self.rest_port is not None:
+                self.rest_port = await self._rest.open(
+                    self.host, self.rest_port
+                )
         except BaseException as error:
             await grpc_port.close(None)
             self._pool.close()
@@ -203,35 +199,27 @@ class EmbeddedServer:
             return
         self._opened.set_result(None)
         watching = asyncio.create_task(self._watch())
-        grace = await self._ending
+        await self._ending.wait()
         watching.cancel()
-        await self._close(grace, grpc_port, rest)
+        await self._close(grpc_port, self._grace)
 
-    def _end(self, grace: float | None) -> None:
-        if not self._ending.done():
-            self._ending.set_result(grace)
-
-    async def _close(
-        self,
-        grace: float | None,
-        grpc_port: GrpcPort,
-        rest: "RestPort | None",
-    ) -> None:
+    async def _close(self, grpc_port: GrpcPort, grace: float | None) -> None:
+        # First, so that a balancer sends its calls elsewhere.
         await grpc_port.announce_end()
         if grace is not None:
             end = time.monotonic() + grace
-            if rest is not None:
-                await rest.stop_listening()
+            if self._rest is not None:
+                await self._rest.stop_listening()
             await self._pool.drain(grace)
             grace = max(0.0, end - time.monotonic())
         await grpc_port.close(grace)
-        if rest is not None:
-            await rest.close()
+        if self._rest is not None:
+            await self._rest.close()
         self._pool.close()
 
     async def _watch(self) -> None:
-        while self.poll_seconds > 0:
-            await asyncio.sleep(self.poll_seconds)
+        while self._poll_seconds > 0:
+            await asyncio.sleep(self._poll_seconds)
             try:
                 await self._loop.run_in_executor(
                     self._loading, self._served.look_again
@@ -239,24 +227,3 @@ class EmbeddedServer:
             # Whatever goes wrong with a look, what is served goes on.
             except Exception:
                 _LOGGER.exception("Cannot look for new versions")
-
-    def _make_grpc_port(self) -> GrpcPort:
-        return GrpcPort(
-            PredictionService(self._catalog, self._metrics, self._pool),
-            ModelService(
-                self._catalog, self._served, self._pool, self._loading
-            ),
-            max_message_bytes=self.max_message_bytes,
-        )
-
-    def _make_rest_port(self) -> "RestPort":
-        # Imported late: without REST nobody needs aiohttp.
-        from .rest import RestPort
-
-        return RestPort(
-            self._catalog,
-            self._metrics,
-            self._pool,
-            max_message_bytes=self.max_message_bytes,
-            cors=self.rest_cors,
-        )

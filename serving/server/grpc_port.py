@@ -1,5 +1,6 @@
 """The gRPC port: services, health, reflection, limits and TLS."""
 
+import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,6 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2
 from tensorflow_serving.apis.model_service_pb2_grpc import (
     add_ModelServiceServicer_to_server,
 )
@@ -16,14 +16,14 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 )
 
 from ..errors import ServingError
-from .addresses import listen, write_address
 from .services import ModelService, PredictionService
 
 _HEALTH_SERVICES = ("", "PredictionService", "ModelService")
 _REFLECTED = (
-    prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"],
-    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"],
-    health_pb2.DESCRIPTOR.services_by_name["Health"],
+    "tensorflow.serving.PredictionService",
+    "tensorflow.serving.ModelService",
+    health.SERVICE_NAME,
+    reflection.SERVICE_NAME,
 )
 
 
@@ -47,12 +47,6 @@ class GrpcPort:
     """Answers gRPC calls on the event loop that makes it.
 
     A call's message is received by the loop: a slow upload holds no thread.
-
-    Args:
-        prediction_service: Answers predictions.
-        model_service: Answers questions about the models.
-        max_message_bytes: The largest request; -1 for no limit. Larger ones
-            end as RESOURCE_EXHAUSTED.
     """
 
     def __init__(
@@ -62,7 +56,7 @@ class GrpcPort:
         *,
         max_message_bytes: int,
     ) -> None:
-        self._server = grpc.aio.server(
+        self._server = server = grpc.aio.server(
             options=(
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_receive_message_length", max_message_bytes),
@@ -72,38 +66,20 @@ class GrpcPort:
             )
         )
         self._health = health.aio.HealthServicer()
-        add_PredictionServiceServicer_to_server(
-            prediction_service, self._server
-        )
-        add_ModelServiceServicer_to_server(model_service, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = [service.full_name for service in _REFLECTED]
-        reflection.enable_server_reflection(
-            (*names, reflection.SERVICE_NAME), self._server
-        )
+        add_PredictionServiceServicer_to_server(prediction_service, server)
+        add_ModelServiceServicer_to_server(model_service, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(_REFLECTED, server)
 
     async def open(self, host: str, port: int, tls: TlsFiles | None) -> int:
-        """Answers calls at an address.
-
-        Args:
-            host: The address.
-            port: 0 picks a free one.
-            tls: The server's certificates; None for no encryption.
-
-        Returns:
-            The port.
-
-        Raises:
-            ServingError: If the address or a TLS file cannot be used.
-        """
-        address = write_address(host, port)
+        """Answers calls at an address; returns the port."""
+        address = _write_address(host, port)
         try:
             if tls is None:
                 port = self._server.add_insecure_port(address)
             else:
-                port = self._server.add_secure_port(
-                    address, _make_credentials(tls)
-                )
+                credentials = _make_credentials(tls)
+                port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             # gRPC keeps the reason to its log; a plain socket says it.
             listen(host, port).close()
@@ -111,10 +87,9 @@ class GrpcPort:
                 f"A server needs an address of its own. gRPC cannot bind "
                 f"{address}; its log says why."
             ) from error
+        serving = health_pb2.HealthCheckResponse.SERVING
         for service in _HEALTH_SERVICES:
-            await self._health.set(
-                service, health_pb2.HealthCheckResponse.SERVING
-            )
+            await self._health.set(service, serving)
         await self._server.start()
         return port
 
@@ -123,13 +98,28 @@ class GrpcPort:
         await self._health.enter_graceful_shutdown()
 
     async def close(self, grace: float | None) -> None:
-        """Closes the port.
-
-        Args:
-            grace: Seconds that calls in flight may still take; beyond them
-                they end UNAVAILABLE. None gives them up at once.
-        """
+        """Closes the port; calls may still take some seconds, if not None."""
         await self._server.stop(grace)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Opens a socket at an address; port 0 picks a free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        # Python appends the address in parentheses.
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        raise ServingError(
+            "A server needs an address of its own. Cannot listen at "
+            f"{_write_address(host, port)}: {reason}. Stop what listens there, "
+            "or choose another host or port."
+        ) from error
+
+
+def _write_address(host: str, port: int) -> str:
+    # An address of IPv6 is written in brackets.
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _make_credentials(files: TlsFiles) -> grpc.ServerCredentials:

@@ -20,12 +20,7 @@ _BUCKETS = [10 * 1.8**power for power in range(33)]
 
 
 class Metrics:
-    """What a Prometheus server collects from a server of models.
-
-    The names, labels and buckets are those of TensorFlow Serving's
-    `request_count` and `request_latency`. All methods may be called from any
-    thread.
-    """
+    """What a Prometheus server collects; any thread may call."""
 
     def __init__(self) -> None:
         # Not the process's own: two servers must not mix their counts.
@@ -48,15 +43,10 @@ class Metrics:
     def watch(
         self, model_name: str, api: str, entrypoint: str
     ) -> Iterator[None]:
-        """Counts the call that the block answers.
+        """Counts the call that the block answers by its status.
 
-        It is counted by the code of the StatusError that the block raises,
-        else as "OK", and then its time is added, too.
-
-        Args:
-            model_name: The name that the request gives.
-            api: Such as "Predict".
-            entrypoint: "GRPC" or "REST".
+        Only a call that succeeds has its time added, under an API such as
+        "Predict" and an entrypoint, "GRPC" or "REST".
         """
         start = time.perf_counter()
         try:

@@ -11,6 +11,7 @@ from tensorflow_serving.config.model_server_config_pb2 import (
 from ..errors import ServingError
 from .status import StatusError, invalid
 
+# TensorFlow Serving can be built with others.
 _PLATFORM = "tensorflow"
 
 
@@ -18,8 +19,7 @@ def read_model_config(path: str | Path) -> ModelConfigList:
     """Reads a `models.config` file.
 
     Args:
-        path: The file: a ModelServerConfig in text form with a
-            `model_config_list`.
+        path: A ModelServerConfig in text form with a `model_config_list`.
 
     Returns:
         The models in it.
@@ -34,16 +34,17 @@ def read_model_config(path: str | Path) -> ModelConfigList:
         config = text_format.Parse(text, ModelServerConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         raise ServingError(f"{rule}. Cannot read {path}: {error}.") from error
-    if not config.model_config_list.config:
+    models = config.model_config_list
+    if not models.config:
         raise ServingError(
             f"{rule} with a model_config_list. Found in {path}: "
             f"{config.WhichOneof('config') or 'nothing'}, no model."
         )
     try:
-        check_model_config(config.model_config_list)
+        check_model_config(models)
     except StatusError as error:
         raise ServingError(f"{rule}. In {path}: {error.message}.") from error
-    return config.model_config_list
+    return models
 
 
 def make_model_config(model_name: str, base_path: Path) -> ModelConfigList:
@@ -58,18 +59,13 @@ def make_model_config(model_name: str, base_path: Path) -> ModelConfigList:
 
 
 def check_model_config(models: ModelConfigList) -> None:
-    """Checks a configuration as TensorFlow Serving does, in its words.
-
-    Raises:
-        StatusError: If a name comes twice, a platform is none that can be
-            served, or a base path is not absolute.
-    """
+    """Checks a configuration as TensorFlow Serving does, in its words."""
+    # Each check looks at all models before the next one begins.
     names = [model.name for model in models.config]
-    for model in models.config:
-        if names.count(model.name) > 1:
+    for name in names:
+        if names.count(name) > 1:
             raise invalid(
-                f"Illegal to list model {model.name} multiple times in config "
-                "list"
+                f"Illegal to list model {name} multiple times in config list"
             )
     for model in models.config:
         if not Path(model.base_path).is_absolute():
@@ -78,6 +74,7 @@ def check_model_config(models: ModelConfigList) -> None:
                 f"got base_path()={model.base_path}"
             )
     for model in models.config:
+        # A model type is deprecated, and read from old files.
         if not model.model_platform and not model.model_type:
             raise invalid(
                 "Illegal setting neither ModelServerConfig::model_type "

@@ -4,38 +4,31 @@ import asyncio
 import re
 import time
 import zlib
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
 import grpc
 from aiohttp import web
 from google.protobuf.json_format import MessageToDict
-from tensorflow_serving.apis.get_model_metadata_pb2 import (
-    GetModelMetadataRequest,
-    SignatureDefMap,
-)
-from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
+from google.protobuf.message import Message
+from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 from bmt_keras.contract import SERVING_DEFAULT
 
-from .addresses import listen
 from .catalog import Catalog
-from .json_requests import Document, parse_document, read_inputs
-from .json_tensors import to_json, write_outputs
+from .grpc_port import listen
+from .json_documents import parse_document, read_inputs, to_json, write_outputs
 from .metrics import Metrics
 from .predict import find_signature
 from .run_pool import RunPool, remaining_ms
-from .services import (
-    SIGNATURE_DEF,
-    describe_model,
-    list_versions,
-    unserved,
-)
+from .services import SIGNATURE_DEF, unserved
 from .status import StatusError, invalid
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
+# A prediction may take this long, its body's arrival included.
 TIMEOUT_SECONDS = 30
 # What a compressed body may expand to, as in TensorFlow Serving.
 MAX_EXPANDED_BYTES = 100 << 20
@@ -62,45 +55,22 @@ _CORS_HEADERS = {
 }
 
 
+@dataclass
 class RestPort:
     """Answers TensorFlow Serving's REST calls on the loop that opens it.
 
     `POST /v1/models/M[/versions/N|/labels/L]:predict`, `GET` of the same path
-    without a method (status) or with `/metadata`, and Prometheus' metrics. A
-    prediction may take 30 seconds, its body's arrival included.
-
-    Args:
-        catalog: The versions that are served.
-        metrics: Where calls are counted.
-        pool: The threads in which JSON is read and models run.
-        max_message_bytes: The largest request body; -1 for no limit.
-        cors: Whether scripts of any web page may call.
+    without a method (status) or with `/metadata`, and Prometheus' metrics.
     """
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        metrics: Metrics,
-        pool: RunPool,
-        *,
-        max_message_bytes: int,
-        cors: bool,
-    ) -> None:
-        self._catalog = catalog
-        self._metrics = metrics
-        self._pool = pool
-        self._max_bytes = max_message_bytes
-        self._headers = _CORS_HEADERS if cors else {}
+    catalog: Catalog
+    metrics: Metrics
+    pool: RunPool
+    max_message_bytes: int
+    cors: bool
 
     async def open(self, host: str, port: int) -> int:
-        """Answers calls at an address; port 0 picks a free one.
-
-        Returns:
-            The port.
-
-        Raises:
-            ServingError: If the address cannot be used.
-        """
+        """Answers calls at an address; returns the port."""
         listener = listen(host, port)
         server = web.Server(
             self._answer,
@@ -128,8 +98,8 @@ class RestPort:
         kind, status = "application/json", 200
         try:
             if request.raw_path == METRICS_PATH:
-                kind, body = "text/plain", self._metrics.render()
-            elif request.method == "OPTIONS" and self._headers:
+                kind, body = "text/plain", self.metrics.render()
+            elif request.method == "OPTIONS" and self.cors:
                 body = b""
             elif request.method == "POST":
                 body = await self._post(request)
@@ -138,77 +108,59 @@ class RestPort:
         except StatusError as error:
             status = _HTTP_CODES.get(error.code, 500)
             body = to_json({"error": error.wire_message})
+        headers = _CORS_HEADERS if self.cors else None
         return web.Response(
-            status=status, body=body, content_type=kind, headers=self._headers
+            status=status, body=body, content_type=kind, headers=headers
         )
 
     def _get(self, request: web.BaseRequest) -> bytes:
-        asked = _read_path(request)
-        self._pool.check_open()
-        if not asked.action:
-            statuses = GetModelStatusRequest(model_spec=asked.model_spec)
-            response = list_versions(self._catalog, statuses)
-            return to_json(
-                MessageToDict(
-                    response, always_print_fields_with_no_presence=True
-                )
-            )
-        return to_json(self._write_metadata(asked.model_spec))
-
-    def _write_metadata(self, model_spec: ModelSpec) -> Mapping[str, Any]:
-        request = GetModelMetadataRequest(
-            model_spec=model_spec, metadata_field=[SIGNATURE_DEF]
-        )
-        response = describe_model(self._catalog, request)
-        signatures = SignatureDefMap()
-        response.metadata[SIGNATURE_DEF].Unpack(signatures)
-        model, written = (
-            MessageToDict(
-                message,
-                preserving_proto_field_name=True,
-                always_print_fields_with_no_presence=True,
-            )
-            for message in (response.model_spec, signatures)
-        )
-        return {"model_spec": model, "metadata": {SIGNATURE_DEF: written}}
+        model_spec, action = _read_path(request)
+        self.pool.check_open()
+        if not action:
+            statuses = self.catalog.list_statuses(model_spec)
+            response = GetModelStatusResponse(model_version_status=statuses)
+            return to_json(_to_dict(response))
+        with self.catalog.borrow(model_spec) as servable:
+            answered = ModelSpec(name=model_spec.name)
+            answered.version.value = servable.version
+            signatures = SignatureDefMap(signature_def=servable.signatures)
+        metadata = {SIGNATURE_DEF: _to_dict(signatures)}
+        return to_json({"model_spec": _to_dict(answered), "metadata": metadata})
 
     async def _post(self, request: web.BaseRequest) -> bytes:
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        asked = _read_path(request)
-        if asked.action != "predict":
-            raise unserved(asked.action.capitalize())
+        model_spec, action = _read_path(request)
+        if action != "predict":
+            raise unserved(action.capitalize())
         body = await self._read_body(request)
         is_gzip = request.headers.get("Content-Encoding", "").lower() == "gzip"
 
         def run() -> bytes:
-            name = asked.model_spec.name
-            with self._metrics.watch(name, asked.action, "REST"):
+            with self.metrics.watch(model_spec.name, action, "REST"):
                 text = self._expand(body) if is_gzip else body
-                document = parse_document(text)
-                return self._predict(asked.model_spec, document, deadline)
+                return self._predict(model_spec, text, deadline)
 
-        return await self._pool.run(run)
+        return await self.pool.run(run)
 
     def _predict(
-        self, model_spec: ModelSpec, document: Document, deadline: float
+        self, model_spec: ModelSpec, text: bytes | bytearray, deadline: float
     ) -> bytes:
+        # Before anything else: a body that is no JSON fails first.
+        document = parse_document(text)
         name = document.get("signature_name") or SERVING_DEFAULT
-        with self._catalog.borrow(model_spec) as servable:
+        with self.catalog.borrow(model_spec) as servable:
             if name not in servable.signatures:
                 raise invalid(
                     f'Serving signature name: "{name}" not found in signature '
                     "def"
                 )
             signature = find_signature(servable, name)
-            arrays = read_inputs(document, signature.inputs)
-            feeds = {signature.inputs[k].name: v for k, v in arrays.items()}
-            names = sorted(signature.outputs)
-            values = servable.run(
-                feeds,
-                [signature.outputs[name].name for name in names],
+            outputs = servable.run(
+                signature,
+                read_inputs(document, signature.inputs),
+                sorted(signature.outputs),
                 timeout_ms=remaining_ms(deadline),
             )
-        outputs = dict(zip(names, values, strict=True))
         return to_json(write_outputs(outputs, in_rows="instances" in document))
 
     # === Bodies ===
@@ -232,8 +184,8 @@ class RestPort:
 
     def _expand(self, body: bytes | bytearray) -> bytes:
         limit = MAX_EXPANDED_BYTES
-        if self._max_bytes >= 0:
-            limit = min(limit, self._max_bytes)
+        if self.max_message_bytes >= 0:
+            limit = min(limit, self.max_message_bytes)
         # 16: with the header and the checksum of gzip.
         inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
         try:
@@ -247,17 +199,13 @@ class RestPort:
         return expanded
 
     def _check_size(self, size: int) -> None:
-        if 0 <= self._max_bytes < size:
-            raise _too_large(str(size), self._max_bytes)
+        # -1 means no limit.
+        if 0 <= self.max_message_bytes < size:
+            raise _too_large(str(size), self.max_message_bytes)
 
 
-class _AskedPath(NamedTuple):
-    model_spec: ModelSpec
-    # "predict", "classify", "regress", "metadata", or empty for the status.
-    action: str
-
-
-def _read_path(request: web.BaseRequest) -> _AskedPath:
+def _read_path(request: web.BaseRequest) -> tuple[ModelSpec, str]:
+    """Returns the model and "predict", "metadata", ..., or "" for status."""
     path = request.raw_path
     pattern = _PATHS.get(request.method)
     match = pattern.fullmatch(path) if pattern else None
@@ -274,7 +222,15 @@ def _read_path(request: web.BaseRequest) -> _AskedPath:
         model_spec.version.value = int(version)
     elif label is not None:
         model_spec.version_label = unquote(label)
-    return _AskedPath(model_spec, (action or "").lower())
+    return model_spec, (action or "").lower()
+
+
+def _to_dict(message: Message) -> dict[str, Any]:
+    return MessageToDict(
+        message,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+    )
 
 
 def _too_large(size: str, limit: int) -> StatusError:

@@ -23,18 +23,13 @@ class RunPool:
     """Runs calls in threads; refuses those that are too many or too late.
 
     A call whose client leaves while it waits for a thread is dropped. One that
-    runs keeps its thread until its deadline, as in TensorFlow Serving.
-
-    Its methods belong to one event loop, which a run never blocks.
-
-    Args:
-        max_workers: The number of calls that run at a time; others wait.
-        max_calls: Calls beyond this, running or waiting, are refused; None for
-            no limit.
+    runs keeps its thread until its deadline, as in TensorFlow Serving. The
+    methods belong to one event loop, which a run never blocks.
     """
 
     def __init__(self, max_workers: int, max_calls: int | None) -> None:
         self._threads = ThreadPoolExecutor(max_workers, "serving-run")
+        # Running or waiting; None for no limit.
         self._max_calls = max_calls
         self._num_calls = 0
         self._empty = asyncio.Event()
@@ -42,12 +37,7 @@ class RunPool:
         self._open = True
 
     async def run(self, call: Callable[[], Answer]) -> Answer:
-        """Returns what a function of no arguments answers, in a thread.
-
-        Raises:
-            StatusError: If there are too many calls, the pool is closed, or
-                the function raises one.
-        """
+        """Returns what a function of no arguments answers, in a thread."""
         self.check_open()
         if self._max_calls is not None and self._num_calls >= self._max_calls:
             raise StatusError(
@@ -65,11 +55,7 @@ class RunPool:
                 self._empty.set()
 
     def check_open(self) -> None:
-        """Refuses a call once the pool is closed.
-
-        Raises:
-            StatusError: If it is.
-        """
+        """Refuses a call once the pool is closed."""
         if not self._open:
             raise StatusError(
                 grpc.StatusCode.UNAVAILABLE,
@@ -77,11 +63,7 @@ class RunPool:
             )
 
     async def drain(self, seconds: float) -> None:
-        """Closes the pool, then waits for its calls and a second more.
-
-        Args:
-            seconds: The longest wait.
-        """
+        """Closes the pool, then waits for its calls and a second more."""
         self._open = False
         end = time.monotonic() + seconds
         try:
@@ -97,16 +79,9 @@ class RunPool:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def remaining_ms(deadline: float | None) -> int | None:
-    """Returns the time until a deadline, as `Servable.run` takes it.
-
-    Args:
-        deadline: A point of `time.monotonic()`; None for no deadline.
-
-    Returns:
-        Milliseconds, at least 1: to a session, 0 means no limit.
-    """
+def remaining_ms(deadline: float | None) -> int:
+    """Returns the time until a point of `time.monotonic()`; 0 for no limit."""
     if deadline is None:
-        return None
+        return 0
     milliseconds = (deadline - time.monotonic()) * 1000
     return int(max(1, min(milliseconds, _LONGEST_TIMEOUT_MS)))

@@ -9,13 +9,7 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class StatusError(Exception):
-    """A call failed with a gRPC status.
-
-    Args:
-        code: The status.
-        message: What went wrong. Longer than 1024 bytes, it is cut when it is
-            sent.
-    """
+    """A call failed with a gRPC status and a message."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(f"{code.name}: {message}")
@@ -24,12 +18,10 @@ class StatusError(Exception):
 
     @classmethod
     def from_tensorflow(cls, error: tf.errors.OpError) -> "StatusError":
-        """Returns the status that an error of TensorFlow's runtime stands for.
-
-        `Session.run` appends the Python lines that built the op; the error
-        that it replaced has the runtime's own message, which TensorFlow
-        Serving sends.
-        """
+        """Returns the status that an error of TensorFlow's runtime means."""
+        # `Session.run` appends the Python lines that built the op; the error
+        # that it replaced has the runtime's own message, which TensorFlow
+        # Serving sends.
         raised = error.__context__
         if isinstance(raised, tf.errors.OpError):
             error = raised

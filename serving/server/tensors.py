@@ -11,12 +11,11 @@ _VALUE_FIELDS = {
     "float16": ("half_val", "uint16"),
     "bfloat16": ("half_val", "uint16"),
     "bool": ("bool_val", "bool"),
-    "int8": ("int_val", "int8"),
-    "int16": ("int_val", "int16"),
-    "int32": ("int_val", "int32"),
+    **{
+        name: ("int_val", name)
+        for name in ("int8", "int16", "int32", "uint8", "uint16")
+    },
     "int64": ("int64_val", "int64"),
-    "uint8": ("int_val", "uint8"),
-    "uint16": ("int_val", "uint16"),
     "uint32": ("uint32_val", "uint32"),
     "uint64": ("uint64_val", "uint64"),
     "complex64": ("scomplex_val", "float32"),
@@ -31,53 +30,29 @@ def parse_tensor(proto: TensorProto) -> np.ndarray:
     TensorFlow's own parser does the work: too few values repeat the last one,
     too many are cut, no values are zeros, and strings may come in
     `tensor_content`. `tf.make_ndarray` refuses the second and the fourth.
-
-    Args:
-        proto: Any dtype and a full shape.
-
-    Returns:
-        An array of the proto's shape and dtype; strings are bytes objects in
-        an array of dtype object.
-
-    Raises:
-        ValueError: If the dtype, the shape and the values do not fit together.
     """
     try:
         dtype = tf.as_dtype(proto.dtype)
         tensor = tf.io.parse_tensor(proto.SerializeToString(), dtype)
         return to_array(tensor.numpy())
     except (TypeError, tf.errors.OpError) as error:
+        dims = [dim.size for dim in proto.tensor_shape.dim]
         raise ValueError(
             "A tensor's dtype, shape and values must fit together. Received: "
-            f"dtype={proto.dtype}, shape={_dims(proto)}"
+            f"dtype={proto.dtype}, shape={dims}"
         ) from error
 
 
 def to_array(value: object) -> np.ndarray:
-    """Returns a fetched value as an array, a scalar string included.
-
-    Args:
-        value: An array, a NumPy scalar or bytes, as sessions return them.
-
-    Returns:
-        An array; NumPy alone would cut trailing zero bytes off a string.
-    """
-    if isinstance(value, bytes):
-        return np.array(value, dtype=object)
-    return np.asarray(value)
+    """Returns a fetched value as an array, a scalar string included."""
+    # NumPy alone would cut trailing zero bytes off a string.
+    return np.asarray(value, dtype=object if isinstance(value, bytes) else None)
 
 
 def make_tensor_proto(array: np.ndarray) -> TensorProto:
-    """Writes an array into the value fields of a proto.
-
-    Args:
-        array: Strings are bytes objects in dtype object.
-
-    Returns:
-        A proto whose `*_val` field holds every value, as TensorFlow Serving
-        answers. Rarer dtypes (8-bit floats) use `tensor_content`.
-    """
+    """Writes an array into a proto's `*_val`, as TensorFlow Serving answers."""
     if array.dtype.name not in _VALUE_FIELDS:
+        # Rarer dtypes (8-bit floats) use `tensor_content`.
         return tf.make_tensor_proto(array)
     field, wire_dtype = _VALUE_FIELDS[array.dtype.name]
     proto = TensorProto(dtype=tf.as_dtype(array.dtype).as_datatype_enum)
@@ -85,10 +60,7 @@ def make_tensor_proto(array: np.ndarray) -> TensorProto:
         proto.tensor_shape.dim.add(size=size)
     values = np.ascontiguousarray(array).reshape(-1)
     if values.dtype.name != wire_dtype:
+        # A complex number becomes two values.
         values = values.view(wire_dtype)
     getattr(proto, field).extend(values.tolist())
     return proto
-
-
-def _dims(proto: TensorProto) -> list[int]:
-    return [dim.size for dim in proto.tensor_shape.dim]

@@ -11,46 +11,33 @@ from ..errors import ServingError
 from .predict import predict
 from .servable import Servable
 from .status import StatusError
-from .version_folders import VersionFolder
 
-WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
-MAX_RECORDS = 1000
+# An uncompressed TFRecord file of PredictionLog, as in TensorFlow Serving.
+_FILE = Path("assets.extra", "tf_serving_warmup_requests")
+_MAX_RECORDS = 1000
 
 _LOGGER = logging.getLogger(__name__)
 
 
-def warm_up(servable: Servable, folder: VersionFolder) -> int:
-    """Runs a version's recorded Predict requests, if it carries any.
+def warm_up(servable: Servable, path: Path) -> None:
+    """Runs the Predict requests recorded in a version's folder, if any.
 
     The first run of a signature builds its executor and can take seconds;
     after a warm-up no client waits for that. Requests of other kinds, which
-    TensorFlow Serving alone answers, are left out.
-
-    Args:
-        servable: The version, loaded from the folder.
-        folder: The version on disk, with the requests in
-            assets.extra/tf_serving_warmup_requests: an uncompressed TFRecord
-            file of at most 1000 PredictionLog.
-
-    Returns:
-        The number of requests that ran.
-
-    Raises:
-        ServingError: If the file cannot be read or a request fails, since a
-            model that fails its own examples is not fit to be served.
+    TensorFlow Serving alone answers, are left out. A request that fails is a
+    ServingError: such a model is not fit to be served.
     """
-    path = folder.path / WARMUP_FILE
+    path = path / _FILE
     if not path.exists():
-        return 0
-    num_run = 0
+        return
     for number, record in enumerate(_read_records(path), start=1):
-        num_run += _run_record(servable, record, f"record {number} of {path}")
-    _LOGGER.info("Ran %d warm-up requests of %s", num_run, path)
-    return num_run
+        _run_record(servable, record, f"record {number} of {path}")
+    _LOGGER.info("Ran the warm-up requests of %s", path)
 
 
 def _read_records(path: Path) -> list[bytes]:
-    dataset = tf.data.TFRecordDataset(str(path)).take(MAX_RECORDS + 1)
+    # One more than allowed, however long the file is.
+    dataset = tf.data.TFRecordDataset(str(path)).take(_MAX_RECORDS + 1)
     try:
         records = list(dataset.as_numpy_iterator())
     except tf.errors.OpError as error:
@@ -58,21 +45,21 @@ def _read_records(path: Path) -> list[bytes]:
             "A warm-up file must be an uncompressed TFRecord file. Cannot read "
             f"{path}: {error.message}. Export the model again."
         ) from error
-    if len(records) > MAX_RECORDS:
+    if len(records) > _MAX_RECORDS:
         raise ServingError(
-            f"A warm-up file must hold at most {MAX_RECORDS} records. Found "
+            f"A warm-up file must hold at most {_MAX_RECORDS} records. Found "
             f"more in {path}. Export the model with fewer."
         )
     return records
 
 
-def _run_record(servable: Servable, record: bytes, where: str) -> bool:
-    """Runs a record; returns whether it was a Predict request."""
+def _run_record(servable: Servable, record: bytes, where: str) -> None:
     try:
         log = PredictionLog.FromString(record)
         kind = log.WhichOneof("log_type")
     except DecodeError:
         kind = None
+    # An empty record parses as a message of no kind.
     if kind is None:
         raise ServingError(
             f"A warm-up record must be a PredictionLog. Found: {where}, "
@@ -80,7 +67,7 @@ def _run_record(servable: Servable, record: bytes, where: str) -> bool:
         )
     if kind != "predict_log":
         _LOGGER.warning("Left out %s: it is a %s", where, kind)
-        return False
+        return
     try:
         predict(servable, log.predict_log.request)
     except StatusError as error:
@@ -88,4 +75,3 @@ def _run_record(servable: Servable, record: bytes, where: str) -> bool:
             f"Every warm-up request must succeed. Failed: {where} with "
             f"{error}. Export the model again, or remove the file."
         ) from error
-    return True

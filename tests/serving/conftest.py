@@ -3,6 +3,7 @@
 import asyncio
 import json
 import runpy
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -153,10 +154,14 @@ def answer_captions():
 def make_request():
     """Builds a Predict request from NumPy-like inputs or protos."""
 
-    def make(signature="", inputs=None, *, model="toolbox", outputs=()):
+    def make(signature="", inputs=None, *, model="toolbox", outputs=(), **spec):
         request = PredictRequest()
         request.model_spec.name = model
         request.model_spec.signature_name = signature
+        if "version" in spec:
+            request.model_spec.version.value = spec["version"]
+        if "label" in spec:
+            request.model_spec.version_label = spec["label"]
         for name, value in (inputs or {}).items():
             if not hasattr(value, "tensor_shape"):
                 value = tf.make_tensor_proto(value)
@@ -165,6 +170,19 @@ def make_request():
         return request
 
     return make
+
+
+@pytest.fixture(scope="session")
+def wait_until():
+    """Waits until a claim holds."""
+
+    def wait(holds, seconds=30):
+        end = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+    return wait
 
 
 @pytest.fixture(scope="session")
@@ -199,7 +217,7 @@ def send_rest():
 
 @pytest.fixture(scope="session")
 def write_warmup():
-    """Writes requests as the warm-up file of a version."""
+    """Writes requests, or bytes, as the warm-up file of a version."""
 
     def write(version_path, requests):
         folder = version_path / "assets.extra"
@@ -207,9 +225,11 @@ def write_warmup():
         path = folder / "tf_serving_warmup_requests"
         with tf.io.TFRecordWriter(str(path)) as writer:
             for request in requests:
-                log = PredictionLog()
-                log.predict_log.request.CopyFrom(request)
-                writer.write(log.SerializeToString())
+                if isinstance(request, PredictRequest):
+                    log = PredictionLog()
+                    log.predict_log.request.CopyFrom(request)
+                    request = log.SerializeToString()
+                writer.write(request)
         return path
 
     return write

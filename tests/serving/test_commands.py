@@ -179,15 +179,10 @@ def test_serve_takes_models_config_and_rest(
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        ("--tls-key", "a.pem"),
-        ("--tls-certificate", "b.pem"),
-        ("--tls-client-ca", "c.pem"),
-    ],
+    "option", ["--tls-key", "--tls-certificate", "--tls-client-ca"]
 )
-def test_half_of_tls_is_bad_input(serve_until_up, captioner_path, options):
-    result = serve_until_up("--models", str(captioner_path), *options)
+def test_half_of_tls_is_bad_input(serve_until_up, captioner_path, option):
+    result = serve_until_up("--models", str(captioner_path), option, "a.pem")
     assert isinstance(result.exception, InputError)
     assert "--tls-key and --tls-certificate together" in str(result.exception)
 
@@ -210,7 +205,7 @@ def test_serve_names_a_package_that_is_missing(captioner_path, package):
         f"serve(models={str(captioner_path)!r}, port=0, rest_port=0)"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, "serve"], stderr=subprocess.PIPE, text=True
     )
     last = result.stderr.splitlines()[-1]
     assert f"`bmt serve` needs {package}: pip install" in last

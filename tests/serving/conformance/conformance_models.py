@@ -20,37 +20,32 @@ import tensorflow as tf
 
 v1 = tf.compat.v1
 
-CONFIG = """model_config_list {{
-  config {{
-    name: "half_plus" base_path: "{base}/half_plus"
-    model_platform: "tensorflow"
-  }}
-  config {{
-    name: "half_plus_all" base_path: "{base}/half_plus"
-    model_platform: "tensorflow"
-    model_version_policy {{ all {{}} }}
-    version_labels {{ key: "stable" value: 7 }}
-    version_labels {{ key: "canary" value: 123 }}
-  }}
-  config {{
-    name: "half_plus_old" base_path: "{base}/half_plus"
-    model_platform: "tensorflow"
-    model_version_policy {{ specific {{ versions: 7 }} }}
-  }}
-  config {{
-    name: "toolbox" base_path: "{base}/toolbox"
-    model_platform: "tensorflow"
-  }}
-  config {{
-    name: "counter" base_path: "{base}/counter"
-    model_platform: "tensorflow"
-  }}
-  config {{
-    name: "words" base_path: "{base}/words"
-    model_platform: "tensorflow"
-  }}
-}}
-"""
+HALF = "half_plus"
+# name -> folder, and the rest of its configuration
+MODELS = {
+    HALF: (HALF, ""),
+    "half_plus_all": (
+        HALF,
+        "model_version_policy { all {} } "
+        'version_labels { key: "stable" value: 7 } '
+        'version_labels { key: "canary" value: 123 }',
+    ),
+    "half_plus_old": (
+        HALF,
+        "model_version_policy { specific { versions: 7 } }",
+    ),
+    **{name: (name, "") for name in ("toolbox", "counter", "words")},
+}
+
+
+def make_config(base: str, more: dict[str, tuple[str, str]]) -> str:
+    """Returns the models.config of all models, and some more."""
+    configs = "\n".join(
+        f'config {{ name: "{name}" base_path: "{base}/{folder}" '
+        f'model_platform: "tensorflow" {rest} }}'
+        for name, (folder, rest) in (MODELS | more).items()
+    )
+    return f"model_config_list {{ {configs} }}"
 
 
 def write_models(folder: Path, base: str) -> Path:
@@ -63,26 +58,33 @@ def write_models(folder: Path, base: str) -> Path:
     (folder / "half_plus" / str(2**63)).mkdir()
     (folder / "half_plus" / "1000").write_text("a file")
     write_counter(folder / "counter" / "1")
-    toolbox = Toolbox()
+    toolbox, words = Toolbox(), Words()
     names = ["two_inputs", "shout", "to_number", "decode", "spin", "uneven"]
-    names.append("dtypes")
-    tf.saved_model.save(
-        toolbox,
-        str(folder / "toolbox" / "1"),
-        signatures={name: getattr(toolbox, name) for name in names},
-    )
-    words = Words()
-    tf.saved_model.save(
-        words,
-        str(folder / "words" / "1"),
-        signatures={"serving_default": words.look_up},
-    )
+    signatures = {name: getattr(toolbox, name) for name in (*names, "dtypes")}
+    tf.saved_model.save(toolbox, str(folder / "toolbox" / "1"), signatures)
+    tf.saved_model.save(words, str(folder / "words" / "1"), words.look_up)
     path = folder / "models.config"
-    path.write_text(CONFIG.format(base=base))
+    path.write_text(make_config(base, {}))
     return path
 
 
-# === TensorFlow 1: half of x plus a bias ===
+# === TensorFlow 1 ===
+
+
+def _sign(inputs, outputs, method="tensorflow/serving/predict"):
+    build = v1.saved_model.build_tensor_info
+    return v1.saved_model.build_signature_def(
+        {name: build(tensor) for name, tensor in inputs.items()},
+        {name: build(tensor) for name, tensor in outputs.items()},
+        method,
+    )
+
+
+def _save(session, path, signatures):
+    session.run(v1.global_variables_initializer())
+    builder = v1.saved_model.Builder(str(path))
+    builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+    builder.save()
 
 
 def write_half_plus(path: Path, bias: float) -> None:
@@ -90,60 +92,34 @@ def write_half_plus(path: Path, bias: float) -> None:
         slope = v1.get_variable("slope", initializer=0.5, use_resource=False)
         x = v1.placeholder(tf.float32, None, name="x")
         y = tf.add(slope * x, bias, name="y")
-        session.run(v1.global_variables_initializer())
-        build = v1.saved_model.build_tensor_info
-        signature = v1.saved_model.build_signature_def(
-            inputs={"x": build(x)},
-            outputs={"y": build(y)},
-            method_name="tensorflow/serving/predict",
-        )
-        builder = v1.saved_model.Builder(str(path))
-        builder.add_meta_graph_and_variables(
-            session, ["serve"], {"serving_default": signature}
-        )
-        builder.save()
-
-
-# === TensorFlow 1: state ===
+        _save(session, path, {"serving_default": _sign({"x": x}, {"y": y})})
 
 
 def write_counter(path: Path) -> None:
-    """Saves a model that adds up what it is told; its inputs have defaults."""
+    """Saves a model that adds up its inputs, which have defaults."""
     with v1.Session(graph=tf.Graph()) as session:
         by = v1.placeholder(tf.int64, [], name="by")
         unit = v1.placeholder(tf.string, [], name="unit")
         total = v1.get_variable(
             "total", initializer=np.int64(0), use_resource=False
         )
-        session.run(v1.global_variables_initializer())
-        build = v1.saved_model.build_tensor_info
-        count = v1.saved_model.build_signature_def(
-            inputs={"by": build(by), "unit": build(unit)},
-            outputs={
-                "total": build(v1.assign_add(total, by)),
-                "unit": build(tf.identity(unit)),
-            },
-            method_name="tensorflow/serving/predict",
+        count = _sign(
+            {"by": by, "unit": unit},
+            {"total": v1.assign_add(total, by), "unit": tf.identity(unit)},
         )
         count.defaults["by"].CopyFrom(tf.make_tensor_proto(1, tf.int64))
         count.defaults["unit"].CopyFrom(tf.make_tensor_proto("step"))
-        train = v1.saved_model.build_signature_def(
-            inputs={"by": build(by)},
-            outputs={"total": build(total)},
-            method_name="elsewhere/train",
-        )
-        builder = v1.saved_model.Builder(str(path))
-        builder.add_meta_graph_and_variables(
-            session, ["serve"], {"serving_default": count, "train": train}
-        )
-        builder.save()
+        train = _sign({"by": by}, {"total": total}, "elsewhere/train")
+        _save(session, path, {"serving_default": count, "train": train})
 
 
 # === TensorFlow 2 ===
 
 
-def _spec(shape, dtype, name):
-    return tf.TensorSpec(shape, dtype, name=name)
+def _takes(shape, dtype, *names):
+    """Makes a function with these inputs a signature."""
+    inputs = [tf.TensorSpec(shape, dtype, name=name) for name in names]
+    return tf.function(input_signature=inputs)
 
 
 class Words(tf.Module):
@@ -158,7 +134,7 @@ class Words(tf.Module):
             default_value=-1,
         )
 
-    @tf.function(input_signature=[_spec([None], tf.string, "word")])
+    @_takes([None], tf.string, "word")
     def look_up(self, word):
         return {"number": self.table.lookup(word)}
 
@@ -166,40 +142,34 @@ class Words(tf.Module):
 class Toolbox(tf.Module):
     """One signature for each thing that a server can get wrong."""
 
-    @tf.function(
-        input_signature=[
-            _spec([None], tf.int32, "a"),
-            _spec([None], tf.int32, "b"),
-        ]
-    )
+    @_takes([None], tf.int32, "a", "b")
     def two_inputs(self, a, b):
         return {"sum": a + b, "difference": a - b}
 
-    @tf.function(input_signature=[_spec([None], tf.string, "text")])
+    @_takes([None], tf.string, "text")
     def shout(self, text):
         return {"loud": text + "!", "loud_bytes": text + "!"}
 
-    @tf.function(input_signature=[_spec([], tf.string, "text")])
+    @_takes([], tf.string, "text")
     def to_number(self, text):
         return {"number": tf.strings.to_number(text)}
 
-    @tf.function(input_signature=[_spec([], tf.string, "image_bytes")])
+    @_takes([], tf.string, "image_bytes")
     def decode(self, image_bytes):
         return {"pixels": tf.io.decode_image(image_bytes)}
 
-    @tf.function(input_signature=[_spec([], tf.int32, "steps")])
+    @_takes([], tf.int32, "steps")
     def spin(self, steps):
-        return {
-            "done": tf.while_loop(
-                lambda step: step < steps, lambda step: [step + 1], [0]
-            )[0]
-        }
+        (done,) = tf.while_loop(
+            lambda step: step < steps, lambda step: [step + 1], [0]
+        )
+        return {"done": done}
 
-    @tf.function(input_signature=[_spec([None], tf.float32, "x")])
+    @_takes([None], tf.float32, "x")
     def uneven(self, x):
         return {"all": x, "first": x[:1]}
 
-    @tf.function(input_signature=[_spec([2], tf.float32, "x")])
+    @_takes([2], tf.float32, "x")
     def dtypes(self, x):
         names = ["float16", "bfloat16", "float64", "bool", "int8", "int16"]
         names += ["int64", "uint8", "uint16", "uint32", "uint64", "complex64"]

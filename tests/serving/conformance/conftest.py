@@ -2,7 +2,6 @@
 
 import functools
 import os
-import time
 from dataclasses import dataclass
 
 import grpc
@@ -59,19 +58,6 @@ def prediction(asked_channel):
 @pytest.fixture(scope="session")
 def models(asked_channel):
     return ModelServiceStub(asked_channel)
-
-
-@pytest.fixture(scope="session")
-def wait_until():
-    """Waits until a claim holds, at most half a minute."""
-
-    def wait(holds):
-        end = time.monotonic() + 30
-        while not holds():
-            assert time.monotonic() < end
-            time.sleep(0.05)
-
-    return wait
 
 
 @pytest.fixture(scope="session")

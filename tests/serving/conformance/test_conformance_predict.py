@@ -28,25 +28,20 @@ def test_latest_version_answers_by_default(predict, make_request):
     assert response.model_spec.version.value == 123
 
 
-@pytest.mark.parametrize(("version", "y"), [(7, 3.0), (123, 4.0)])
-def test_asked_version_answers(predict, make_request, version, y):
-    request = make_request("", X, model="half_plus_all")
-    request.model_spec.version.value = version
-    response = predict(request)
+@pytest.mark.parametrize(
+    ("model", "spec", "version", "y"),
+    [
+        ("half_plus_all", {"version": 7}, 7, 3.0),
+        ("half_plus_all", {"version": 123}, 123, 4.0),
+        ("half_plus_all", {"label": "stable"}, 7, 3.0),
+        ("half_plus_all", {"label": "canary"}, 123, 4.0),
+        ("half_plus_old", {}, 7, 3.0),
+    ],
+)
+def test_asked_version_answers(predict, make_request, model, spec, version, y):
+    response = predict(make_request("", X, model=model, **spec))
     assert response.outputs["y"].float_val[0] == y
     assert response.model_spec.version.value == version
-
-
-@pytest.mark.parametrize(("label", "version"), [("stable", 7), ("canary", 123)])
-def test_label_names_a_version(predict, make_request, label, version):
-    request = make_request("", X, model="half_plus_all")
-    request.model_spec.version_label = label
-    assert predict(request).model_spec.version.value == version
-
-
-def test_specific_policy_serves_its_version(predict, make_request):
-    response = predict(make_request("", X, model="half_plus_old"))
-    assert response.model_spec.version.value == 7
 
 
 def test_state_is_kept_between_calls(predict, make_request):
@@ -81,17 +76,21 @@ def test_strings_are_bytes(predict, make_request):
 def test_every_dtype_comes_in_its_value_field(predict, make_request):
     request = make_request("dtypes", {"x": np.float32([0.0, 3.0])})
     outputs = predict(request).outputs
-    assert list(outputs["float16"].half_val) == [0, 0x4200]
-    assert list(outputs["bfloat16"].half_val) == [0, 0x4040]
-    assert list(outputs["float64"].double_val) == [0.0, 3.0]
-    assert list(outputs["bool"].bool_val) == [False, True]
+    expected = {
+        "float16": ("half_val", [0, 0x4200]),
+        "bfloat16": ("half_val", [0, 0x4040]),
+        "float64": ("double_val", [0.0, 3.0]),
+        "bool": ("bool_val", [False, True]),
+        "int64": ("int64_val", [0, 3]),
+        "uint32": ("uint32_val", [0, 3]),
+        "uint64": ("uint64_val", [0, 3]),
+        "complex64": ("scomplex_val", [0.0, 0.0, 3.0, 0.0]),
+        "string": ("string_val", [b"a\0"]),
+    }
     for name in ("int8", "int16", "uint8", "uint16"):
-        assert list(outputs[name].int_val) == [0, 3]
-    assert list(outputs["int64"].int64_val) == [0, 3]
-    assert list(outputs["uint32"].uint32_val) == [0, 3]
-    assert list(outputs["uint64"].uint64_val) == [0, 3]
-    assert list(outputs["complex64"].scomplex_val) == [0.0, 0.0, 3.0, 0.0]
-    assert list(outputs["string"].string_val) == [b"a\0"]
+        expected[name] = ("int_val", [0, 3])
+    for name, (field, values) in expected.items():
+        assert list(getattr(outputs[name], field)) == values
     assert all(not tensor.tensor_content for tensor in outputs.values())
 
 
@@ -123,10 +122,7 @@ def _tensor(shape, **fields):
         (_tensor([3], float_val=[2.0, 4.0]), [4.0, 5.0, 5.0]),
         (_tensor([1], float_val=[2.0, 4.0]), [4.0]),
         (_tensor([2]), [3.0, 3.0]),
-        (
-            _tensor([1], tensor_content=np.float32([2.0]).tobytes()),
-            [4.0],
-        ),
+        (_tensor([1], tensor_content=np.float32([2.0]).tobytes()), [4.0]),
     ],
     ids=["too few", "too many", "none", "content"],
 )
@@ -135,119 +131,93 @@ def test_number_of_values_may_differ(predict, make_request, proto, y):
     assert list(predict(request).outputs["y"].float_val) == y
 
 
+def _half(**changes):
+    return {"inputs": X, "model": "half_plus", **changes}
+
+
+def _two(*outputs):
+    return {"signature": "two_inputs", "inputs": AB, "outputs": outputs}
+
+
+# code -> message -> request
 FAILURES = {
-    "unknown model": (
-        ("m", "", X, ()),
-        "NOT_FOUND",
-        "Servable not found for request: Latest(m)",
-    ),
-    "no model name": (
-        ("", "", X, ()),
-        INVALID,
-        "ModelSpec has no name specified.",
-    ),
-    "unknown signature": (
-        ("half_plus", "nope", {}, ("z",)),
-        "FAILED_PRECONDITION",
-        'Serving signature key "nope" not found.',
-    ),
-    "no default signature": (
-        ("toolbox", "", X, ()),
-        "FAILED_PRECONDITION",
-        'Serving signature key "serving_default" not found.',
-    ),
-    "missing input": (
-        ("half_plus", "", {}, ()),
-        INVALID,
-        "input size does not match signature: 0!=1 len({}) != len({x}). "
-        "Sent extra: {}. Missing but required: {x}.",
-    ),
-    "extra input": (
-        ("half_plus", "", X | {"b": 1, "a": 1}, ()),
-        INVALID,
-        "input size does not match signature: 3!=1 len({a,b,x}) != len({x}). "
-        "Sent extra: {a,b}. Missing but required: {}.",
-    ),
-    "wrong name": (
-        ("half_plus", "", {"foo": 1.0}, ()),
-        INVALID,
-        "Signature input alias: x(feed name: x:0) not found in request and no "
-        "default value provided. Inputs expected to be in the request {foo}, "
-        "or default input alias set: ",
-    ),
-    "unparsable tensor": (
-        ("half_plus", "", {"x": _tensor([2], tensor_content=b"1")}, ("z",)),
-        INVALID,
-        "tensor parsing error: x",
-    ),
-    "tensor without a dtype": (
-        ("half_plus", "", {"x": TensorProto()}, ()),
-        INVALID,
-        "tensor parsing error: x",
-    ),
-    "wrong name beside defaults": (
-        ("counter", "", {"z": 1}, ()),
-        INVALID,
-        "Inputs contains invalid name. Used request inputs: , request input: z",
-    ),
-    "signature of a strange method": (
-        ("counter", "train", {"by": np.int64(1)}, ()),
-        "INTERNAL",
+    "NOT_FOUND": {
+        "Servable not found for request: Latest(m)": {"model": "m"},
+        "Servable not found for request: Specific(half_plus, 7)": _half(
+            version=7
+        ),
+    },
+    "FAILED_PRECONDITION": {
+        # The signature is checked before inputs and outputs.
+        'Serving signature key "nope" not found.': _half(
+            signature="nope", inputs={}, outputs=("z",)
+        ),
+        'Serving signature key "serving_default" not found.': {"inputs": X},
+    },
+    "INTERNAL": {
         "Expected prediction signature method_name to be one of "
         "{tensorflow/serving/predict, tensorflow/serving/classify, "
-        "tensorflow/serving/regress}. Was: elsewhere/train",
-    ),
-    "unknown output": (
-        ("toolbox", "two_inputs", AB, ("sum", "z")),
-        INVALID,
-        "output tensor alias not found in signature: z Outputs expected to "
-        "be in the set {difference,sum}.",
-    ),
-    "duplicate output": (
-        ("toolbox", "two_inputs", AB, ("sum", "sum")),
-        INVALID,
-        "duplicate output tensor alias: sum",
-    ),
-    "wrong dtype": (
-        ("toolbox", "shout", {"text": np.float32([1.0])}, ()),
-        INVALID,
-        "Expects arg[0] to be string but float is provided",
-    ),
+        "tensorflow/serving/regress}. Was: elsewhere/train": {
+            "signature": "train",
+            "inputs": {"by": np.int64(1)},
+            "model": "counter",
+        },
+    },
+    INVALID: {
+        "ModelSpec has no name specified.": {"model": ""},
+        "Unrecognized servable version label: beta": _half(label="beta"),
+        "input size does not match signature: 0!=1 len({}) != len({x}). "
+        "Sent extra: {}. Missing but required: {x}.": _half(inputs={}),
+        "input size does not match signature: 3!=1 len({a,b,x}) != len({x}). "
+        "Sent extra: {a,b}. Missing but required: {}.": _half(
+            inputs=X | {"b": 1, "a": 1}
+        ),
+        "Signature input alias: x(feed name: x:0) not found in request and no "
+        "default value provided. Inputs expected to be in the request {foo}, "
+        "or default input alias set: ": _half(inputs={"foo": 1.0}),
+        "tensor parsing error: x": _half(
+            inputs={"x": _tensor([2], tensor_content=b"1")}, outputs=("z",)
+        ),
+        "Inputs contains invalid name. Used request inputs: , request input: "
+        "z": {"model": "counter", "inputs": {"z": 1}},
+        "output tensor alias not found in signature: z Outputs expected to be "
+        "in the set {difference,sum}.": _two("sum", "z"),
+        "duplicate output tensor alias: sum": _two("sum", "sum"),
+        "Expects arg[0] to be string but float is provided": {
+            "signature": "shout",
+            "inputs": {"text": np.float32([1.0])},
+        },
+    },
 }
 
 
-@pytest.mark.parametrize("case", FAILURES)
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [(code, message) for code in FAILURES for message in FAILURES[code]],
+)
 def test_bad_request_gets_its_code_and_message(
-    predict, make_request, expect_error, case
+    predict, make_request, expect_error, code, message
 ):
-    (model, signature, inputs, outputs), code, message = FAILURES[case]
-    request = make_request(signature, inputs, model=model, outputs=outputs)
+    request = make_request(**FAILURES[code][message])
     assert expect_error(predict, request) == (code, message)
 
 
-def test_request_without_model_spec_is_refused(predict, expect_error):
-    answer = expect_error(predict, PredictRequest())
-    assert answer == (INVALID, "Missing ModelSpec")
-
-
-def test_version_that_is_not_served_is_not_found(
-    predict, make_request, expect_error
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (PredictRequest(), "Missing ModelSpec"),
+        (
+            PredictRequest(
+                model_spec={"name": "half_plus"}, inputs={"x": TensorProto()}
+            ),
+            "tensor parsing error: x",
+        ),
+    ],
+)
+def test_request_with_a_part_missing_is_refused(
+    predict, expect_error, request_, message
 ):
-    request = make_request("", X, model="half_plus")
-    request.model_spec.version.value = 7
-    assert expect_error(predict, request) == (
-        "NOT_FOUND",
-        "Servable not found for request: Specific(half_plus, 7)",
-    )
-
-
-def test_unknown_label_is_refused(predict, make_request, expect_error):
-    request = make_request("", X, model="half_plus_all")
-    request.model_spec.version_label = "beta"
-    assert expect_error(predict, request) == (
-        INVALID,
-        "Unrecognized servable version label: beta",
-    )
+    assert expect_error(predict, request_) == (INVALID, message)
 
 
 @pytest.mark.parametrize(
@@ -273,22 +243,18 @@ def test_failing_op_is_an_invalid_argument(
     assert part in message
 
 
-def test_long_message_is_cut(predict, make_request, expect_error):
-    request = make_request("to_number", {"text": b"n" * 3000})
-    code, message = expect_error(predict, request)
-    assert code == INVALID
-    assert message.startswith("StringToNumberOp could not correctly convert")
-    assert message.endswith("n...TRUNCATED")
-    assert len(message) == 1024 + len("...TRUNCATED")
-
-
 def test_deadline_ends_a_call(predict, make_request, expect_error):
     endless = make_request("spin", {"steps": np.int32(2**31 - 1)})
     code, _ = expect_error(predict, endless, timeout=0.3)
     assert code == "DEADLINE_EXCEEDED"
 
 
-def test_request_over_4_megabytes_is_read(predict, make_request, expect_error):
+def test_request_over_4_megabytes_is_read_and_a_long_message_cut(
+    predict, make_request, expect_error
+):
     request = make_request("to_number", {"text": b"n" * (5 * 2**20)})
-    code, _ = expect_error(predict, request)
+    code, message = expect_error(predict, request)
     assert code == INVALID
+    assert message.startswith("StringToNumberOp could not correctly convert")
+    assert message.endswith("n...TRUNCATED")
+    assert len(message) == 1024 + len("...TRUNCATED")

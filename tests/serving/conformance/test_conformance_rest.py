@@ -5,72 +5,54 @@ import base64
 import pytest
 
 HALF = "/v1/models/half_plus"
+ALL = "/v1/models/half_plus_all"
 TOOLS = "/v1/models/toolbox"
+ROW = {"instances": [2.0]}
+TWO = {"signature_name": "two_inputs"}
 
 
 # === Answers ===
 
 
-def test_rows_give_predictions(fetch):
-    assert fetch(f"{HALF}:predict", {"instances": [2.0, 0.4]}) == (
-        200,
-        {"predictions": [4.0, 3.2]},
-    )
-
-
-def test_columns_give_outputs(fetch):
-    assert fetch(f"{HALF}:predict", {"inputs": [[2.0], [4.0]]}) == (
-        200,
-        {"outputs": [[4.0], [5.0]]},
-    )
-
-
 @pytest.mark.parametrize(
-    ("part", "y"),
-    [("/versions/7", 3.0), ("/labels/stable", 3.0), ("/labels/canary", 4.0)],
+    ("path", "document", "expected"),
+    [
+        (HALF, {"instances": [2.0, 0.4]}, {"predictions": [4.0, 3.2]}),
+        (HALF, {"inputs": [[2.0], [4.0]]}, {"outputs": [[4.0], [5.0]]}),
+        # Numbers are rounded, or become infinite.
+        (HALF, {"inputs": [33554434.5]}, {"outputs": [16777220.0]}),
+        (HALF, {"inputs": [1e39]}, {"outputs": [float("inf")]}),
+        (f"{ALL}/versions/7", ROW, {"predictions": [3.0]}),
+        (f"{ALL}/labels/stable", ROW, {"predictions": [3.0]}),
+        (f"{ALL}/labels/canary", ROW, {"predictions": [4.0]}),
+        # Several inputs and outputs are named.
+        (
+            TOOLS,
+            TWO | {"instances": [{"a": 5, "b": 3}, {"a": 1, "b": 1}]},
+            {
+                "predictions": [
+                    {"sum": 8, "difference": 2},
+                    {"sum": 2, "difference": 0},
+                ]
+            },
+        ),
+        (
+            TOOLS,
+            TWO | {"inputs": {"a": [5], "b": [3]}},
+            {"outputs": {"sum": [8], "difference": [2]}},
+        ),
+    ],
 )
-def test_path_names_version_or_label(fetch, part, y):
-    answer = fetch(
-        f"/v1/models/half_plus_all{part}:predict", {"instances": [2.0]}
-    )
-    assert answer == (200, {"predictions": [y]})
-
-
-def test_numbers_are_rounded_or_become_infinite(fetch):
-    code, answer = fetch(f"{HALF}:predict", {"inputs": [33554434.5, 1e39]})
-    assert code == 200
-    assert answer["outputs"] == [16777220.0, float("inf")]
+def test_rows_give_predictions_and_columns_outputs(
+    fetch, path, document, expected
+):
+    assert fetch(f"{path}:predict", document) == (200, expected)
 
 
 def test_what_follows_the_document_is_ignored(fetch):
     body = b' {"instances": [2.0]} }'
     answer = fetch(f"{HALF}:predict", body=body)
     assert answer == (200, {"predictions": [4.0]})
-
-
-def test_number_that_no_double_holds_is_a_parse_error(fetch):
-    code, answer = fetch(f"{HALF}:predict", body=b'{"instances": [1e400]}')
-    assert code == 400
-    assert answer["error"].startswith("JSON Parse error: Number too big")
-
-
-def test_several_inputs_and_outputs_are_named(fetch):
-    path, name = f"{TOOLS}:predict", "two_inputs"
-    rows = [{"a": 5, "b": 3}, {"a": 1, "b": 1}]
-    assert fetch(path, {"signature_name": name, "instances": rows}) == (
-        200,
-        {
-            "predictions": [
-                {"sum": 8, "difference": 2},
-                {"sum": 2, "difference": 0},
-            ]
-        },
-    )
-    columns = {"a": [5], "b": [3]}
-    assert fetch(path, {"signature_name": name, "inputs": columns}) == (
-        200,
-        {"outputs": {"sum": [8], "difference": [2]}},
-    )
 
 
 def test_bytes_are_base64_both_ways(fetch):
@@ -116,76 +98,58 @@ def test_metadata_names_inputs(fetch):
 
 # === Errors ===
 
+UNEVEN = {"signature_name": "uneven"}
+# message -> path, document
 FAILURES = {
-    "unknown model": (
-        ("/v1/models/m:predict", {"instances": [1.0]}),
-        404,
-        "Servable not found for request: Latest(m)",
+    "Servable not found for request: Latest(m)": ("/v1/models/m", {}),
+    "Servable not found for request: Specific(half_plus, 9)": (
+        f"{HALF}/versions/9",
+        {},
     ),
-    "unknown version": (
-        (f"{HALF}/versions/9:predict", {"instances": [1.0]}),
-        404,
-        "Servable not found for request: Specific(half_plus, 9)",
+    "Unrecognized servable version label: beta": (f"{HALF}/labels/beta", {}),
+    'Serving signature name: "x" not found in signature def': (
+        HALF,
+        {"signature_name": "x"},
     ),
-    "unknown label": (
-        (f"{HALF}/labels/beta:predict", {"instances": [1.0]}),
-        400,
-        "Unrecognized servable version label: beta",
+    "Missing 'inputs' or 'instances' key": (HALF, {"x": [1.0]}),
+    "instances is a plain list, but expecting list of objects as multiple "
+    "input tensors required as per tensorinfo_map": (
+        TOOLS,
+        TWO | {"instances": [1]},
     ),
-    "unknown signature": (
-        (f"{HALF}:predict", {"signature_name": "x", "instances": [1.0]}),
-        400,
-        'Serving signature name: "x" not found in signature def',
+    "Missing named input: b in 'inputs' object.": (
+        TOOLS,
+        TWO | {"inputs": {"a": [1]}},
     ),
-    "neither rows nor columns": (
-        (f"{HALF}:predict", {"x": [1.0]}),
-        400,
-        "Missing 'inputs' or 'instances' key",
+    "Tensor name: first has inconsistent batch size: 1 expecting: 2": (
+        TOOLS,
+        UNEVEN | {"instances": [1.0, 2.0]},
     ),
-    "plain row for two inputs": (
-        (
-            f"{TOOLS}:predict",
-            {"signature_name": "two_inputs", "instances": [1]},
-        ),
-        400,
-        "instances is a plain list, but expecting list of objects as multiple "
-        "input tensors required as per tensorinfo_map",
+    "Encountered list at unexpected size: 2 at level: 1 expected size: 1": (
+        HALF,
+        {"inputs": [[1.0], [1.0, 2.0]]},
     ),
-    "missing column": (
-        (
-            f"{TOOLS}:predict",
-            {"signature_name": "two_inputs", "inputs": {"a": [1]}},
-        ),
-        400,
-        "Missing named input: b in 'inputs' object.",
-    ),
-    "uneven outputs in rows": (
-        (
-            f"{TOOLS}:predict",
-            {"signature_name": "uneven", "instances": [1.0, 2.0]},
-        ),
-        400,
-        "Tensor name: first has inconsistent batch size: 1 expecting: 2",
-    ),
-    "uneven lists": (
-        (f"{HALF}:predict", {"inputs": [[1.0], [1.0, 2.0]]}),
-        400,
-        "Encountered list at unexpected size: 2 at level: 1 expected size: 1",
-    ),
-    "status of an unknown model": (
-        ("/v1/models/m", None),
-        404,
-        "Could not find any versions of model m",
-    ),
-    "no model": (("/v1/models", None), 400, "Missing model name in request."),
-    "another path": (("/v1/foo", None), 400, "Malformed request: GET /v1/foo"),
 }
 
 
-@pytest.mark.parametrize("case", FAILURES)
-def test_bad_request_gets_its_code_and_message(fetch, case):
-    (path, document), code, message = FAILURES[case]
-    assert fetch(path, document) == (code, {"error": message})
+@pytest.mark.parametrize("message", FAILURES)
+def test_bad_request_gets_its_code_and_message(fetch, message):
+    path, document = FAILURES[message]
+    code = 404 if "not found for request" in message else 400
+    answer = fetch(f"{path}:predict", document)
+    assert answer == (code, {"error": message})
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "message"),
+    [
+        ("/v1/models/m", 404, "Could not find any versions of model m"),
+        ("/v1/models", 400, "Missing model name in request."),
+        ("/v1/foo", 400, "Malformed request: GET /v1/foo"),
+    ],
+)
+def test_bad_question_gets_its_code_and_message(fetch, path, code, message):
+    assert fetch(path) == (code, {"error": message})
 
 
 @pytest.mark.parametrize(
@@ -201,7 +165,7 @@ def test_bad_request_gets_its_code_and_message(fetch, case):
         ({"instances": [{"z": 1.0}]}, "does not have named input: z"),
     ],
 )
-def test_document_that_does_not_fit_is_told(fetch, document, part):
+def test_document_that_does_not_fit_is_reported(fetch, document, part):
     code, answer = fetch(f"{HALF}:predict", document)
     assert code == 400
     assert part in answer["error"]
@@ -210,10 +174,12 @@ def test_document_that_does_not_fit_is_told(fetch, document, part):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "JSON Parse error: The document is empty"),
-        (b"instances = [1]", "JSON Parse error: Invalid value. at offset: 0"),
+        (b"", "The document is empty"),
+        (b"instances = [1]", "Invalid value. at offset: 0"),
+        (b'{"instances": [1e400]}', "Number too big"),
     ],
 )
-def test_broken_json_is_told_before_anything_else(fetch, body, message):
-    answer = fetch("/v1/models/m:predict", body=body)
-    assert answer == (400, {"error": message})
+def test_broken_json_is_reported_before_anything_else(fetch, body, message):
+    code, answer = fetch("/v1/models/m:predict", body=body)
+    assert code == 400
+    assert answer["error"].startswith(f"JSON Parse error: {message}")

@@ -1,5 +1,8 @@
 """Metadata, status, health and change of the models, asked from outside."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 from google.protobuf import text_format
@@ -17,59 +20,32 @@ from tensorflow_serving.apis.get_model_status_pb2 import (
 )
 from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
+MODELS = Path(__file__).with_name("conformance_models.py")
 INVALID = "INVALID_ARGUMENT"
 X = {"x": np.float32([2.0])}
 
 
 def _ask_metadata(*fields, model="half_plus"):
-    request = GetModelMetadataRequest(metadata_field=fields)
-    request.model_spec.name = model
-    return request
+    return GetModelMetadataRequest(
+        model_spec={"name": model}, metadata_field=fields
+    )
 
 
-def _ask_status(model, version=None):
-    request = GetModelStatusRequest()
-    request.model_spec.name = model
-    if version is not None:
-        request.model_spec.version.value = version
-    return request
+def _ask_status(model, **spec):
+    return GetModelStatusRequest(model_spec={"name": model, **spec})
 
 
 @pytest.fixture
 def change(asked, models):
     """Changes the models to those of the suite, and some more."""
 
-    def send(more=""):
-        template = (
-            'config {{ name: "{name}" base_path: "{base}/{folder}" '
-            'model_platform: "tensorflow" {rest} }}'
-        )
-        half = "half_plus"
-        known = (
-            (half, half, ""),
-            (
-                "half_plus_all",
-                half,
-                "model_version_policy { all {} } "
-                'version_labels { key: "stable" value: 7 } '
-                'version_labels { key: "canary" value: 123 }',
-            ),
-            (
-                "half_plus_old",
-                half,
-                "model_version_policy { specific { versions: 7 } }",
-            ),
-            *((name, name, "") for name in ("toolbox", "counter", "words")),
-        )
-        text = "\n".join(
-            template.format(name=n, base=asked.base, folder=f, rest=r)
-            for n, f, r in known
-        )
+    make_config = runpy.run_path(str(MODELS))["make_config"]
+
+    def send(more=None, timeout=60):
+        text = make_config(asked.base, more or {})
         request = ReloadConfigRequest()
-        text_format.Parse(
-            f"model_config_list {{ {text} {more} }}", request.config
-        )
-        return models.HandleReloadConfigRequest(request, timeout=60)
+        text_format.Parse(text, request.config)
+        return models.HandleReloadConfigRequest(request, timeout=timeout)
 
     yield send
     send()
@@ -108,12 +84,25 @@ def test_metadata_holds_every_signature(prediction):
             "Servable not found for request: Latest(m)",
         ),
         (GetModelMetadataRequest(), INVALID, "Missing ModelSpec"),
+        (
+            _ask_status("m"),
+            "NOT_FOUND",
+            "Could not find any versions of model m",
+        ),
+        (
+            _ask_status("half_plus", version={"value": 8}),
+            "NOT_FOUND",
+            "Could not find version 8 of model half_plus",
+        ),
+        (GetModelStatusRequest(), INVALID, "Missing ModelSpec"),
     ],
 )
-def test_bad_metadata_request_is_told(
-    prediction, expect_error, request_, code, message
+def test_bad_question_is_reported(
+    prediction, models, expect_error, request_, code, message
 ):
-    answer = expect_error(prediction.GetModelMetadata, request_)
+    method = type(request_).__name__.removesuffix("Request")
+    service = prediction if method == "GetModelMetadata" else models
+    answer = expect_error(getattr(service, method), request_)
     assert answer == (code, message)
 
 
@@ -125,42 +114,17 @@ def test_status_lists_the_latest_version_first(models):
         _ask_status("half_plus_all")
     ).model_version_status
     assert [status.version for status in statuses] == [123, 7]
-    assert {status.state for status in statuses} == {
-        ModelVersionStatus.AVAILABLE
-    }
-    # Present though empty: no error.
-    assert all(status.HasField("status") for status in statuses)
-    assert [status.status.error_code for status in statuses] == [0, 0]
+    for status in statuses:
+        assert status.state == ModelVersionStatus.AVAILABLE
+        # Present though empty: no error.
+        assert status.HasField("status")
+        assert status.status.error_code == 0
 
 
 def test_status_of_one_version_is_that_alone(models):
-    (status,) = models.GetModelStatus(
-        _ask_status("half_plus_all", 7)
-    ).model_version_status
+    request = _ask_status("half_plus_all", version={"value": 7})
+    (status,) = models.GetModelStatus(request).model_version_status
     assert status.version == 7
-
-
-@pytest.mark.parametrize(
-    ("request_", "code", "message"),
-    [
-        (
-            _ask_status("m"),
-            "NOT_FOUND",
-            "Could not find any versions of model m",
-        ),
-        (
-            _ask_status("half_plus", 8),
-            "NOT_FOUND",
-            "Could not find version 8 of model half_plus",
-        ),
-        (GetModelStatusRequest(), INVALID, "Missing ModelSpec"),
-    ],
-)
-def test_bad_status_request_is_told(
-    models, expect_error, request_, code, message
-):
-    answer = expect_error(models.GetModelStatus, request_)
-    assert answer == (code, message)
 
 
 # === Health and reflection ===
@@ -195,29 +159,20 @@ def test_reflection_lists_the_services(asked_channel):
 
 
 def test_new_model_is_there_when_the_change_returns(
-    asked, change, prediction, models, make_request, expect_error, wait_until
+    change, prediction, models, make_request, expect_error, wait_until
 ):
-    response = change(
-        f'config {{ name: "extra" base_path: "{asked.base}/half_plus" '
-        'model_platform: "tensorflow" }'
-    )
-    assert response.status.error_code == 0
+    assert change({"extra": ("half_plus", "")}).status.error_code == 0
     request = make_request("", X, model="extra")
     assert list(prediction.Predict(request).outputs["y"].float_val) == [4.0]
 
     change()
-    state = ModelVersionStatus.END
-    wait_until(
-        lambda: (
-            [state]
-            == [
-                each.state
-                for each in models.GetModelStatus(
-                    _ask_status("extra")
-                ).model_version_status
-            ]
-        )
-    )
+    status = _ask_status("extra")
+
+    def has_ended():
+        (answer,) = models.GetModelStatus(status).model_version_status
+        return answer.state == ModelVersionStatus.END
+
+    wait_until(has_ended)
     assert expect_error(prediction.Predict, request) == (
         "NOT_FOUND",
         "Servable not found for request: Latest(extra)",
@@ -225,52 +180,47 @@ def test_new_model_is_there_when_the_change_returns(
 
 
 @pytest.mark.parametrize(
-    ("config", "code", "message"),
+    ("paths", "message"),
     [
         (
-            "",
-            INVALID,
+            (),
             "ServerModelConfig type not supported by "
             "HandleReloadConfigRequest. Only ModelConfigList is currently "
             "supported",
         ),
         (
-            'model_config_list { config { name: "a" base_path: "/a" } '
-            'config { name: "a" base_path: "/b" } }',
-            INVALID,
+            ("/a", "/b"),
             "Illegal to list model a multiple times in config list",
         ),
         (
-            'model_config_list { config { name: "a" base_path: "b" '
-            'model_platform: "tensorflow" } }',
-            INVALID,
+            ("b",),
             "Expected model a to have an absolute path or URI; got "
             "base_path()=b",
         ),
     ],
 )
 def test_bad_change_is_refused_and_changes_nothing(
-    models, prediction, make_request, expect_error, config, code, message
+    models, prediction, make_request, expect_error, paths, message
 ):
-    request = text_format.Parse(f"config {{ {config} }}", ReloadConfigRequest())
+    request = ReloadConfigRequest()
+    for path in paths:
+        request.config.model_config_list.config.add(
+            name="a", base_path=path, model_platform="tensorflow"
+        )
     answer = expect_error(models.HandleReloadConfigRequest, request)
-    assert answer == (code, message)
+    assert answer == (INVALID, message)
     response = prediction.Predict(make_request("", X, model="half_plus"))
     assert response.model_spec.version.value == 123
 
 
-def test_label_cannot_move_to_a_version_that_is_not_there(
-    asked, change, expect_error
-):
-    text = (
-        f'config {{ name: "moving" base_path: "{asked.base}/half_plus" '
-        'model_platform: "tensorflow" '
-        'version_labels { key: "stable" value: %d } }'
-    )
-    change(text % 123)
-    code, message = expect_error(lambda more, timeout: change(more), text % 9)
-    assert code == "FAILED_PRECONDITION"
-    assert message == (
+def test_label_cannot_move_to_a_version_that_is_not_there(change, expect_error):
+    def move(version, timeout=60):
+        label = f'version_labels {{ key: "stable" value: {version} }}'
+        return change({"moving": ("half_plus", label)}, timeout)
+
+    move(123)
+    assert expect_error(move, 9) == (
+        "FAILED_PRECONDITION",
         "Request to assign label to version 9 of model moving, which is not "
-        "currently available for inference"
+        "currently available for inference",
     )

@@ -1,6 +1,7 @@
 """Models, servers and requests that the server's tests share."""
 
-import time
+import functools
+import shutil
 from contextlib import contextmanager
 
 import grpc
@@ -23,19 +24,37 @@ def counter_path(served_models):
     return served_models / "counter"
 
 
-@pytest.fixture
-def serve_toolbox(toolbox_path):
-    """Serves the toolbox; gives the server, a stub and its channel."""
+@pytest.fixture(scope="session")
+def publish():
+    """Copies a version under another name, then renames it."""
+
+    def copy(source, base, version, spoil=lambda folder: None):
+        partial = base / f".{version}"
+        shutil.copytree(source, partial)
+        spoil(partial)
+        partial.rename(base / str(version))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def serve():
+    """Serves models; gives the server, a stub and its channel."""
 
     @contextmanager
-    def serve(**options):
+    def start(models, name, **options):
         with (
-            EmbeddedServer(toolbox_path, "toolbox", port=0, **options) as s,
-            grpc.insecure_channel(f"127.0.0.1:{s.port}") as channel,
+            EmbeddedServer(models, name, port=0, **options) as server,
+            grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
         ):
-            yield s, PredictionServiceStub(channel), channel
+            yield server, PredictionServiceStub(channel), channel
 
-    return serve
+    return start
+
+
+@pytest.fixture(scope="session")
+def serve_toolbox(serve, toolbox_path):
+    return functools.partial(serve, toolbox_path, "toolbox")
 
 
 @pytest.fixture(scope="session")
@@ -51,16 +70,11 @@ def long_call(make_request):
 
 
 @pytest.fixture(scope="session")
-def wait_for_calls():
+def wait_for_calls(wait_until):
     """Waits until a server has that many calls in flight."""
-
-    def wait(server, count):
-        end = time.monotonic() + 20
-        while server._pool._num_calls != count:
-            assert time.monotonic() < end
-            time.sleep(0.01)
-
-    return wait
+    return lambda server, count: wait_until(
+        lambda: server._pool._num_calls == count
+    )
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -21,12 +21,12 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 
 from bmt_keras import contract
 from bmt_keras.export.saved_model import export_captioner
-from bmt_keras.serving.server import EmbeddedServer
 
 CORRUPT = b"\xff\xd8\xff corrupt"
 MODEL = contract.MODEL_NAME
-# The memory test's weights: a leaked version cannot hide beside the margin.
+# The memory test's weights: a leaked version cannot hide in the margin.
 WEIGHTS_MB, MARGIN_MB = 16, 48
+PATIENCE = 240
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def exported(tiny_captioner, tmp_path_factory):
 
 
 @pytest.fixture
-def base(exported, tmp_path):
+def base(exported, tmp_path, publish):
     publish(exported, tmp_path, 1)
     return tmp_path
 
@@ -58,7 +58,7 @@ def caption(make_request):
             {contract.IMAGE_BYTES: np.array(images, dtype=object)},
             model=MODEL,
         )
-        response = stub.Predict(request, timeout=240)
+        response = stub.Predict(request, timeout=PATIENCE)
         captions, errors = (
             [value.decode() for value in response.outputs[name].string_val]
             for name in (contract.CAPTION, contract.ERROR)
@@ -68,83 +68,61 @@ def caption(make_request):
     return ask
 
 
-def publish(source, base, version):
-    """Copies a version beside its name, then renames it."""
-    partial = base / f".{version}"
-    shutil.copytree(source, partial)
-    partial.rename(base / str(version))
-
-
-def _wait(holds, seconds=240):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 # === Load ===
 
 
-class Load:
-    """Threads that ask for one photo after another; every tenth is corrupt.
+@contextmanager
+def load(stub, caption, photos, num_threads):
+    """Asks for photos in threads without a pause; every tenth is corrupt."""
+    images = [*photos, CORRUPT]
+    answers, failures, stop = [], [], threading.Event()
 
-    Args:
-        address: str.
-        caption: function of a stub and photos.
-        photos: the good ones.
-        num_threads: int.
-    """
-
-    def __init__(self, address, caption, photos, num_threads):
-        self.answers = []
-        self.failures = []
-        self._ask = caption
-        self._pictures = [*photos, CORRUPT]
-        self._stop = threading.Event()
-        self._channel = grpc.insecure_channel(address)
-        self._pool = ThreadPoolExecutor(num_threads)
-        self._threads = [
-            self._pool.submit(self._run, start) for start in range(num_threads)
-        ]
-
-    def _run(self, number):
-        stub = PredictionServiceStub(self._channel)
-        while not self._stop.is_set():
-            index = number % len(self._pictures)
+    def run(number):
+        while not stop.is_set():
+            index = number % len(images)
             try:
-                captions, errors, version = self._ask(
-                    stub, [self._pictures[index]]
-                )
-                self.answers.append((index, captions[0], errors[0], version))
-            except grpc.RpcError as error:
-                self.failures.append(error)
+                (text,), (error,), version = caption(stub, [images[index]])
+            except grpc.RpcError as failure:
+                failures.append(failure)
                 return
+            answers.append((index, text, error, version))
             number += 1
 
-    def end(self):
-        self._stop.set()
-        for thread in self._threads:
+    with ThreadPoolExecutor(num_threads) as pool:
+        threads = [pool.submit(run, number) for number in range(num_threads)]
+        try:
+            yield answers, failures
+        finally:
+            stop.set()
+        for thread in threads:
             thread.result()
-        self._pool.shutdown()
-        self._channel.close()
 
 
-def test_reload_under_load_fails_no_good_photo(base, exported, caption, photos):
-    with EmbeddedServer(base, port=0, poll_seconds=0.05) as server:
-        address = f"127.0.0.1:{server.port}"
-        with grpc.insecure_channel(address) as channel:
-            stub = PredictionServiceStub(channel)
-            expected = [caption(stub, [photo])[0][0] for photo in photos]
-        load = Load(address, caption, photos, 8)
-        _wait(lambda: len(load.answers) > 20)
-        publish(exported, base, 2)
-        _wait(lambda: server.versions == {MODEL: [2]})
-        done = len(load.answers)
-        _wait(lambda: len(load.answers) > done + 20)
-        load.end()
-    assert load.failures == []
-    assert {version for *_, version in load.answers} == {1, 2}
-    for index, written, error, _ in load.answers:
+def test_reload_under_load_fails_no_good_photo(
+    base, exported, caption, photos, tmp_path, serve, wait_until, publish
+):
+    broken = tmp_path / "broken"
+    shutil.copytree(exported, broken)
+    (weights,) = (broken / "variables").glob("variables.data-*")
+    os.truncate(weights, weights.stat().st_size // 2)
+    with serve(base, MODEL, poll_seconds=0.05) as (server, stub, _):
+        expected = [caption(stub, [photo])[0][0] for photo in photos]
+        with load(stub, caption, photos, 8) as (answers, failures):
+
+            def wait_for_answers():
+                done = len(answers)
+                wait_until(lambda: len(answers) > done + 20, PATIENCE)
+
+            publish(broken, base, 2)
+            wait_until(lambda: server._served._failed[MODEL], PATIENCE)
+            wait_for_answers()
+            assert server.versions == {MODEL: [1]}
+            publish(exported, base, 3)
+            wait_until(lambda: server.versions == {MODEL: [3]}, PATIENCE)
+            wait_for_answers()
+    assert failures == []
+    assert {version for *_, version in answers} == {1, 3}
+    for index, written, error, _ in answers:
         if index < len(photos):
             assert (written, error) == (expected[index], "")
         else:
@@ -152,30 +130,10 @@ def test_reload_under_load_fails_no_good_photo(base, exported, caption, photos):
             assert error != ""
 
 
-def test_broken_version_under_load_changes_nothing(
-    base, exported, caption, photos, tmp_path_factory
+def test_corrupt_photo_leaves_its_neighbours_whole(
+    base, caption, photos, serve
 ):
-    broken = tmp_path_factory.mktemp("broken") / "1"
-    shutil.copytree(exported, broken)
-    (weights,) = (broken / "variables").glob("variables.data-*")
-    os.truncate(weights, weights.stat().st_size // 2)
-    with EmbeddedServer(base, port=0, poll_seconds=0.05) as server:
-        load = Load(f"127.0.0.1:{server.port}", caption, photos, 4)
-        publish(broken, base, 2)
-        _wait(lambda: server._served._failed[MODEL])
-        done = len(load.answers)
-        _wait(lambda: len(load.answers) > done + 20)
-        load.end()
-    assert load.failures == []
-    assert {version for *_, version in load.answers} == {1}
-
-
-def test_corrupt_photo_leaves_its_neighbours_whole(base, caption, photos):
-    with (
-        EmbeddedServer(base, port=0) as server,
-        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
-    ):
-        stub = PredictionServiceStub(channel)
+    with serve(base, MODEL) as (_, stub, _):
         alone = [caption(stub, [photo])[0][0] for photo in photos[:2]]
         captions, errors, _ = caption(
             stub, [photos[0], CORRUPT, b"", photos[1]]
@@ -189,7 +147,7 @@ def test_corrupt_photo_leaves_its_neighbours_whole(base, caption, photos):
 
 
 def test_sigterm_under_load_ends_every_call_that_was_taken(
-    base, caption, photos
+    base, caption, photos, wait_until
 ):
     command = [sys.executable, "-m", "bmt_keras.commands", "serve"]
     command += ["--models", str(base), "--port", "0"]
@@ -202,16 +160,22 @@ def test_sigterm_under_load_ends_every_call_that_was_taken(
         try:
             line = process.stdout.readline()
             port = int(re.fullmatch(r"Serving .*:(\d+)\n", line)[1])
-            load = Load(f"127.0.0.1:{port}", caption, photos, 8)
-            _wait(lambda: len(load.answers) > 20)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=240) == 0
+            with (
+                grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+                load(PredictionServiceStub(channel), caption, photos, 8) as (
+                    answers,
+                    failures,
+                ),
+            ):
+                wait_until(lambda: len(answers) > 20, PATIENCE)
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(timeout=PATIENCE) == 0
+                # Each thread goes on until it is turned away.
+                wait_until(lambda: len(failures) == 8, PATIENCE)
         finally:
             process.kill()
-        load.end()
-    # Each thread goes on until it is turned away.
-    codes = [error.code() for error in load.failures]
-    assert codes == [grpc.StatusCode.UNAVAILABLE] * 8
+    codes = {error.code() for error in failures}
+    assert codes == {grpc.StatusCode.UNAVAILABLE}
 
 
 # === Memory ===
@@ -232,7 +196,9 @@ def _resident_mb():
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def test_memory_levels_off_over_ten_reloads(tmp_path, make_request):
+def test_memory_levels_off_over_ten_reloads(
+    tmp_path, make_request, serve, wait_until, publish
+):
     heavy = Heavy()
     source = tmp_path / "heavy"
     tf.saved_model.save(
@@ -242,16 +208,14 @@ def test_memory_levels_off_over_ten_reloads(tmp_path, make_request):
     base.mkdir()
     publish(source, base, 1)
     request = make_request("", {"x": np.float32([2.0])}, model="heavy")
-    with (
-        EmbeddedServer(base, "heavy", port=0, poll_seconds=0.02) as server,
-        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
-    ):
-        stub = PredictionServiceStub(channel)
+    with serve(base, "heavy", poll_seconds=0.02) as (server, stub, _):
         sizes = []
         for version in range(2, 16):
             publish(source, base, version)
             shutil.rmtree(base / str(version - 1))
-            _wait(lambda v=version: server.versions == {"heavy": [v]})
+            wait_until(
+                lambda v=version: server.versions == {"heavy": [v]}, PATIENCE
+            )
             assert list(stub.Predict(request).outputs["y"].float_val) == [2.0]
             sizes.append(_resident_mb())
     # The first four reloads are the warm-up, ten come after.

@@ -1,18 +1,14 @@
 """Values between JSON and tensors."""
 
-import json
-
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
-from bmt_keras.serving.server.json_requests import (
+from bmt_keras.serving.server.json_documents import (
+    make_array,
     parse_document,
     read_inputs,
-)
-from bmt_keras.serving.server.json_tensors import (
-    make_array,
     to_json,
     write_outputs,
 )
@@ -180,10 +176,3 @@ def test_outputs_are_written(array, text):
 def test_outputs_that_json_lacks_are_refused(array, message):
     with pytest.raises(StatusError, match=message):
         _write(array, in_rows=True)
-
-
-def test_rows_name_their_outputs():
-    outputs = {"b": np.int32([1, 2]), "a": np.float32([0.5, 1.5])}
-    assert json.loads(to_json(write_outputs(outputs, in_rows=True))) == {
-        "predictions": [{"a": 0.5, "b": 1}, {"a": 1.5, "b": 2}]
-    }

@@ -12,9 +12,6 @@ from tensorflow_serving.apis.get_model_status_pb2 import (
     GetModelStatusRequest,
 )
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
-from tensorflow_serving.apis.prediction_service_pb2_grpc import (
-    PredictionServiceStub,
-)
 
 from bmt_keras.serving.client import CaptionClient
 from bmt_keras.serving.server import EmbeddedServer
@@ -80,11 +77,8 @@ def test_clients_go_on_at_another_server(captioner_path):
     assert [each.error for each in found] == [""] * 40
 
 
-def test_stop_gives_up_calls_after_its_grace(toolbox_path, quick, endless):
-    server = EmbeddedServer(toolbox_path, "toolbox", port=0)
-    server.start()
-    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        stub = PredictionServiceStub(channel)
+def test_stop_gives_up_calls_after_its_grace(serve_toolbox, quick, endless):
+    with serve_toolbox() as (server, stub, _):
         running = stub.Predict.future(endless)
         stub.Predict(quick)
         server.stop(0.2)

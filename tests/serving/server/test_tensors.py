@@ -11,11 +11,7 @@ from tensorflow.core.framework.types_pb2 import (
     DT_STRING,
 )
 
-from bmt_keras.serving.server.tensors import (
-    make_tensor_proto,
-    parse_tensor,
-    to_array,
-)
+from bmt_keras.serving.server.tensors import make_tensor_proto, parse_tensor
 
 
 def _proto(dtype, shape, **fields):
@@ -32,7 +28,6 @@ def _proto(dtype, shape, **fields):
         (_proto(DT_FLOAT, [], float_val=[4]), 4.0),
         (_proto(DT_INT8, [2], int_val=[300, 5]), [44, 5]),
         (_proto(DT_STRING, [3], string_val=[b"a", b"b"]), [b"a", b"b", b"b"]),
-        (_proto(DT_STRING, [2]), [b"", b""]),
         (_proto(DT_STRING, [2], tensor_content=b"\1\2abc"), [b"a", b"bc"]),
         (_proto(DT_STRING, [], string_val=[b"a\0"]), b"a\0"),
     ],
@@ -74,7 +69,3 @@ def test_written_tensor_reads_back_the_same(array):
     assert back.dtype == array.dtype
     assert back.shape == array.shape
     assert back.tolist() == array.tolist()
-
-
-def test_fetched_scalar_string_keeps_trailing_zeros():
-    assert to_array(b"a\0").item() == b"a\0"
