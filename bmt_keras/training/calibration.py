@@ -12,15 +12,7 @@ _IMAGES = 1000  # at most, with one caption each
 
 
 def calibrate(captioner: Captioner, data: TrainingData) -> Calibration:
-    """Fits the captioner's confidences on the validation images.
-
-    Args:
-        captioner: The captioner, whose `calibration` is set.
-        data: Its validation side is read: a caption of each image.
-
-    Returns:
-        The calibration.
-    """
+    """Fits and sets a captioner's calibration on the validation images."""
     rows = data.val_features.rows
     images = [each for each in data.val if each.image_id in rows][:_IMAGES]
     guesses = guess_masked_tokens(
