@@ -21,12 +21,14 @@ _PRETRAINED = Settings().replace(
 
 _SMALL = Settings().replace(
     image_model="InceptionV3",
+    # (8, 8, 1280), averaged to (4, 4, 1280): a quarter of the cache.
     image_layer="mixed8",
     image_pooling=2,
     image_weights="imagenet",
     image_height=299,
     image_width=299,
     image_trainable=False,
+    # Tokens that no caption uses would only grow the head.
     prune_vocabulary=True,
     text_num_layers=1,
     text_num_heads=4,
@@ -56,6 +58,7 @@ _SMALL = Settings().replace(
 PRESETS: Mapping[str, Settings] = {
     "sample": Settings(),
     "notebook": _PRETRAINED.replace(
+        # The notebook's own odd size: (2, 2, 2048) cells.
         image_height=129,
         image_width=128,
         text_trainable=False,
@@ -70,12 +73,13 @@ PRESETS: Mapping[str, Settings] = {
         steps_per_epoch=250,
         learning_rate=1e-5,
         schedule="constant",
-        adam_epsilon=1e-8,
+        adam_epsilon=1e-8,  # the notebook's, not Keras' default
         checkpoint_steps=0,
         checkpoint_epochs=5,
         keep_checkpoints=5,
     ),
     "coco": _PRETRAINED.replace(
+        # InceptionV3's own size: (8, 8, 2048) cells.
         image_height=299,
         image_width=299,
         pretrained_head=True,
@@ -106,9 +110,6 @@ def resolve_settings(preset: str, overrides: Mapping[str, Any]) -> Settings:
         preset: Name of a preset.
         overrides: Values by option name, such as `image_height`; None keeps
             the preset's.
-
-    Returns:
-        The settings.
 
     Raises:
         InputError: There is no such preset, or a value is out of range.

@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,27 +33,19 @@ def _setting(
     may_change: bool = False,
     **bounds: float,
 ) -> Any:
-    """A dataclass field with its help text and its bounds.
+    """A field: its value in the preset `sample`, help text and flat name."""
+    metadata = {
+        "help": text,
+        "option": option,
+        "choices": tuple(choices),
+        "bounds": bounds,
+        "may_change": may_change,
+    }
+    return field(default=default, metadata=metadata)
 
-    Args:
-        default: Its value in the preset `sample`.
-        text: The help text: one line on the command line.
-        option: Its flat name; None for the field's own.
-        choices: The values of a name.
-        may_change: Whether a run goes on with another value: one that does not
-            shape what it has learned so far.
-        **bounds: `at_least`, `above`, `at_most` and `below`.
-    """
-    return field(
-        default=default,
-        metadata={
-            "help": text,
-            "option": option,
-            "choices": tuple(choices),
-            "bounds": bounds,
-            "may_change": may_change,
-        },
-    )
+
+# A run goes on with another value: it shapes nothing that has been learned.
+_changeable = partial(_setting, may_change=True)
 
 
 class _Group:
@@ -64,12 +57,14 @@ class _Group:
             value = getattr(self, each.name)
             # A tensor is checked where it is computed.
             if isinstance(value, bool | int | float | str | None):
+                name = each.metadata.get("option") or each.name
                 rule = _find_fault(each, value)
-                if rule:
-                    name = each.metadata.get("option") or each.name
-                    raise InputError(
-                        f"`{name}` must be {rule}. Received: {name}={value}."
-                    )
+                _check(name, not rule, rule, value)
+
+
+def _check(name: str, holds: bool, rule: str, value: Any) -> None:
+    if not holds:
+        raise InputError(f"`{name}` must be {rule}. Received: {name}={value}.")
 
 
 def _find_fault(each: "dataclasses.Field[Any]", value: Any) -> str:
@@ -138,15 +133,13 @@ class TextSettings(_Group):
         False, "Drop tokens that no caption uses."
     )
     min_token_count: int = _setting(
-        1, "Drop also those used fewer times.", at_least=1
+        1, "Drop those used fewer times.", at_least=1
     )
     pretrained_head: bool = _setting(False, "Load the masked-LM head, too.")
     trainable: bool = _setting(True, "Train the text tower.", "text_trainable")
-    lora_rank: int = _setting(
-        0, "Train by LoRA of this rank; 0 trains all.", at_least=0
-    )
+    lora_rank: int = _setting(0, "Rank of LoRA; 0 trains all.", at_least=0)
     num_layers: int = _setting(
-        2, "Layers of a text tower from scratch.", "text_num_layers", at_least=1
+        2, "Layers, if from scratch.", "text_num_layers", at_least=1
     )
     num_heads: int = _setting(
         4, "Its attention heads.", "text_num_heads", at_least=1
@@ -166,12 +159,11 @@ class TextSettings(_Group):
     dropout: float = _setting(
         0.0, "Its dropout.", "text_dropout", at_least=0, at_most=1
     )
+    # At least `[CLS]`, one token and `[SEP]`.
     sequence_length: int = _setting(
         24, "Longest caption, with [CLS] and [SEP].", at_least=3
     )
-    max_positions: int = _setting(
-        64, "Positions of a text tower from scratch.", at_least=3
-    )
+    max_positions: int = _setting(64, "Positions, if from scratch.", at_least=3)
 
     @property
     def max_caption_tokens(self) -> int:
@@ -198,6 +190,7 @@ class FusionSettings(_Group):
     dropout: float = _setting(
         0.0, "Dropout in the fusion.", "fusion_dropout", at_least=0, at_most=1
     )
+    # Of all channels nothing would be left to scale up.
     image_dropout: float = _setting(
         0.0, "Dropout of the image's channels.", at_least=0, below=1
     )
@@ -205,11 +198,8 @@ class FusionSettings(_Group):
     concept_dim: int = _setting(
         0, "Width of the concept head; 0: none.", at_least=0
     )
-    concept_weight: float = _setting(
-        0.35,
-        "Weight of its log-odds in the logits.",
-        at_least=0,
-        may_change=True,
+    concept_weight: float = _changeable(
+        0.35, "Weight of its log-odds in the logits.", at_least=0
     )
 
 
@@ -221,16 +211,14 @@ class BatchSettings(_Group):
         0, "The first N captions; 0: all.", at_least=0
     )
     drop_final_period: bool = _setting(False, "Drop a caption's full stop.")
-    group_size: int = _setting(
-        1, "Captions of an image that share a batch.", at_least=1
-    )
+    group_size: int = _setting(1, "Captions per image in a batch.", at_least=1)
     batch_size: int = _setting(64, "Captions in a batch.", at_least=1)
     bucket_width: int = _setting(
         4, "Tokens by which lengths differ; 0: any.", at_least=0
     )
     mirror: bool = _setting(False, "Mirror half of the images.")
     shuffle_buffer: int = _setting(
-        0, "Shuffle by a buffer of N; 0 shuffles all.", at_least=0
+        0, "Shuffle by a buffer; 0: all.", at_least=0
     )
     mask_rate: float = _setting(
         0.0, "Share of masked tokens; 0 draws it anew.", at_least=0, at_most=1
@@ -239,7 +227,7 @@ class BatchSettings(_Group):
         0, "Maskings computed ahead; 0: none.", at_least=0
     )
     redraw_epochs: int = _setting(
-        0, "Epochs until they are redrawn; 0: never.", at_least=0
+        0, "Epochs to a redraw; 0: never.", at_least=0
     )
 
 
@@ -254,6 +242,7 @@ class OptimizationSettings(_Group):
     gradient_accumulation_steps: int = _setting(
         1, "Batches per update.", at_least=1
     )
+    # At 1 the true token would count no more than any other.
     label_smoothing: float = _setting(
         0.0, "Label smoothing of the loss.", at_least=0, below=1
     )
@@ -269,6 +258,7 @@ class OptimizationSettings(_Group):
     schedule: str = _setting(
         "cosine", "constant or cosine.", choices=("constant", "cosine")
     )
+    # The cosine takes the steps that the warm-up leaves.
     warmup_share: float = _setting(
         0.05, "Share of steps that warm up (cosine).", at_least=0, at_most=1
     )
@@ -277,34 +267,33 @@ class OptimizationSettings(_Group):
     clipnorm: float = _setting(
         1.0, "Largest norm of a variable's gradient.", above=0
     )
+    # At 1 the average would stay where it began.
     ema_momentum: float = _setting(
         0.0, "Momentum of averaged weights; 0: none.", at_least=0, below=1
     )
-    matmul_precision: str = _setting(
+    matmul_precision: str = _changeable(
         "float32",
         "float32 or bfloat16, on a CPU.",
         choices=("float32", "bfloat16"),
-        may_change=True,
     )
     dtype_policy: str = _setting(
         "float32",
         "float32 or mixed_bfloat16.",
         choices=("float32", "mixed_bfloat16"),
     )
-    jit_compile: bool = _setting(
-        False, "Compile steps by XLA.", may_change=True
-    )
+    jit_compile: bool = _changeable(False, "Compile steps by XLA.")
+    # NumPy takes no larger one.
     seed: int = _setting(
         0, "Seed of weights, order and masks.", at_least=0, below=2**32
     )
-    checkpoint_steps: int = _setting(
-        200, "Steps between checkpoints; 0: none.", at_least=0, may_change=True
+    checkpoint_steps: int = _changeable(
+        200, "Steps between checkpoints; 0: none.", at_least=0
     )
-    checkpoint_epochs: int = _setting(
-        1, "Epochs between checkpoints.", at_least=1, may_change=True
+    checkpoint_epochs: int = _changeable(
+        1, "Epochs between checkpoints.", at_least=1
     )
-    keep_checkpoints: int = _setting(
-        3, "Checkpoints kept, besides the best.", at_least=1, may_change=True
+    keep_checkpoints: int = _changeable(
+        3, "Checkpoints kept, besides the best.", at_least=1
     )
 
 
@@ -312,43 +301,30 @@ class OptimizationSettings(_Group):
 class DecodingSettings(_Group):
     """How captions are written where a call does not say otherwise."""
 
-    order: str = _setting(
+    order: str = _changeable(
         "confidence",
         "confidence or left_to_right.",
         choices=("confidence", "left_to_right"),
-        may_change=True,
     )
-    passes: int = _setting(
-        6, "Parallel passes that write a caption.", at_least=1, may_change=True
+    passes: int = _changeable(
+        6, "Parallel passes that write a caption.", at_least=1
     )
-    length_candidates: int = _setting(
-        3, "Lengths tried per caption.", at_least=1, may_change=True
+    length_candidates: int = _changeable(
+        3, "Lengths tried per caption.", at_least=1
     )
-    overlap_weight: float = _setting(
-        4.0,
-        "Weight of expected tokens in the choice.",
-        at_least=0,
-        may_change=True,
+    overlap_weight: float = _changeable(
+        4.0, "Weight of expected tokens in the choice.", at_least=0
     )
-    mbr_samples: int = _setting(
-        0,
-        "Minimum Bayes risk by N samples; 0: none.",
-        at_least=0,
-        may_change=True,
+    mbr_samples: int = _changeable(
+        0, "Minimum Bayes risk by N samples; 0: none.", at_least=0
     )
-    rerank_top: int = _setting(
-        0, "Score the best N again; 0: none.", at_least=0, may_change=True
+    rerank_top: int = _changeable(
+        0, "Score the best N again; 0: none.", at_least=0
     )
 
 
 class Option(NamedTuple):
-    """A field of the settings under its flat name.
-
-    Attributes:
-        name: The flat name, such as `image_height`.
-        group: The group's name in `Settings`.
-        field: The dataclass field in the group.
-    """
+    """A field of a group of `Settings`, under its flat name."""
 
     name: str
     group: str
@@ -377,17 +353,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Checks what must agree."""
-        for name, holds, rule in (
-            *_image_rules(self),
-            *_text_rules(self),
-            *_fusion_rules(self),
-            *_step_rules(self),
-        ):
-            if not holds:
-                raise InputError(
-                    f"`{name}` must be {rule}. Received: "
-                    f"{name}={self.get(name)}."
-                )
+        for rules in (_tower_rules, _fusion_rules, _step_rules):
+            for name, holds, rule in rules(self):
+                _check(name, holds, rule, self.get(name))
 
     @classmethod
     def options(cls) -> Iterator[Option]:
@@ -415,13 +383,11 @@ class Settings:
         for name, value in options.items():
             group, each = _find(name)
             changes.setdefault(group, {})[each] = value
-        return dataclasses.replace(
-            self,
-            **{
-                group: dataclasses.replace(getattr(self, group), **values)
-                for group, values in changes.items()
-            },
-        )
+        groups = {
+            group: dataclasses.replace(getattr(self, group), **values)
+            for group, values in changes.items()
+        }
+        return dataclasses.replace(self, **groups)
 
     def save(self, path: str | Path) -> None:
         """Writes the settings as JSON; other workers may be reading them."""
@@ -439,19 +405,18 @@ class Settings:
         kinds = {each.name: each.default_factory for each in _GROUPS}
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(
-                **{
-                    name: kinds[name](**values)  # type: ignore[operator]
-                    for name, values in content.items()
-                }
-            )
+            groups = {
+                name: kinds[name](**values)  # type: ignore[operator]
+                for name, values in content.items()
+            }
+            return cls(**groups)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         except (
             OSError,
             ValueError,
             TypeError,
-            KeyError,
+            LookupError,
             AttributeError,
         ) as error:
             raise InputError(
@@ -476,18 +441,14 @@ def _find(name: str) -> tuple[str, str]:
     return _NAMES[name].group, _NAMES[name].field.name
 
 
-def _image_rules(settings: Settings) -> Iterator[_Rule]:
-    image = settings.image
+def _tower_rules(settings: Settings) -> Iterator[_Rule]:
+    image, text = settings.image, settings.text
     yield (
         "image_precision",
         not image.trainable or image.precision == "float32",
         "'float32' for an image tower that is trained along (see "
         "`matmul_precision`)",
     )
-
-
-def _text_rules(settings: Settings) -> Iterator[_Rule]:
-    text = settings.text
     yield (
         "lora_rank",
         text.trainable or not text.lora_rank,

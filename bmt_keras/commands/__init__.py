@@ -27,17 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for each in (
-    sample,
-    prepare,
-    pretrain,
-    train,
-    evaluate,
-    caption,
-    export,
-    serve,
-    request,
-):
+for each in (sample, prepare, pretrain, train, evaluate, caption, export):
+    app.command()(each)
+for each in (serve, request):
     app.command()(each)
 
 
@@ -47,11 +39,7 @@ def main() -> None:
 
 
 def run(command: Callable[[], object]) -> None:
-    """Runs a command; bad input ends in one sentence and exit code 2.
-
-    Args:
-        command: A typer application, or what calls one.
-    """
+    """Runs a command; bad input ends in one sentence and exit code 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)

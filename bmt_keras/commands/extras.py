@@ -20,11 +20,7 @@ _EXTRAS = {
 
 
 def require(*modules: str) -> None:
-    """Checks ahead of long work that optional dependencies are installed.
-
-    Raises:
-        InputError: One is missing.
-    """
+    """Refuses, ahead of long work, to go on without optional dependencies."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise InputError(_describe(module))

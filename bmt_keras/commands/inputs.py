@@ -14,10 +14,7 @@ ValImages = Annotated[
     Path | None, typer.Option(help="Folder of the validation images.")
 ]
 ValShare = Annotated[
-    float,
-    typer.Option(
-        min=0.0, max=1.0, help="Share held out without --val-captions."
-    ),
+    float, typer.Option(help="Share held out without --val-captions.")
 ]
 Limit = Annotated[
     int | None, typer.Option(min=1, help="The first N images of each file.")

@@ -56,6 +56,7 @@ def prepare(
     """
     settings = resolve_settings(preset, overrides)
     load_tensorflow()
+    # Inside, for `bmt --help` loads no TensorFlow.
     from bmt_keras.training.data import prepare_data, read_sides
 
     train, val = read_sides(
@@ -97,6 +98,7 @@ def _make_writer(
                 f"--runner-options={options}."
             )
         return write_features
+    # Apache Beam is an extra.
     from bmt_keras.training.beam import BeamWriter
 
     return BeamWriter(settings, runner=runner, options=options or "")

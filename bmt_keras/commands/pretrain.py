@@ -33,6 +33,7 @@ def pretrain(
         text=text,
         out=out,
         captions=captions,
+        # A bar would fill a file with control characters.
         verbose=1 if sys.stdout.isatty() else 2,
         **overrides,
     )

@@ -13,9 +13,6 @@ def load_tensorflow(*, devices: bool = True) -> None:
     Args:
         devices: Whether the devices are found; a client needs none, and a
             strategy finds them by itself.
-
-    Raises:
-        ImportError: TensorFlow cannot be loaded; what it wrote is shown.
     """
     with silence_start():
         import tensorflow as tf
@@ -26,14 +23,9 @@ def load_tensorflow(*, devices: bool = True) -> None:
 
 @contextmanager
 def silence_start() -> Iterator[None]:
-    """Keeps the error stream to itself while TensorFlow finds its devices.
-
-    The native libraries report missing accelerators and CPU features there
-    before any log level counts, which would bury a command's own words.
-
-    Yields:
-        When the stream is put away; it is shown if the block raises.
-    """
+    """Keeps a block's error stream back, unless the block raises."""
+    # The native libraries report missing accelerators and CPU features there
+    # before any log level counts, which would bury a command's own words.
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as chatter:

@@ -15,16 +15,13 @@ Command = Callable[..., None]
 def with_settings(*names: str) -> Callable[[Command], Command]:
     """Adds options of the settings to a typer command.
 
-    The command receives those that were given as one keyword argument
-    `overrides`, a dictionary by flat name. A command that has a `preset`
-    also has `--show-settings`.
+    The command receives those that were given as its keyword argument
+    `overrides`, a dictionary by flat name. One that has a `preset` also has
+    `--show-settings`.
 
     Args:
         *names: Groups or options to add, such as `"decoding"` or `"seed"`;
             none for all.
-
-    Returns:
-        A decorator of functions whose last parameter is `overrides`.
 
     Example:
         ```python
@@ -39,36 +36,40 @@ def with_settings(*names: str) -> Callable[[Command], Command]:
     ]
 
     def decorate(command: Command) -> Command:
-        return _add(command, chosen)
+        own = dict(inspect.signature(command).parameters)
+        del own["overrides"]
+        preset = own["preset"].default if "preset" in own else None
+
+        def run(**arguments: Any) -> None:
+            arguments.pop("show_settings", None)
+            given = _pop_given(arguments, chosen)
+            command(**arguments, overrides=given)
+
+        parameters = [
+            *(each.replace(kind=_KEYWORD_ONLY) for each in own.values()),
+            *(_parameter(x.name, _annotate(x, preset)) for x in chosen),
+        ]
+        if preset is not None:
+            show = _annotate_show(chosen)
+            parameters.append(_parameter("show_settings", show, False))
+        # Typer reads the signature and the annotations.
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {x.name: x.annotation for x in parameters}
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        return run
 
     return decorate
 
 
-def _add(command: Command, chosen: list[Option]) -> Command:
-    own = dict(inspect.signature(command).parameters)
-    del own["overrides"]
-    preset = own["preset"].default if "preset" in own else None
+_KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 
-    def run(**arguments: Any) -> None:
-        arguments.pop("show_settings", None)
-        given = _pop_given(arguments, chosen)
-        command(**arguments, overrides=given)
 
-    parameters = [
-        *own.values(),
-        *(_parameter(each.name, _annotate(each, preset)) for each in chosen),
-    ]
-    if preset is not None:
-        parameters.append(
-            _parameter("show_settings", _annotate_show(chosen), False)
-        )
-    keyword_only = inspect.Parameter.KEYWORD_ONLY
-    parameters = [each.replace(kind=keyword_only) for each in parameters]
-    # Typer reads both.
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in parameters}
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    return run
+def _parameter(
+    name: str, annotation: Any, default: Any = None
+) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, _KEYWORD_ONLY, default=default, annotation=annotation
+    )
 
 
 def _pop_given(
@@ -78,34 +79,25 @@ def _pop_given(
     return {name: x for name, x in values.items() if x is not None}
 
 
-def _parameter(
-    name: str, annotation: Any, default: Any = None
-) -> inspect.Parameter:
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=annotation,
-    )
-
-
 def _annotate(option: Option, preset: str | None) -> Any:
     kind: Any = option.field.type
     text, panel = option.field.metadata["help"], option.group.capitalize()
+    names = []
     if preset is not None:
         # Typer's own "[default: ...]" would take a second line of most.
         text += f" ({_describe(PRESETS[preset].get(option.name))})"
         panel += f" (in parentheses: preset {preset})"
-    return Annotated[
-        kind | None,
-        typer.Option(
-            help=text,
-            show_default=False,
-            rich_help_panel=panel,
-            # Read before --show-settings prints them.
-            is_eager=True,
-        ),
-    ]
+    if kind is bool and not any(x.get(option.name) for x in PRESETS.values()):
+        # Where it is off anyway, `--no-...` would narrow the panel for nothing.
+        names = [f"--{option.name.replace('_', '-')}"]
+    shown = typer.Option(
+        *names,
+        help=text,
+        show_default=False,
+        rich_help_panel=panel,
+        is_eager=True,  # read before --show-settings prints them
+    )
+    return Annotated[kind | None, shown]
 
 
 def _describe(value: Any) -> str:
@@ -121,29 +113,25 @@ def _annotate_show(chosen: list[Option]) -> Any:
             _print_settings(context.params["preset"], given, chosen)
             raise typer.Exit
 
+    text = "Print the resolved settings, and end."
     return Annotated[
-        bool,
-        typer.Option(
-            "--show-settings",
-            callback=show,
-            help="Print the resolved settings, and end.",
-        ),
+        bool, typer.Option("--show-settings", callback=show, help=text)
     ]
 
 
 def _print_settings(
     preset: str, overrides: Mapping[str, Any], chosen: list[Option]
 ) -> None:
+    # Here, for every start of `bmt` would load them.
     from rich.console import Console
     from rich.table import Table
 
     settings = resolve_settings(preset, overrides)
     table = Table("option", "value", "from")
     for option in chosen:
-        given = option.name in overrides
         table.add_row(
             f"--{option.name.replace('_', '-')}",
             _describe(settings.get(option.name)),
-            "command line" if given else f"preset {preset}",
+            "command line" if option.name in overrides else f"preset {preset}",
         )
     Console().print(table)

@@ -30,11 +30,11 @@ def train(
     limit: inputs.Limit = None,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Folder of the images' cache, if not in --out."),
+        typer.Option(help="Folder of the images' cache; else in --out."),
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(help="Begin with this captioner's weights and tokens."),
+        typer.Option(help="Begin with the captioner in this folder."),
     ] = None,
     skip_bad: inputs.SkipBad = False,
     strategy: Annotated[
@@ -82,6 +82,7 @@ def train(
             start=start,
             skip_bad=skip_bad,
             strategy=opened,
+            # A bar would fill a file with control characters.
             verbose=1 if sys.stdout.isatty() else 2,
             **overrides,
         )

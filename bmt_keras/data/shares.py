@@ -28,21 +28,16 @@ class Replicas:
     total: int
 
     def split(self, planned: PlannedBatch) -> Iterator[PlannedBatch]:
-        """Cuts a batch.
-
-        Args:
-            planned: The whole batch.
-
-        Yields:
-            The share of each replica of the process in turn.
-        """
+        """Gives the share of each replica of the process in turn."""
         num_groups = len(planned.image_rows)
+        # Rounded up: the last shares are filled with blanks.
         size = -(-num_groups // self.total)
         captions = planned.captions.reshape(num_groups, -1)
         rows = np.arange(captions.size).reshape(captions.shape)
         for replica in range(self.first, self.first + self.local):
             groups = np.arange(replica * size, (replica + 1) * size)
             num_real = int((groups < num_groups).sum())
+            # A blank repeats the last group; `num_captions` leaves it out.
             groups = np.minimum(groups, num_groups - 1)
             yield dataclasses.replace(
                 planned,

@@ -1,8 +1,6 @@
 """What is written down while a captioner trains."""
 
 import csv
-import importlib.util
-import logging
 from pathlib import Path
 
 import keras
@@ -13,27 +11,15 @@ from bmt_keras.captioner import Captioner
 from bmt_keras.training.checkpoints import Checkpoints
 from bmt_keras.training.data import TrainingData
 
-_LOGGER = logging.getLogger(__name__)
 _SHOWN = 6  # images whose captions TensorBoard shows
 
 
 def run_callbacks(
     out: Path, history: Path, captioner: Captioner, data: TrainingData
 ) -> list[keras.callbacks.Callback]:
-    """Makes the callbacks that write into a run's folder.
-
-    Args:
-        out: The folder.
-        history: The CSV file of the epochs.
-        captioner: Of the model that learns.
-        data: The first validation images are captioned at each epoch.
-
-    Returns:
-        Callbacks for checkpoints and the history, and for TensorBoard where it
-        is installed.
-    """
+    """Makes what writes checkpoints, the history and TensorBoard's logs."""
     steps = captioner.settings.optimization
-    callbacks = [
+    return [
         Checkpoints(
             out / "checkpoints",
             every_steps=steps.checkpoint_steps,
@@ -41,31 +27,17 @@ def run_callbacks(
             keep=steps.keep_checkpoints,
         ),
         LearningRateLog(),
+        # After the rate, which they write down, too.
         keras.callbacks.CSVLogger(history, append=True),
-    ]
-    if importlib.util.find_spec("tensorboard") is None:
-        _LOGGER.info(
-            "TensorBoard is not installed (pip install "
-            "'bmt-keras[tensorboard]'): nothing is logged for it."
-        )
-        return callbacks
-    folder = out / "tensorboard"
-    return [
-        *callbacks,
         keras.callbacks.TensorBoard(
-            folder, write_graph=False, update_freq="epoch"
+            out / "tensorboard", write_graph=False, update_freq="epoch"
         ),
-        CaptionLog(folder / "captions", captioner, data),
+        CaptionLog(out / "tensorboard" / "captions", captioner, data),
     ]
 
 
 def drop_epochs(history: Path, first: int) -> None:
-    """Removes epochs that are to be run again from the CSV of `CSVLogger`.
-
-    Args:
-        history: The file; it may be missing.
-        first: The first epoch, from 0, to remove.
-    """
+    """Removes epochs, from `first` on, that are to be run again."""
     if not history.is_file():
         return
     with history.open(newline="") as file:
@@ -77,25 +49,19 @@ def drop_epochs(history: Path, first: int) -> None:
 
 
 class LearningRateLog(keras.callbacks.Callback):
-    """Adds the learning rate to the epoch's logs, for those that follow."""
+    """Adds `learning_rate` to the epoch's logs, for those that follow."""
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, float] | None = None
     ) -> None:
-        """Adds `learning_rate`."""
+        """Adds it."""
         if logs is not None:
             rate = self.model.optimizer.learning_rate
             logs["learning_rate"] = float(keras.ops.convert_to_numpy(rate))
 
 
 class CaptionLog(keras.callbacks.Callback):
-    """Writes captions of a few validation images to TensorBoard each epoch.
-
-    Args:
-        folder: TensorBoard's log folder.
-        captioner: Writes the captions.
-        data: Its first validation images are captioned.
-    """
+    """Writes captions of a few validation images to TensorBoard each epoch."""
 
     def __init__(
         self, folder: Path, captioner: Captioner, data: TrainingData

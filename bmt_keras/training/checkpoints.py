@@ -18,10 +18,7 @@ BEST = "best.keras"
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves model and optimizer every few steps and epochs.
-
-    A checkpoint is written under another name and renamed, so that a killed
-    run leaves whole ones only.
+    """Saves model and optimizer every few steps and epochs, and the best.
 
     Args:
         folder: Folder of the checkpoints.
@@ -29,18 +26,10 @@ class Checkpoints(keras.callbacks.Callback):
         every_epochs: Epochs between checkpoints at an epoch's end; the last
             epoch of a run has one anyway.
         keep: How many of the last are kept.
-        monitor: The logged metric, lower is better, that makes the best one;
-            one that is not logged keeps no best.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        every_steps: int = 0,
-        every_epochs: int = 1,
-        keep: int = 3,
-        monitor: str = "val_loss",
+        self, folder: Path, *, every_steps: int, every_epochs: int, keep: int
     ) -> None:
         super().__init__()
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +37,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._every_steps = every_steps
         self._every_epochs = every_epochs
         self._keep = keep
-        self._monitor = monitor
+        # A file, for the run that goes on compares with it, too.
         self._best_file = folder / "best.txt"
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
@@ -63,7 +52,7 @@ class Checkpoints(keras.callbacks.Callback):
         is_last = epoch + 1 == self.params["epochs"]
         if is_last or (epoch + 1) % self._every_epochs == 0:
             self._save_step()
-        value = (logs or {}).get(self._monitor)
+        value = (logs or {}).get("val_loss")
         if value is not None and value < self._best():
             self._save(self._folder / BEST)
             self._best_file.write_text(repr(float(value)))
@@ -84,20 +73,15 @@ class Checkpoints(keras.callbacks.Callback):
                 old.unlink()
 
     def _save(self, path: Path) -> None:
+        # Renamed at the end: a killed run leaves whole ones only.
         partial = path.with_name(f"partial-{path.name}")
         self.model.save(partial)
         partial.replace(path)
 
 
 def load_last(folder: Path) -> keras.Model | None:
-    """Loads the newest checkpoint that is whole.
-
-    Args:
-        folder: Where checkpoints may be.
-
-    Returns:
-        The compiled model, or None where there is no checkpoint.
-    """
+    """Loads the compiled model of the newest checkpoint that is whole."""
+    # A machine that loses power may leave a damaged file behind.
     for path in reversed(_steps(folder)):
         try:
             return keras.saving.load_model(path)
@@ -118,13 +102,10 @@ def copy_weights(source: BimodalMaskedLM, target: BimodalMaskedLM) -> None:
 
     A concept head that the other one lacks stays fresh.
 
-    Args:
-        source: The model that has learned.
-        target: The fresh model.
-
     Raises:
         InputError: A weight is missing or of another shape.
     """
+    rule = "give the preset and settings that it was trained with."
     theirs, ours = source.weights, target.weights
     if source.concept_head is None and target.concept_head is not None:
         fresh = {id(weight) for weight in target.concept_head.weights}
@@ -132,15 +113,14 @@ def copy_weights(source: BimodalMaskedLM, target: BimodalMaskedLM) -> None:
     if len(theirs) != len(ours):
         raise InputError(
             f"The captioner to start from has {len(theirs)} weights, the "
-            f"settings ask for {len(ours)}; give the preset and settings that "
-            "it was trained with."
+            f"settings ask for {len(ours)}; {rule}"
         )
+    # By their order: names count the models that a process has built.
     for old, new in zip(theirs, ours, strict=True):
         if tuple(old.shape) != tuple(new.shape):
             raise InputError(
                 "The captioner to start from is of another shape: its "
                 f"{old.path} is {tuple(old.shape)}, the settings ask for "
-                f"{tuple(new.shape)}; give the preset and settings that it "
-                "was trained with."
+                f"{tuple(new.shape)}; {rule}"
             )
         new.assign(old)

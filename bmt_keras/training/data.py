@@ -49,14 +49,7 @@ class TrainingData:
     def validation_features(
         self, limit: int | None = None
     ) -> tuple[list[CaptionedImage], np.ndarray]:
-        """The validation images that could be read, and their features.
-
-        Args:
-            limit: Give the first N alone.
-
-        Returns:
-            The images, and (images, ...) features in their order.
-        """
+        """The (first) images that could be read, and their features."""
         rows = self.val_features.rows
         good = [each for each in self.val if each.image_id in rows][:limit]
         return good, self.val_features.array[[rows[x.image_id] for x in good]]
@@ -74,17 +67,7 @@ def read_sides(
 ) -> tuple[Sequence[CaptionedImage], Sequence[CaptionedImage]]:
     """Reads training and validation images, or splits one file by image.
 
-    Args:
-        captions: Captions in COCO's format.
-        images: Folder of the images.
-        val_captions: Captions of the validation images; None to split.
-        val_images: Folder of the validation images; None to split.
-        val_share: Share of the images held out, where they are split.
-        limit: Use only the first N images of each file.
-        seed: Seed of the split.
-
-    Returns:
-        Training and validation images.
+    Arguments are those of `bmt_keras.train`; `seed` is that of the split.
 
     Raises:
         InputError: A file is bad, or only one of `val_captions` and
@@ -106,33 +89,28 @@ def feature_source(
 ) -> FeatureSource:
     """How the images' features are made: pixels, or a frozen tower's output.
 
-    Args:
-        settings: The image settings are read.
-        image_tower: Encodes the pixels if it is frozen.
-
-    Returns:
-        The recipe, which also names all that a cache depends on.
+    The source also names all that a cache depends on.
     """
     size = (settings.image.height, settings.image.width)
     if settings.image.trainable:
         return FeatureSource(*size)
+    # Saves a pass over each activation.
     folded = fold_batch_norm(image_tower)
     batch_size = round(_BATCH_PIXELS / math.prod(size))
 
     def encode(pixels: np.ndarray) -> np.ndarray:
         with matmul_precision(settings.image.precision):
-            return np.asarray(
-                folded.predict_on_batch(pixels.astype(np.float32))
-            )
+            pixels = pixels.astype(np.float32)
+            return np.asarray(folded.predict_on_batch(pixels))
 
     encoder_settings = {
         "image_model": settings.image.model,
         "image_layer": settings.image.layer,
         "image_pooling": settings.image.pooling,
+        # Another file of the same name makes another cache.
         "weights": fingerprint_weights(image_tower),
+        "precision": settings.image.precision,
     }
-    if settings.image.precision != "float32":
-        encoder_settings["precision"] = settings.image.precision
     return FeatureSource(
         *size,
         encode=encode,
@@ -163,13 +141,11 @@ def prepare_data(
         on_progress: Called with the side, images done and images in all.
         **options: Other options of `prepare_features`.
 
-    Returns:
-        The data.
-
     Raises:
         InputError: Images cannot be read, or the cache is of something else.
     """
     if image_tower is None:
+        # A tower of random weights is the same in every process.
         keras.utils.set_random_seed(settings.optimization.seed)
         image_tower = build_image_tower(settings)
     source = feature_source(settings, image_tower)
@@ -189,30 +165,24 @@ def prepare_data(
 def make_tokenizer(
     settings: Settings, images: Sequence[CaptionedImage]
 ) -> CaptionTokenizer:
-    """Reads the vocabulary, or makes one of the captions' words.
+    """Gives the tokenizer that the text settings ask for.
 
-    Args:
-        settings: The text settings are read.
-        images: Training images.
-
-    Returns:
-        The tokenizer: that of the vocabulary's file, else that of the
-        pretrained ALBERT, else one of whole words.
+    That of the vocabulary's file, else that of the pretrained ALBERT, else one
+    of the whole words of the training images' captions.
 
     Raises:
         InputError: The file or the checkpoint cannot be read.
     """
+    text = settings.text
     captions = [caption for image in images for caption in image.captions]
-    if settings.text.vocabulary:
-        tokenizer = CaptionTokenizer.from_file(settings.text.vocabulary)
-        if settings.text.prune_vocabulary:
-            tokenizer = prune_vocabulary(
-                tokenizer, captions, settings.text.min_token_count
-            )
-        return tokenizer
-    if settings.text.weights != "random":
-        folder = find_checkpoint(settings.text.weights)
-        return CaptionTokenizer.from_checkpoint(folder)
+    if text.vocabulary:
+        tokenizer = CaptionTokenizer.from_file(text.vocabulary)
+        if not text.prune_vocabulary:
+            return tokenizer
+        return prune_vocabulary(tokenizer, captions, text.min_token_count)
+    # The ids of a pretrained tower are those of its own vocabulary.
+    if text.weights != "random":
+        return CaptionTokenizer.from_checkpoint(find_checkpoint(text.weights))
     return CaptionTokenizer.from_captions(captions)
 
 
@@ -223,37 +193,26 @@ def make_batches(
     tokenizer: CaptionTokenizer,
     **options: Any,
 ) -> CaptionBatches:
-    """Batches as the settings ask for them.
-
-    Args:
-        images: Images with captions.
-        features: Their features.
-        settings: Captions, batches and their order are read.
-        tokenizer: The tokenizer.
-        **options: Other options of `CaptionBatches`.
-
-    Returns:
-        The batches.
-    """
-    if settings.batches.drop_final_period:
+    """Gives batches as the settings ask for them; `options` are the others."""
+    batches = settings.batches
+    if batches.drop_final_period:
         images = [
             dataclasses.replace(
                 image, captions=tuple(map(drop_final_period, image.captions))
             )
             for image in images
         ]
+    image_input = "images" if settings.image.trainable else "image_embedding"
     return CaptionBatches(
         images,
         features,
         tokenizer=tokenizer,
-        image_input=(
-            "images" if settings.image.trainable else "image_embedding"
-        ),
-        batch_size=settings.batches.batch_size,
+        image_input=image_input,
+        batch_size=batches.batch_size,
         sequence_length=settings.text.sequence_length,
-        bucket_width=settings.batches.bucket_width,
-        group_size=settings.batches.group_size,
-        shuffle_buffer=settings.batches.shuffle_buffer,
+        bucket_width=batches.bucket_width,
+        group_size=batches.group_size,
+        shuffle_buffer=batches.shuffle_buffer,
         seed=settings.optimization.seed,
         **options,
     )

@@ -6,7 +6,7 @@ a run on several replicas computes what one with the whole batch computes.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,6 @@ from bmt_keras.errors import InputError
 from bmt_keras.settings import Settings
 
 STRATEGIES = ("mirrored", "multi-worker", "tpu")
-_TF_CONFIG = "TF_CONFIG"
 _EXAMPLE = (
     '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
     '"task": {"type": "worker", "index": 0}}'
@@ -29,11 +28,7 @@ _EXAMPLE = (
 
 
 def check_strategy(name: str | None, *, tpu_address: str | None = None) -> None:
-    """Checks that a strategy can be opened and has all that it needs.
-
-    Args:
-        name: As for `open_strategy`.
-        tpu_address: As for `open_strategy`.
+    """Checks the arguments and the environment of `open_strategy`.
 
     Raises:
         InputError: There is no such strategy, or the address or environment
@@ -50,8 +45,8 @@ def check_strategy(name: str | None, *, tpu_address: str | None = None) -> None:
             f"Received: strategy={name}, tpu_address={tpu_address}."
         )
     if name == "multi-worker":
-        _check_tf_config(os.environ.get(_TF_CONFIG, ""))
-    if name == "tpu" and not _tpu_address(tpu_address):
+        _check_tf_config(os.environ.get("TF_CONFIG", ""))
+    if name == "tpu" and not (tpu_address or os.environ.get("TPU_NAME")):
         raise InputError(
             "`tpu_address` must name a TPU ('local' on a TPU's own machine), "
             "or the environment's TPU_NAME. Received: none."
@@ -70,9 +65,6 @@ def open_strategy(
             None for no strategy.
         tpu_address: Address or name of the TPU; None for `TPU_NAME`.
 
-    Returns:
-        The strategy, or None.
-
     Raises:
         InputError: As `check_strategy`, or no TPU answers.
     """
@@ -82,45 +74,37 @@ def open_strategy(
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
     if name == "multi-worker":
+        # Returns when all workers have answered.
         return tf.distribute.MultiWorkerMirroredStrategy()
-    return _open_tpu(_tpu_address(tpu_address))
+    return _open_tpu(tpu_address or os.environ["TPU_NAME"])
 
 
 def _check_tf_config(text: str) -> None:
     """Checks what would otherwise fail late, or wait for ever."""
+    cause: Exception | None = None
     try:
-        config = json.loads(text)
-        cluster, task = config["cluster"], config["task"]
-        members = cluster[task["type"]]
-        index = int(task["index"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise _bad_tf_config(text or "nothing") from error
-    if (
-        not isinstance(cluster, Mapping)
-        or not set(cluster) <= {"chief", "worker"}
-        or not all(map(_is_addresses, cluster.values()))
-        or not 0 <= index < len(members)
-        or len(cluster.get("chief", ())) > 1
-    ):
-        raise _bad_tf_config(text)
+        if _names_workers(json.loads(text)):
+            return
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        cause = error
+    raise InputError(
+        "TF_CONFIG: expected the addresses of all workers (and of one 'chief' "
+        "at most) and which of them this process is, as in "
+        f"{_EXAMPLE}; found {text or 'nothing'}."
+    ) from cause
 
 
-def _is_addresses(members: Any) -> bool:
-    return isinstance(members, list) and all(
-        isinstance(each, str) and ":" in each for each in members
+def _names_workers(config: Any) -> bool:
+    cluster, task = config["cluster"], config["task"]
+    members, index = cluster[task["type"]], int(task["index"])
+    all_addresses = [x for addresses in cluster.values() for x in addresses]
+    return (
+        set(cluster) <= {"chief", "worker"}
+        and all(isinstance(each, list) for each in cluster.values())
+        and all(":" in address for address in all_addresses)
+        and 0 <= index < len(members)
+        and len(cluster.get("chief", ())) <= 1
     )
-
-
-def _bad_tf_config(found: str) -> InputError:
-    return InputError(
-        f"{_TF_CONFIG}: expected the addresses of all workers (and of one "
-        f"'chief' at most) and which of them this process is, as in "
-        f"{_EXAMPLE}; found {found}."
-    )
-
-
-def _tpu_address(given: str | None) -> str:
-    return given or os.environ.get("TPU_NAME", "")
 
 
 def _open_tpu(address: str) -> tf.distribute.Strategy:
@@ -140,11 +124,7 @@ def _open_tpu(address: str) -> tf.distribute.Strategy:
 
 
 class LostWorkerError(RuntimeError):
-    """Another worker has ended: start all of them again.
-
-    An ordinary end of the process would wait a minute for the lost worker;
-    `os._exit` does not.
-    """
+    """Another worker has ended: start all of them again."""
 
 
 @contextmanager
@@ -161,8 +141,9 @@ def detect_lost_worker(
         tf.errors.InternalError,
         tf.errors.UnavailableError,
     ) as error:
-        if strategy is None or not _has_workers(strategy):
+        if not _has_workers(strategy):
             raise
+        # One of many lines names the worker that failed first.
         lines = str(error).splitlines()
         causes = [line for line in lines if "aborted by" in line] or lines
         raise LostWorkerError(
@@ -183,7 +164,7 @@ def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
 
 def wait_for_workers(strategy: tf.distribute.Strategy | None) -> None:
     """Waits until all workers have called this."""
-    if strategy is not None and _has_workers(strategy):
+    if _has_workers(strategy):
         _sum_over_workers(strategy, 0.0)
 
 
@@ -199,20 +180,15 @@ def chief_first(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
 
 
 def check_same_step(strategy: tf.distribute.Strategy | None, step: int) -> None:
-    """Checks that all workers have loaded the same checkpoint.
-
-    Args:
-        strategy: The run's; None for a run without one.
-        step: Of the checkpoint, 0 for none.
+    """Checks that all workers go on from the same step.
 
     Raises:
         InputError: Another worker is at another step.
     """
-    if strategy is None or not _has_workers(strategy):
+    if not _has_workers(strategy):
         return
-    mean = _sum_over_workers(strategy, float(step)) / _sum_over_workers(
-        strategy, 1.0
-    )
+    number = _sum_over_workers(strategy, 1.0)
+    mean = _sum_over_workers(strategy, float(step)) / number
     if mean != step:
         raise InputError(
             "Workers go on from different checkpoints: this one from step "
@@ -225,7 +201,7 @@ def _sum_over_workers(strategy: tf.distribute.Strategy, value: float) -> float:
     return float(strategy.reduce("SUM", tf.constant(value), axis=None))
 
 
-def _has_workers(strategy: tf.distribute.Strategy) -> bool:
+def _has_workers(strategy: tf.distribute.Strategy | None) -> bool:
     """Whether other processes take part."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return False
@@ -239,52 +215,33 @@ def _has_workers(strategy: tf.distribute.Strategy) -> bool:
 def check_replicas(
     settings: Settings, strategy: tf.distribute.Strategy | None
 ) -> None:
-    """Checks that a run can be shared among a strategy's replicas.
-
-    Raises:
-        InputError: A setting does not go with a strategy.
-    """
+    """Refuses settings by which no run can be shared among replicas."""
     if strategy is None:
         return
     number = strategy.num_replicas_in_sync
-    batches, steps = settings.batches, settings.optimization
-    for name, holds, rule in (
-        (
-            "self_critical_samples",
-            steps.self_critical_samples == 0,
-            "0 with a strategy: one process samples the captions",
-        ),
-        (
-            "cached_maskings",
-            batches.cached_maskings == 0,
-            "0 with a strategy: the step that is left is too short to share",
-        ),
-        (
-            "jit_compile",
-            not steps.jit_compile,
-            "False with a strategy, whose steps Keras does not compile",
-        ),
-        (
-            "batch_size",
-            batches.batch_size >= number * batches.group_size,
+    batches = settings.batches
+    rules = {
+        "self_critical_samples": "0 with a strategy: one process samples the "
+        "captions",
+        "cached_maskings": "0 with a strategy: the step that is left is too "
+        "short to share",
+        "jit_compile": "False with a strategy, whose steps Keras does not "
+        "compile",
+    }
+    broken = {name: rule for name, rule in rules.items() if settings.get(name)}
+    if batches.batch_size < number * batches.group_size:
+        broken["batch_size"] = (
             "at least a group of captions for each of the "
-            f"{number} replicas that share a batch",
-        ),
-    ):
-        if not holds:
-            raise InputError(
-                f"`{name}` must be {rule}. Received: "
-                f"{name}={settings.get(name)}."
-            )
+            f"{number} replicas that share a batch"
+        )
+    for name, rule in broken.items():
+        raise InputError(
+            f"`{name}` must be {rule}. Received: {name}={settings.get(name)}."
+        )
 
 
 class SharedBatches:
-    """Batches of which each replica reads its share.
-
-    Args:
-        batches: The whole batches.
-        strategy: The run's.
-    """
+    """Batches of which each replica reads its share."""
 
     def __init__(
         self, batches: CaptionBatches, strategy: tf.distribute.Strategy
@@ -316,37 +273,25 @@ def fit_model_to_replicas(
     """Makes a model's replicas differ, and agree, where they should.
 
     Each draws a dropout of its own, and all normalise by the statistics of
-    the whole batch. A checkpoint holds the seeds of the first replica.
-
-    Args:
-        model: The model, fresh or from a checkpoint.
-        strategy: The one that it was built under.
+    the whole batch.
     """
-    # Keras has no public list of the layers within layers.
+    # `_flatten_layers`: Keras has no public list of the layers within layers.
     layers = model._flatten_layers(include_self=False)
     for layer in layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = strategy.num_replicas_in_sync > 1
-    dropouts = [x for x in layers if isinstance(x, keras.layers.Dropout)]
+    # Layers may share a generator, which is shifted once.
     generators = {
         id(layer.seed_generator): layer.seed_generator
-        for layer in dropouts
-        if layer.rate > 0
+        for layer in layers
+        if isinstance(layer, keras.layers.Dropout) and layer.rate > 0
     }
-    for generator in generators.values():
-        _shift_seed(generator, strategy)
 
-
-def _shift_seed(
-    generator: keras.random.SeedGenerator, strategy: tf.distribute.Strategy
-) -> None:
-    """Adds its number to each replica's seed."""
-
-    def shift() -> None:
+    def shift_seeds() -> None:
         number = tf.distribute.get_replica_context().replica_id_in_sync_group
-        shifted = generator.state + tf.stack(
-            [tf.cast(number, generator.state.dtype), 0]
-        )
-        generator.state.assign(shifted)
+        for generator in generators.values():
+            # A checkpoint holds the first replica's seeds, which stay.
+            state = generator.state
+            state.assign(state + tf.stack([tf.cast(number, state.dtype), 0]))
 
-    strategy.run(shift)
+    strategy.run(shift_seeds)

@@ -1,5 +1,7 @@
 """The optimizer that the settings ask for."""
 
+from typing import Any
+
 import keras
 
 from bmt_keras.models import AveragingAdamW
@@ -11,17 +13,11 @@ def build_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Builds Adam, with decoupled weight decay or an average where asked.
 
-    Args:
-        settings: Rate, schedule, decay, epsilon, clipping, average and
-            accumulation are read.
-        total_steps: Batches of the whole run, the cosine's length.
-
-    Returns:
-        The optimizer. Biases, normalisations and gates are not decayed.
+    Biases, normalisations and gates are not decayed. `total_steps` are the
+    batches of the whole run.
     """
     steps = settings.optimization
-    rate: float | keras.optimizers.schedules.LearningRateSchedule
-    rate = steps.learning_rate
+    rate: Any = steps.learning_rate
     if steps.schedule == "cosine":
         warmup = int(total_steps * steps.warmup_share)
         rate = keras.optimizers.schedules.CosineDecay(
@@ -52,13 +48,7 @@ def build_optimizer(
 def compile_model(
     model: keras.Model, settings: Settings, total_steps: int
 ) -> None:
-    """Compiles a model for training.
-
-    Args:
-        model: The model; its trainable weights are the optimizer's.
-        settings: As for `build_optimizer`, and whether XLA compiles the steps.
-        total_steps: Batches of the whole run.
-    """
+    """Compiles a model for training; arguments as for `build_optimizer`."""
     model.compile(
         optimizer=build_optimizer(settings, total_steps),
         jit_compile=settings.optimization.jit_compile,

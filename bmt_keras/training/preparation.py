@@ -29,41 +29,32 @@ def prepare_in_own_process(
     val: Sequence[CaptionedImage],
     *,
     cache: Path,
-    skip_bad: bool = False,
-    on_progress: OnProgress | None = None,
+    skip_bad: bool,
+    on_progress: OnProgress,
 ) -> None:
     """Embeds images on both sides, unless the cache has them.
 
-    Args:
-        settings: The image tower is read.
-        train: Training images.
-        val: Validation images.
-        cache: Folder of the embeddings.
-        skip_bad: Leave out images that cannot be read.
-        on_progress: Called with the side, images done and images in all.
+    Arguments and errors are those of `prepare_data`.
 
     Raises:
-        InputError: Images cannot be read, or the process was killed.
+        InputError: The process was killed.
     """
     if not all((cache / side).is_dir() for side in ("train", "val")):
         call_in_own_process(
-            partial(_prepare, cache=cache, skip_bad=skip_bad),
-            *(settings, train, val),
+            partial(
+                _prepare, settings, train, val, cache=cache, skip_bad=skip_bad
+            ),
             on_progress=on_progress,
         )
 
 
 def call_in_own_process(
-    function: Callable[..., None],
-    *arguments: Any,
-    on_progress: OnProgress | None = None,
+    function: Callable[..., None], *, on_progress: OnProgress
 ) -> None:
     """Calls a function in a new process, which never outlives this one.
 
     Args:
-        function: Takes the arguments and `on_progress`. It and they are
-            pickled.
-        *arguments: The arguments.
+        function: Takes `on_progress`, and is pickled.
         on_progress: Called here with what the function reports there.
 
     Raises:
@@ -73,9 +64,7 @@ def call_in_own_process(
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(
-        target=_run,
-        args=(theirs, os.getpid(), function, arguments),
-        daemon=True,
+        target=_run, args=(theirs, os.getpid(), function), daemon=True
     )
     process.start()
     theirs.close()  # else the end of the process would not end `recv`
@@ -83,8 +72,7 @@ def call_in_own_process(
         while (message := _receive(ours)) is not None:
             if isinstance(message, Exception):
                 raise message
-            if on_progress is not None:
-                on_progress(*message)
+            on_progress(*message)
         process.join()
     finally:
         process.terminate()
@@ -100,23 +88,18 @@ def call_in_own_process(
         )
 
 
-def end_with_parent(parent: int) -> None:
-    """Has this process end soon after the one that started it.
+def _end_with_parent(parent: int) -> None:
+    """Has this process end soon after the one that started it."""
 
-    A killed process cannot end what it started, and a terminal's interrupt
-    reaches the processes in the foreground alone.
+    def wait() -> None:
+        # What outlives its parent is another process' child.
+        while os.getppid() == parent:
+            time.sleep(_SECONDS)
+        os._exit(1)
 
-    Args:
-        parent: The number of the process that started this one.
-    """
-    Thread(target=_wait_for_end, args=(parent,), daemon=True).start()
-
-
-def _wait_for_end(parent: int) -> None:
-    # What outlives its parent is another process' child.
-    while os.getppid() == parent:
-        time.sleep(_SECONDS)
-    os._exit(1)
+    # A killed process cannot end what it started, and a terminal's interrupt
+    # reaches the processes in the foreground alone.
+    Thread(target=wait, daemon=True).start()
 
 
 def _receive(connection: Connection) -> Any:
@@ -127,23 +110,19 @@ def _receive(connection: Connection) -> Any:
 
 
 def _run(
-    connection: Connection,
-    parent: int,
-    function: Callable[..., None],
-    arguments: tuple[Any, ...],
+    connection: Connection, parent: int, function: Callable[..., None]
 ) -> None:
-    end_with_parent(parent)
+    _end_with_parent(parent)
     # The parent is interrupted, too, and ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        function(
-            *arguments, on_progress=lambda *message: connection.send(message)
-        )
+        function(on_progress=lambda *message: connection.send(message))
     except (InputError, OSError) as error:
         connection.send(error)
 
 
 def _prepare(*arguments: Any, **options: Any) -> None:
+    # Here, for the parent needs no TensorFlow to start this process.
     from bmt_keras.training.data import prepare_data
 
     prepare_data(*arguments, **options)

@@ -16,7 +16,7 @@ from bmt_keras.models import build_image_tower
 from bmt_keras.presets import resolve_settings
 from bmt_keras.settings import Settings
 from bmt_keras.training.data import TrainingData, make_tokenizer
-from bmt_keras.training.run import Run, check_run_folder
+from bmt_keras.training.run import Run, check_run
 
 _MOST_HELD_OUT = 2000
 
@@ -47,7 +47,7 @@ def pretrain(
         InputError: An option or a file cannot be used.
     """
     settings = pretraining_settings(preset, options)
-    check_run_folder(Path(out), settings)
+    check_run(settings, Path(out))
     texts = read_lines(text)
     if captions is not None:
         texts += read_texts(captions)
@@ -56,9 +56,8 @@ def pretrain(
     )
     keras.utils.set_random_seed(settings.optimization.seed)
     image_tower = build_image_tower(settings)
-    image = image_tower.output
-    if settings.image.trainable:
-        image = image_tower.input
+    is_trained = settings.image.trainable
+    image = image_tower.input if is_trained else image_tower.output
     return Run(
         text_data(texts, image.shape[1:], seed=settings.optimization.seed),
         settings,
@@ -72,10 +71,6 @@ def pretrain(
 def pretraining_settings(preset: str, options: dict[str, Any]) -> Settings:
     """Gives a preset's settings without what reads images.
 
-    Args:
-        preset: Name of the preset.
-        options: The options that differ, by flat name.
-
     Raises:
         InputError: The fusion is one that needs images.
     """
@@ -88,7 +83,8 @@ def pretraining_settings(preset: str, options: dict[str, Any]) -> Settings:
             "`fusion` must be 'cross_attention' to learn without images. "
             f"Received: fusion={settings.fusion.kind}."
         )
-    # All captions of a batch share one blank image.
+    # All captions of a batch share one blank image, which costs next to
+    # nothing then.
     return settings.replace(
         group_size=settings.batches.batch_size,
         concept_dim=0,
@@ -97,13 +93,7 @@ def pretraining_settings(preset: str, options: dict[str, Any]) -> Settings:
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """Reads a file of captions, one per line.
-
-    Args:
-        path: UTF-8 text, perhaps compressed (`.gz`). Empty lines are left out.
-
-    Returns:
-        The captions.
+    """Reads captions, one per line, from UTF-8 text that may be `.gz`.
 
     Raises:
         InputError: The file is missing, no such text, or empty.
@@ -130,18 +120,7 @@ def read_lines(path: str | Path) -> list[str]:
 def text_data(
     texts: Sequence[str], image_shape: tuple[int, ...], *, seed: int
 ) -> TrainingData:
-    """Gives captions one blank image, for the text side to learn alone.
-
-    All captions of a batch share the image, which costs next to nothing then.
-
-    Args:
-        texts: Captions.
-        image_shape: Shape of what the model takes of an image.
-        seed: Seed of the captions that are held out.
-
-    Returns:
-        The data; about a twentieth is held out for validation.
-    """
+    """Gives captions one blank image, and holds a twentieth of them out."""
     order = np.random.default_rng(seed).permutation(len(texts))
     held_out = min(max(len(texts) // 20, 1), _MOST_HELD_OUT)
     train, val = (

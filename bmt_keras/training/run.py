@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -55,11 +55,16 @@ from bmt_keras.training.preparation import prepare_in_own_process
 from bmt_keras.training.self_critical import (
     SelfCriticalBatches,
     SelfCriticalLM,
+    copy_as,
     without_regularization,
 )
 
 _LOGGER = logging.getLogger(__name__)
 _SETTINGS, _HISTORY = "settings.json", "history.csv"
+
+_Source = (
+    CaptionBatches | SharedBatches | MaskedStateCache | SelfCriticalBatches
+)
 
 
 def train(
@@ -135,36 +140,31 @@ def train(
     )
     if isinstance(strategy, str):
         strategy = open_strategy(strategy)
-    check_run_folder(out, without_regularization(settings))
-    check_replicas(settings, strategy)
+    check_run(settings, out, strategy=strategy, is_fresh=start is None)
     with detect_lost_worker(strategy):
         first = Captioner.from_preset(start) if start else None
+        # What can be wrong is read before images are embedded for hours.
         tokenizer = (
             first.tokenizer if first else make_tokenizer(settings, sides[0])
         )
-        image_tower, data = _open_data(
-            settings,
-            *sides,
-            cache=Path(cache or out / "cache"),
-            skip_bad=skip_bad,
-            strategy=strategy,
-        )
+        cache = Path(cache or out / "cache")
+        tower, data = _open_data(settings, *sides, cache, skip_bad, strategy)
         run = Run(
             data,
             settings,
             tokenizer=tokenizer,
-            image_tower=image_tower,
+            image_tower=tower,
             out=out,
             start=first.model if first else None,
             callbacks=callbacks,
             verbose=verbose,
             strategy=strategy,
         )
-        captioner = run.train()
+        run.train()
         if run.is_chief:
             run.evaluate()
         wait_for_workers(strategy)
-    return captioner
+    return run.captioner
 
 
 @dataclass
@@ -186,12 +186,11 @@ class Run:
             maskings `text_states/`.
         start: Begin with the weights of this model instead of fresh ones.
         callbacks: More callbacks for `fit`, called after the run's own.
-        verbose: As for `fit`: 1 a progress bar, 2 a line per epoch, 0 silent.
+        verbose: As for `bmt_keras.train`.
         strategy: Shares each batch among its replicas.
 
     Raises:
-        InputError: `out` is the folder of a run with other settings, or a
-            setting does not go with the strategy or needs `start`.
+        InputError: As from `check_run`.
     """
 
     data: TrainingData
@@ -207,18 +206,13 @@ class Run:
 
     def __post_init__(self) -> None:
         """Checks that the run can begin, or go on."""
+        is_fresh = self.start is None
+        check_run(
+            self.settings, self.out, strategy=self.strategy, is_fresh=is_fresh
+        )
         self.settings = without_regularization(self.settings)
         self.is_chief = is_chief(self.strategy)
         self.verbose = self.verbose if self.is_chief else 0
-        check_run_folder(self.out, self.settings)
-        check_replicas(self.settings, self.strategy)
-        samples = self.settings.optimization.self_critical_samples
-        if samples and self.start is None:
-            raise InputError(
-                "`self_critical_samples` must be 0 without `start`: it is for "
-                "a captioner that has learned. Received: "
-                f"self_critical_samples={samples}."
-            )
 
     def train(self) -> Captioner:
         """Trains, or goes on, to the last epoch, and saves the captioner.
@@ -230,7 +224,9 @@ class Run:
             InputError: The folder's cached maskings are of something else, or
                 `start` is of another shape.
         """
-        self._open_folder()
+        if self.is_chief:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self.settings.save(self.out / _SETTINGS)
         self._make_batches()
         self._build_or_resume()
         # The same object as in the callbacks: it writes their captions.
@@ -238,7 +234,8 @@ class Run:
         self._fit(self._training_source())
         self._finish_model()
         if self.is_chief:
-            self._calibrate_and_save()
+            calibrate(self.captioner, self.data.val, self.data.val_features)
+            self.captioner.save_to_preset(self.out / "captioner")
         wait_for_workers(self.strategy)
         return self.captioner
 
@@ -249,11 +246,9 @@ class Run:
         from bmt_keras.evaluation.plots import plot_history
 
         plot_history(self.out / _HISTORY, self.out / "curves.png")
-        images, features = self.data.validation_features()
         evaluate_captioner(
             self.captioner,
-            images,
-            features,
+            *self.data.validation_features(),
             out=self.out,
             training_captions=[
                 text for image in self.data.train for text in image.captions
@@ -262,44 +257,38 @@ class Run:
 
     # === Steps ===
 
-    def _open_folder(self) -> None:
-        if self.is_chief:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self.settings.save(self.out / _SETTINGS)
-
     def _make_batches(self) -> None:
-        batches = self.settings.batches
+        data, settings = self.data, self.settings
         self.train_batches = make_batches(
-            self.data.train,
-            self.data.train_features,
-            self.settings,
+            data.train,
+            data.train_features,
+            settings,
             self.tokenizer,
-            captions_per_image=batches.captions_per_image,
-            mirror=batches.mirror,
+            captions_per_image=settings.batches.captions_per_image,
+            mirror=settings.batches.mirror,
         )
         self.val_batches = make_batches(
-            self.data.val,
-            self.data.val_features,
-            self.settings,
-            self.tokenizer,
-            shuffle=False,
+            data.val, data.val_features, settings, self.tokenizer, shuffle=False
         )
         self.steps_per_epoch = (
-            self.settings.optimization.steps_per_epoch
+            settings.optimization.steps_per_epoch
             or self.train_batches.steps_per_epoch
         )
 
     def _build_or_resume(self) -> None:
         set_matmul_precision(self.settings.optimization.matmul_precision)
+        # Variables made outside of it would have no replicas.
         with self.strategy.scope() if self.strategy else nullcontext():
             self.model = load_last(self.out / "checkpoints") or self._build()
         # A checkpoint holds those of the run before.
         self.model.concept_weight = self.settings.fusion.concept_weight
         jit_compile = self.settings.optimization.jit_compile
         if self.model.uses_xla != jit_compile:
+            # The optimizer keeps its state.
             self.model.compile(
                 optimizer=self.model.optimizer, jit_compile=jit_compile
             )
+        # Workers with folders of their own would wait for each other for ever.
         check_same_step(self.strategy, self._step)
         if self.strategy is not None:
             fit_model_to_replicas(self.model, self.strategy)
@@ -321,24 +310,22 @@ class Run:
         if self.settings.text.lora_rank:
             model = add_lora(model, self.settings.text.lora_rank)
         if steps.self_critical_samples:
-            model = SelfCriticalLM.copy_of(model)
+            model = copy_as(SelfCriticalLM, model)
         compile_model(model, self.settings, steps.epochs * self.steps_per_epoch)
         return model
 
     def _assemble(self, model: BimodalMaskedLM) -> Captioner:
-        length_counts = np.bincount(
-            self.train_batches.lengths,
-            minlength=self.settings.text.max_caption_tokens + 1,
-        )
+        most = self.settings.text.max_caption_tokens
+        lengths = np.bincount(self.train_batches.lengths, minlength=most + 1)
         return Captioner(
             model,
             self.tokenizer,
             settings=self.settings,
             image_tower=self.image_tower,
-            length_counts=length_counts.tolist(),
+            length_counts=lengths.tolist(),
         )
 
-    def _training_source(self) -> "_Source":
+    def _training_source(self) -> _Source:
         """What the steps learn from: one of four kinds of batches."""
         if self.settings.batches.cached_maskings:
             return MaskedStateCache(
@@ -360,17 +347,12 @@ class Run:
             )
         return self._shared(self.train_batches)
 
-    def _shared(self, batches: CaptionBatches) -> "_Source":
-        if self.strategy is None:
-            return batches
-        return SharedBatches(batches, self.strategy)
+    def _shared(self, batches: CaptionBatches) -> _Source:
+        strategy = self.strategy
+        return SharedBatches(batches, strategy) if strategy else batches
 
-    def _fit(self, source: "_Source") -> None:
-        """Fits from the model's step to the last one.
-
-        A run that stopped within an epoch first ends that epoch: `fit` itself
-        only begins at an epoch's first step.
-        """
+    def _fit(self, source: _Source) -> None:
+        """Fits from the model's step to the last one."""
         epochs = self.settings.optimization.epochs
         # Cached maskings of a round are used up before the next are drawn.
         round_epochs = self.settings.batches.redraw_epochs or epochs
@@ -382,12 +364,18 @@ class Run:
                 if self.is_chief:
                     drop_epochs(self.out / _HISTORY, epoch)
             elif self.verbose:
-                _print_summary(self.model)
+                # A compiled model's own counts its optimizer's variables, too.
+                model = self.model
+                keras.Model(
+                    model.inputs, model.outputs, name=model.name
+                ).summary()
             round_end = (epoch // round_epochs + 1) * round_epochs
             self.model.fit(
                 source.dataset(start_step=step),
                 steps_per_epoch=self.steps_per_epoch - done,
                 initial_epoch=epoch,
+                # `fit` only begins at an epoch's first step: one that stopped
+                # in the middle is ended first.
                 epochs=epoch + 1 if done else min(round_end, epochs),
                 validation_data=validation.dataset(),
                 validation_steps=self.val_batches.steps_per_epoch,
@@ -415,42 +403,44 @@ class Run:
     def _finish_model(self) -> None:
         """From the model that learned to an ordinary one in float32."""
         model, steps = self.model, self.settings.optimization
+        # The average is that of LoRA's factors, so it comes before the merge.
         if steps.ema_momentum:
             model.optimizer.take_average(model.trainable_variables)
         if self.settings.text.lora_rank:
             model = merge_lora(model)
-        if isinstance(model, SelfCriticalLM):
-            model = model.to_ordinary()
+        if steps.self_critical_samples:
+            model = copy_as(BimodalMaskedLM, model)
         if steps.dtype_policy != "float32":
             model = copy_in_float32(model)
         if model is not self.model:
             self.captioner = self._assemble(model)
 
-    def _calibrate_and_save(self) -> None:
-        calibrate(self.captioner, self.data.val, self.data.val_features)
-        self.captioner.save_to_preset(self.out / "captioner")
 
-
-class _Source(Protocol):
-    """Batches from a step of the run on, without end."""
-
-    def dataset(self, start_step: int = 0) -> Any: ...
-
-
-def check_run_folder(out: Path, settings: Settings) -> None:
-    """Checks that a folder is free, or the same run's.
-
-    Args:
-        out: The folder.
-        settings: The run's settings.
+def check_run(
+    settings: Settings,
+    out: Path,
+    *,
+    strategy: tf.distribute.Strategy | None = None,
+    is_fresh: bool = True,
+) -> None:
+    """Checks that a run can begin in a folder, or go on.
 
     Raises:
-        InputError: The folder is a run's with other settings.
+        InputError: The folder is a run's with other settings, or a setting
+            does not go with a strategy or with a fresh model.
     """
-    path = out / _SETTINGS
-    if not path.exists():
+    check_replicas(settings, strategy)
+    samples = settings.optimization.self_critical_samples
+    if samples and is_fresh:
+        raise InputError(
+            "`self_critical_samples` must be 0 without `start`: it is for a "
+            "captioner that has learned. Received: "
+            f"self_critical_samples={samples}."
+        )
+    if not (out / _SETTINGS).exists():
         return
-    found = Settings.load(path)
+    settings = without_regularization(settings)
+    found = Settings.load(out / _SETTINGS)
     for name, _, field in Settings.options():
         ours, theirs = settings.get(name), found.get(name)
         if ours != theirs and not field.metadata["may_change"]:
@@ -463,7 +453,8 @@ def check_run_folder(out: Path, settings: Settings) -> None:
 
 def _open_data(
     settings: Settings,
-    *sides: Sequence[CaptionedImage],
+    train: Sequence[CaptionedImage],
+    val: Sequence[CaptionedImage],
     cache: Path,
     skip_bad: bool,
     strategy: tf.distribute.Strategy | None,
@@ -473,33 +464,19 @@ def _open_data(
     # A tower that is trained has replicas.
     trained = strategy if settings.image.trainable else None
     with trained.scope() if trained else nullcontext():
-        image_tower = build_image_tower(settings)
-    with (
-        chief_first(strategy),
-        show_progress("Reading images") as on_progress,
-    ):
-        files: dict[str, Any] = {
-            "cache": cache,
-            "skip_bad": skip_bad,
-            "on_progress": on_progress,
-        }
+        tower = build_image_tower(settings)
+    files: dict[str, Any] = {"cache": cache, "skip_bad": skip_bad}
+    with chief_first(strategy), show_progress("Reading images") as on_progress:
+        files["on_progress"] = on_progress
         if not settings.image.trainable:
-            prepare_in_own_process(settings, *sides, **files)
-        return image_tower, prepare_data(
-            settings, *sides, image_tower=image_tower, **files
-        )
+            prepare_in_own_process(settings, train, val, **files)
+        data = prepare_data(settings, train, val, image_tower=tower, **files)
+    return tower, data
 
 
 def _set_bias(model: BimodalMaskedLM, counts: np.ndarray) -> None:
-    """Sets the head's bias to the log-frequencies of the tokens.
-
-    A fresh model would spend its first hundreds of steps on learning these.
-    """
+    """Sets the head's bias to the log-frequencies of the tokens."""
+    # A fresh model would spend its first hundreds of steps on learning these.
     shares = (counts + 0.5) / (counts + 0.5).sum()
     log_shares = np.log(shares)
     model.head.bias.assign(log_shares - log_shares.mean())
-
-
-def _print_summary(model: keras.Model) -> None:
-    # That of a compiled model counts its optimizer's variables, too.
-    keras.Model(model.inputs, model.outputs, name=model.name).summary()

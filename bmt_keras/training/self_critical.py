@@ -35,19 +35,11 @@ _REFERENCE_WEIGHT = 0.1
 
 
 def without_regularization(settings: Settings) -> Settings:
-    """Turns dropout and label smoothing off in a self-critical run.
-
-    Captions are sampled without dropout, and smoothing has no meaning for a
-    caption that is to become unlikely.
-
-    Args:
-        settings: The settings of any run.
-
-    Returns:
-        They themselves for a run that learns from given captions.
-    """
+    """Turns dropout and label smoothing off in a self-critical run."""
     if not settings.optimization.self_critical_samples:
         return settings
+    # Captions are sampled without dropout, and smoothing has no meaning for a
+    # caption that is to become unlikely.
     return settings.replace(
         text_dropout=0.0,
         fusion_dropout=0.0,
@@ -58,25 +50,13 @@ def without_regularization(settings: Settings) -> Settings:
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
 class SelfCriticalLM(BimodalMaskedLM):
-    """A model that learns from the logits by which it samples captions.
+    """A model that learns from the logits by which it samples captions."""
 
-    These hold the concept head's log-odds. The head itself stays as it is:
-    sampled captions do not say which tokens the captions of people hold.
-    """
-
-    @classmethod
-    def copy_of(cls, model: BimodalMaskedLM) -> "SelfCriticalLM":
-        """Gives a copy of a model, not compiled."""
-        copy = cls.from_config(model.get_config())
-        copy.set_weights(model.get_weights())
-        return copy
-
-    def to_ordinary(self) -> BimodalMaskedLM:
-        """Gives a copy that learns from given captions, not compiled."""
-        copy = BimodalMaskedLM.from_config(self.get_config())
-        copy.set_weights(self.get_weights())
-        return copy
-
+    # Freezing the concept head of an ordinary model would not do. Its training
+    # logits leave the head's log-odds out, by which captions are sampled: the
+    # language model would learn once more what the log-odds already say. And
+    # the loss of concepts would teach a trained image tower that the tokens of
+    # bad samples are in the image.
     def predict_masked(
         self, inputs: dict[str, Any], *, training: bool, **options: Any
     ) -> dict[str, Any]:
@@ -84,11 +64,20 @@ class SelfCriticalLM(BimodalMaskedLM):
         return super().predict_masked(inputs, training=False, **options)
 
 
+def copy_as(
+    kind: type[BimodalMaskedLM], model: BimodalMaskedLM
+) -> BimodalMaskedLM:
+    """Gives a copy that is of another class and not compiled."""
+    copy = kind.from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 class SelfCriticalBatches:
     """Batches of sampled captions, weighed by how they compare.
 
-    They are sampled when a step asks for its batch, by the weights of the step
-    before. What is sampled depends on them, the seed and the step alone.
+    What is sampled depends on the weights of the step before, the seed and the
+    step alone.
 
     Args:
         batches: Choose the images of each step, and give people's captions.
@@ -115,22 +104,19 @@ class SelfCriticalBatches:
         self._seed = seed
         self._options = DecodingOptions(
             passes=_PASSES,
-            temperature=1.0,
+            temperature=1.0,  # of the model's own probabilities
             top_p=_TOP_P,
             num_captions=num_samples,
         )
         self._sample = tf.function(self._sample_in_graph, reduce_retracing=True)
 
     def dataset(self, start_step: int = 0) -> tf.data.Dataset:
-        """Gives batches without end, as `fit` takes them.
-
-        Args:
-            start_step: Begin at this step of the run.
+        """Gives batches from a step of the run on, without end.
 
         Returns:
             Dictionaries as of `CaptionBatches.dataset` with `sample_weight`,
-            float32, (batch,). The captions of an image, sampled ones first,
-            are neighbouring rows.
+            float32, (batch,). An image's samples come before the caption by
+            people.
         """
         name = self._graph.model.image_input
         shape = self._graph.model.input[name].shape
@@ -151,39 +137,29 @@ class SelfCriticalBatches:
         for step, planned in enumerate(plan, start_step):
             batch = self._batches.gather(planned)
             ids = self._batches.caption_image_ids[planned.captions]
-            yield self.sample(batch, ids, step)
+            yield self._sample_batch(batch, ids, step)
 
-    def sample(
+    def _sample_batch(
         self, batch: Mapping[str, np.ndarray], image_ids: np.ndarray, step: int
     ) -> dict[str, np.ndarray]:
-        """Samples captions of a batch's images.
-
-        Args:
-            batch: From `CaptionBatches.gather`.
-            image_ids: int, (batch,), the images of its captions.
-            step: Of the run.
-
-        Returns:
-            As one element of `dataset`.
-        """
         name = self._graph.model.image_input
         images = batch[name].astype(np.float32)
-        pad_token_id = self._tokenizer.pad_token_id
-        # (images, captions of an image, length)
-        length = batch["token_ids"].shape[1]
-        given = batch["token_ids"].reshape(len(images), -1, length)
-        ids = image_ids.reshape(len(images), -1)[:, 0]
         seed = tf.constant([self._seed, step], tf.int32)
         sampled = self._sample(images, seed).numpy()
+        ids = image_ids.reshape(len(images), -1)[:, 0]
         weights = np.full(
             (len(images), self._num_samples + 1), _REFERENCE_WEIGHT, np.float32
         )
         weights[:, :-1] = self._advantages(ids, sampled)
+        # (images, captions of an image, length)
+        given = batch["token_ids"]
+        given = given.reshape(len(images), -1, given.shape[1])
         chosen = np.random.default_rng([self._seed, step]).integers(
             given.shape[1], size=len(images)
         )
-        given = given[np.arange(len(images)), chosen]
+        given = given[np.arange(len(images)), chosen]  # (images, length)
         width = max(sampled.shape[2], given.shape[1])
+        pad_token_id = self._tokenizer.pad_token_id
         token_ids = np.full((*weights.shape, width), pad_token_id, np.int32)
         token_ids[:, :-1, : sampled.shape[2]] = sampled
         token_ids[:, -1, : given.shape[1]] = given
@@ -201,9 +177,7 @@ class SelfCriticalBatches:
         if self._graph.model.image_tower is not None:
             embedding = self._graph.embed_pixels(images)
         options = dataclasses.replace(self._options, seed=seed)
-        sampled = self._graph.draw_captions(embedding, options=options)
-        shape = (tf.shape(images)[0], self._num_samples, tf.shape(sampled)[-1])
-        return tf.reshape(sampled, shape)
+        return self._graph.draw_captions(embedding, options=options)
 
     def _advantages(
         self, image_ids: np.ndarray, sampled: np.ndarray

@@ -3,7 +3,6 @@
 import importlib.util
 import sys
 
-import keras
 import pytest
 
 from bmt_keras.settings import Settings
@@ -14,12 +13,22 @@ INCEPTION = [
     *("--image-height", 75, "--image-width", 75),
 ]
 
-# === Strategies ===
+# === Settings ===
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--fusion", "sum"], "`fusion` must be one of cross_attention, "),
+        (["--text-num-heads", 5], "`text_num_heads` must be a divisor of"),
+        (
+            ["--preset", "coco", "--cached-maskings", 5],
+            "`fusion` must be 'concat' for cached maskings",
+        ),
+        (
+            ["--vocabulary", "gone.model"],
+            "gone.model: expected a SentencePiece model",
+        ),
         (["--strategy", "ring"], "`strategy` must be one of mirrored, "),
         (["--strategy", "multi-worker"], "TF_CONFIG: expected the addresses"),
         (["--strategy", "tpu"], "`tpu_address` must name a TPU"),
@@ -30,16 +39,13 @@ INCEPTION = [
         ),
     ],
 )
-def test_bad_strategy_is_refused(
+def test_bad_setting_of_training_is_refused(
     refuse, write_captions, tmp_path, monkeypatch, options, message
 ):
     for name in ("TF_CONFIG", "TPU_NAME"):
         monkeypatch.delenv(name, raising=False)
     train = ("train", *write_captions(), "--out", tmp_path / "run")
     assert message in refuse(*train, *options)
-
-
-# === Settings ===
 
 
 @pytest.mark.parametrize(
@@ -59,35 +65,9 @@ def test_bad_setting_is_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--fusion", "sum"], "`fusion` must be one of cross_attention, "),
-        (["--text-num-heads", 5], "`text_num_heads` must be a divisor of"),
-    ],
-)
-def test_bad_setting_of_training_is_refused(
-    refuse, write_captions, tmp_path, options, message
-):
-    train = ("train", *write_captions(), "--out", tmp_path / "run")
-    assert message in refuse(*train, *options)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
         (
             ["--image-model", "VGG99"],
             "`image_model` must be SmallCNN or a model",
-        ),
-        (
-            ["--no-image-trainable"],
-            "SmallCNN has no pretrained weights",
-        ),
-        (
-            [*INCEPTION, "--image-height", 74, "--image-weights", "random"],
-            "InceptionV3 cannot be built for images of 74x75: ",
-        ),
-        (
-            [*INCEPTION, "--image-layer", "no", "--image-weights", "random"],
-            "`image_layer` must name a layer of InceptionV3, such as ",
         ),
         (
             [*INCEPTION, "--image-weights", "gone.weights.h5"],
@@ -101,40 +81,6 @@ def test_bad_image_model_is_refused(
     assert message in refuse(*prepare, *write_captions(), *options)
 
 
-@pytest.mark.slow
-def test_weights_of_another_model_are_refused(
-    refuse, prepare, write_captions, tmp_path
-):
-    path = tmp_path / "other.weights.h5"
-    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    other.save_weights(path)
-    line = refuse(
-        *prepare, *write_captions(), *INCEPTION, "--image-weights", path
-    )
-    assert f"{path}: expected weights of InceptionV3" in line
-    assert "found 2 arrays" in line
-
-
-def test_file_of_no_weights_is_refused(
-    refuse, prepare, write_captions, tmp_path
-):
-    path = tmp_path / "junk.weights.h5"
-    path.write_bytes(b"junk")
-    line = refuse(
-        *prepare, *write_captions(), *INCEPTION, "--image-weights", path
-    )
-    assert f"{path}: expected weights written by Keras" in line
-
-
-def test_missing_vocabulary_is_refused(refuse, write_captions, tmp_path):
-    gone = tmp_path / "gone.model"
-    line = refuse(
-        *("train", "--out", tmp_path / "run", *write_captions()),
-        *("--vocabulary", gone),
-    )
-    assert f"{gone}: expected a SentencePiece model" in line
-
-
 def test_folder_of_a_run_with_other_settings_is_refused(
     refuse, write_captions, tmp_path
 ):
@@ -143,10 +89,7 @@ def test_folder_of_a_run_with_other_settings_is_refused(
     Settings().replace(epochs=77).save(run / "settings.json")
     line = refuse("train", "--out", run, *write_captions())
     assert f"{run}: the folder holds a run with other settings: " in line
-    assert (
-        f"`epochs` is 77 there, expected {Settings().optimization.epochs}"
-        in line
-    )
+    assert "`epochs` is 77 there, expected 4" in line
 
 
 # === Captioners and served models ===
@@ -154,24 +97,15 @@ def test_folder_of_a_run_with_other_settings_is_refused(
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ("caption", "photo.jpg", "--captioner"),
-        ("export", "--out", "models", "--captioner"),
-    ],
+    [("caption", "photo.jpg"), ("export", "--out", "models"), ("evaluate",)],
 )
-def test_folder_without_a_captioner_is_refused(refuse, tmp_path, arguments):
-    line = refuse(*arguments, tmp_path)
-    assert f"{tmp_path}: expected a captioner's folder with model.keras" in line
-
-
-def test_evaluation_without_a_captioner_is_refused(
-    refuse, write_captions, tmp_path
+def test_folder_without_a_captioner_is_refused(
+    refuse, write_captions, tmp_path, arguments
 ):
-    line = refuse(
-        *("evaluate", *write_captions(), "--out", tmp_path / "scores"),
-        *("--captioner", tmp_path / "gone"),
-    )
-    assert f"{tmp_path / 'gone'}: expected a captioner's folder" in line
+    if arguments == ("evaluate",):
+        arguments = (*arguments, *write_captions(), "--out", tmp_path / "out")
+    line = refuse(*arguments, "--captioner", tmp_path)
+    assert f"{tmp_path}: expected a captioner's folder with model.keras" in line
 
 
 def test_file_that_is_no_model_is_refused(refuse, tmp_path):
@@ -180,12 +114,9 @@ def test_file_that_is_no_model_is_refused(refuse, tmp_path):
     assert f"{tmp_path / 'model.keras'}: expected a saved Keras model" in line
 
 
-def test_missing_models_folder_is_refused(refuse, tmp_path):
+def test_bad_folders_of_models_and_sample_are_refused(refuse, tmp_path):
     gone = tmp_path / "gone"
     assert str(gone) in refuse("serve", "--models", gone, "--port", 0)
-
-
-def test_folder_with_other_files_is_no_place_for_the_sample(refuse, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     line = refuse("sample", "--out", tmp_path, "--train", 2, "--val", 1)
     assert f"{tmp_path} exists and is not a sample data set." in line

@@ -88,7 +88,7 @@ def test_run_by_lora_goes_on_and_leaves_an_ordinary_captioner(
     assert len(factors) == 4
     assert all(np.abs(np.array(factor)).max() > 0 for factor in factors)
     captioner = run(settings, out, start=start)
-    again = Captioner.load(out / "captioner")
+    again = Captioner.from_preset(out / "captioner")
     assert not find_lora_layers(again.model)
     photos = [photo.path for photo in sample_photos[1]]
     assert again.caption(photos) == captioner.caption(photos)
@@ -148,7 +148,7 @@ def test_run_in_bfloat16_goes_on_and_leaves_a_captioner_in_float32(
         )
     captioner = run(settings, out, callbacks=[watch])
     assert watch.compiled == [False, True, False]
-    again = Captioner.load(out / "captioner")
+    again = Captioner.from_preset(out / "captioner")
     for model in (captioner.model, again.model):
         assert not any("bfloat16" in name for name in policies(model))
     photos = [photo.path for photo in sample_photos[1]]

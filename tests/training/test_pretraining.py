@@ -39,16 +39,12 @@ def test_file_that_holds_no_texts_is_named(tmp_path, name, content, message):
         read_lines(tmp_path / name)
 
 
-def test_every_text_is_on_one_side():
-    data = text_data(TEXTS * 10, (2, 2, 3), seed=0)
+def test_every_text_is_on_one_side_of_a_blank_image():
+    data = text_data(TEXTS * 10, (4, 3, 2), seed=0)
     train, val = data.train[0].captions, data.val[0].captions
     assert (len(train), len(val)) == (48, 2)
     assert sorted(train + val) == sorted(TEXTS * 10)
     assert not data.train_features.array.any()
-
-
-def test_blank_image_has_the_given_shape():
-    data = text_data(TEXTS, (4, 3, 2), seed=0)
     assert data.val_features.array.shape == (1, 4, 3, 2)
     assert data.val_features.array.dtype == np.float16
 
@@ -58,8 +54,5 @@ def test_settings_need_neither_images_nor_their_weights():
     assert settings.image.weights == "random"
     assert settings.batches.group_size == 12
     assert settings.fusion.concept_dim == 0
-
-
-def test_fusion_that_needs_images_is_refused():
     with pytest.raises(InputError, match="`fusion` must be 'cross_attention'"):
         pretraining_settings("notebook", {})
