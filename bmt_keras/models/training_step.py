@@ -13,16 +13,13 @@ averages are those of one device with the whole batch.
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
 from bmt_keras.layers import TokenMasking
-
-if TYPE_CHECKING:
-    from bmt_keras.models.bimodal_masked_lm import BimodalMaskedLM
 
 # The concept loss of a caption is some 40 nats, that of a token some 5, and
 # nothing else trains its weights: this keeps it small in what is shown.
@@ -127,7 +124,7 @@ def _keep_all(masked: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
 
 
 def _total_loss(
-    model: "BimodalMaskedLM",
+    model: keras.Model,
     inputs: dict[str, Any],
     outputs: dict[str, Any],
     targets: dict[str, Any],
@@ -219,7 +216,7 @@ def _mean(total: Any, count: Any) -> Any:
 # === Steps ===
 
 
-def take_step(model: "BimodalMaskedLM", data: Any) -> dict[str, Any]:
+def take_step(model: keras.Model, data: Any) -> dict[str, Any]:
     """Learns from a batch: the plain way."""
     inputs, targets = mask_batch(data, model.masking, training=True)
     outputs, gradients, sums = _learn(model, inputs, targets)
@@ -233,7 +230,7 @@ def take_step(model: "BimodalMaskedLM", data: Any) -> dict[str, Any]:
     return _show(model, sums, outputs, targets)
 
 
-def take_compiled_step(model: "BimodalMaskedLM", data: Any) -> dict[str, Any]:
+def take_compiled_step(model: keras.Model, data: Any) -> dict[str, Any]:
     """Learns from a batch: all but the masks, which would differ, by XLA."""
     inputs, targets = mask_batch(
         data, model.masking, training=True, keep_empty=True
@@ -249,14 +246,14 @@ def take_compiled_step(model: "BimodalMaskedLM", data: Any) -> dict[str, Any]:
     return _show(model, learn(inputs, targets))
 
 
-def measure(model: "BimodalMaskedLM", data: Any) -> dict[str, Any]:
+def measure(model: keras.Model, data: Any) -> dict[str, Any]:
     """Measures loss and accuracy of a batch."""
     outputs, targets, sums = _measure(model, data)
     return _show(model, sums, outputs, targets)
 
 
 def replicate(
-    model: "BimodalMaskedLM", *, training: bool
+    model: keras.Model, *, training: bool
 ) -> Callable[[Any], dict[str, Any]]:
     """Makes what `fit` or `evaluate` calls where replicas share a batch."""
     strategy = model.distribute_strategy
@@ -296,7 +293,7 @@ def _sum_over_replicas(values: Any) -> Any:
 
 
 def _learn(
-    model: "BimodalMaskedLM",
+    model: keras.Model,
     inputs: dict[str, Any],
     targets: dict[str, Any],
     *,
@@ -320,13 +317,13 @@ def _learn(
     return outputs, gradients, _sum_up(outputs, targets, loss)
 
 
-def _update(model: "BimodalMaskedLM", gradients: list[Any]) -> None:
+def _update(model: keras.Model, gradients: list[Any]) -> None:
     pairs = zip(gradients, model.trainable_weights, strict=True)
     model.optimizer.apply_gradients(pairs)
 
 
 def _measure(
-    model: "BimodalMaskedLM", data: Any
+    model: keras.Model, data: Any
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Outputs, targets and sums of a batch."""
     inputs, targets = mask_batch(data, model.masking, training=False)
@@ -349,7 +346,7 @@ def _sum_up(outputs: Any, targets: Any, loss: Any) -> dict[str, Any]:
 
 
 def _show(
-    model: "BimodalMaskedLM",
+    model: keras.Model,
     sums: dict[str, Any],
     outputs: dict[str, Any] | None = None,
     targets: dict[str, Any] | None = None,

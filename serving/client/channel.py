@@ -77,8 +77,8 @@ def make_options(
             "retryableStatusCodes": ["UNAVAILABLE"],
         }
     # Calls take turns among the addresses that a name stands for.
-    balancing = [{"round_robin": {}}]
-    config = {"loadBalancingConfig": balancing, "methodConfig": [method]}
+    balancing: dict[str, dict[str, str]] = {"round_robin": {}}
+    config = {"loadBalancingConfig": [balancing], "methodConfig": [method]}
     options: list[tuple[str, int | str]] = [
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),

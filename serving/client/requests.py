@@ -109,8 +109,9 @@ def ask_captions(
     """Asks for the captions of images, of any or of given lengths."""
     signature = contract.CAPTION_WITH_LENGTH
     values: Iterable[int | None]
+    lengths: Sequence[int] = ()
     if length is None:
-        signature, values, lengths = contract.SERVING_DEFAULT, repeat(None), []
+        signature, values = contract.SERVING_DEFAULT, repeat(None)
     elif isinstance(length, int):
         values, lengths = repeat(length), [length]
     else:
