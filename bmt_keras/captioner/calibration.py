@@ -6,7 +6,7 @@ fitted on tokens of captions by people, masked and guessed by the model.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,23 +79,16 @@ class Calibration:
 # === Guesses at masked tokens ===
 
 
-@dataclass(frozen=True)
-class MaskedGuesses:
-    """A captioner's guesses at masked tokens of captions by people.
+class MaskedGuesses(NamedTuple):
+    """A captioner's guesses at masked tokens: arrays, (tokens,)."""
 
-    Attributes:
-        predictions: int, (tokens,), the likeliest tokens.
-        labels: int, (tokens,), the masked tokens.
-        log_probs: float, (tokens,), of the predictions, in nats, at most 0.
-    """
-
-    predictions: np.ndarray
-    labels: np.ndarray
-    log_probs: np.ndarray
+    predictions: np.ndarray  # the likeliest tokens
+    labels: np.ndarray  # the masked ones
+    log_probs: np.ndarray  # of the predictions, in nats, at most 0
 
     @property
     def correct(self) -> np.ndarray:
-        """bool, (tokens,)."""
+        """Which predictions are right."""
         return self.predictions == self.labels
 
 

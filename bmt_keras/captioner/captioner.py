@@ -234,9 +234,6 @@ class Captioner:
         Raises:
             InputError: A text is empty, has nothing to fill, is too long or
                 has unknown words; or the counts differ.
-
-        Example:
-            >>> captioner.fill_mask("photo.jpg", "a [MASK] square …").text
         """
         batch, texts, is_one = pair_with_texts(images, texts)
         templates = encode_templates(
@@ -292,19 +289,12 @@ class Captioner:
     ) -> Any:
         """Scores the same captions for each image.
 
-        Args:
-            images: An image, or many.
-            texts: Captions.
-
         Returns:
             A list of `Score`, that of the best mean first; for many images a
             list of such lists.
 
         Raises:
             InputError: As `score`.
-
-        Example:
-            >>> captioner.rank("photo.jpg", ["a red square", "a dog"])[0].text
         """
         batch, is_one = to_batch(images)
         # Image by image: the reader decodes one with several texts once.

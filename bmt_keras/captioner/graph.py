@@ -166,11 +166,7 @@ class CaptionGraph:
         *,
         options: DecodingOptions,
     ) -> dict[str, Any]:
-        """Writes what is missing in captions, as `write_captions` does.
-
-        `templates`, int32, (images, tokens), are those of the decoding's
-        `fill_templates`.
-        """
+        """Writes what `templates`, int32, (images, tokens), leave open."""
         return self._with_text(
             fill_templates(
                 self._predictor(image_embedding),
@@ -185,10 +181,8 @@ class CaptionGraph:
     def fill_masks(
         self, image_embedding: tf.Tensor, token_ids: tf.Tensor
     ) -> tf.Tensor:
-        """Writes the masks of captions: int32, (images, length).
-
-        The same as `fill_templates` without gaps, in a smaller graph.
-        """
+        """Writes the masks of captions: int32, (images, length)."""
+        # The same as `fill_templates` without gaps, in a smaller graph.
         return fill_masks(
             self._predictor(image_embedding),
             token_ids,
@@ -310,19 +304,11 @@ class TracedGraph:
         options: DecodingOptions | None = None,
         **arrays: np.ndarray,
     ) -> Any:
-        """Runs a step.
+        """Runs a method of the graph that takes `image_embedding` first.
 
-        Args:
-            step: A method of the graph whose first argument is
-                `image_embedding`; or `tf.identity`, which gives that back.
-            images: uint8 pixels, (images, height, width, 3), or float32 image
-                embeddings.
-            options: For a step that decodes.
-            **arrays: The step's other arguments; tables may have any size from
-                call to call.
-
-        Returns:
-            What the step returns, as arrays.
+        `images` are uint8 pixels, (images, height, width, 3), or float32 image
+        embeddings. Tables among `arrays`, its other arguments, may have any
+        size from call to call. What it returns comes as arrays.
         """
         static, numbers = _split_options(options)
         key = (step.__name__, images.dtype, static, *arrays)

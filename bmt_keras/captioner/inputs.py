@@ -140,7 +140,7 @@ def _read_file(path: Path) -> bytes:
 
 
 def encode_templates(
-    texts: Sequence[str], tokenizer: CaptionTokenizer, max_caption_tokens: int
+    texts: Sequence[str], tokenizer: CaptionTokenizer, max_tokens: int
 ) -> np.ndarray:
     """Encodes captions in part: int32, (texts, tokens), `GAP` for gaps, padded.
 
@@ -149,12 +149,7 @@ def encode_templates(
     fill = {tokenizer.sep_token_id, tokenizer.mask_token_id}
     marked = [_ELLIPSIS.sub(f" {_SEP} ", text) for text in texts]
     rows = _encode(
-        "texts",
-        texts,
-        tokenizer,
-        max_caption_tokens,
-        allowed=fill,
-        marked=marked,
+        "texts", texts, tokenizer, max_tokens, allowed=fill, marked=marked
     )
     rows = [row[1:-1] for row in rows]
     for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
@@ -170,31 +165,26 @@ def encode_templates(
 
 
 def encode_keywords(
-    keywords: Sequence[str],
-    tokenizer: CaptionTokenizer,
-    max_caption_tokens: int,
+    keywords: Sequence[str], tokenizer: CaptionTokenizer, max_tokens: int
 ) -> np.ndarray:
     """Encodes words that a caption must hold: int32, (keywords, tokens)."""
-    rows = _encode("keywords", keywords, tokenizer, max_caption_tokens)
+    rows = _encode("keywords", keywords, tokenizer, max_tokens)
     rows = [row[1:-1] for row in rows]
-    if (total := sum(map(len, rows))) > max_caption_tokens:
+    if (total := sum(map(len, rows))) > max_tokens:
         raise InputError(
             "`keywords` must fit into the caption together. Received: "
-            f"{list(keywords)} of {total} tokens, for at most "
-            f"{max_caption_tokens}."
+            f"{list(keywords)} of {total} tokens, for at most {max_tokens}."
         )
     return pad_rows(rows, tokenizer.pad_token_id)
 
 
 def encode_captions(
-    texts: Sequence[str], tokenizer: CaptionTokenizer, max_caption_tokens: int
+    texts: Sequence[str], tokenizer: CaptionTokenizer, max_tokens: int
 ) -> np.ndarray:
     """Encodes captions: int32, (texts, length), `[CLS]` … `[SEP]`, padded."""
     # An unknown word has a score as any other.
     unknown = {tokenizer.unknown_token_id}
-    rows = _encode(
-        "texts", texts, tokenizer, max_caption_tokens, allowed=unknown
-    )
+    rows = _encode("texts", texts, tokenizer, max_tokens, allowed=unknown)
     return pad_rows(rows, tokenizer.pad_token_id)
 
 
@@ -202,7 +192,7 @@ def _encode(
     name: str,
     texts: Sequence[str],
     tokenizer: CaptionTokenizer,
-    max_caption_tokens: int,
+    max_tokens: int,
     *,
     allowed: Set[int] = frozenset(),
     marked: Sequence[str] | None = None,
@@ -214,14 +204,16 @@ def _encode(
         tokens = row[1:-1]
         if not tokens:
             fault = "words, found none"
-        elif (count := len(tokens)) > max_caption_tokens:
+        elif (count := len(tokens)) > max_tokens:
             fault = (
-                f"at most {max_caption_tokens} tokens, the longest caption, "
+                f"at most {max_tokens} tokens, the longest caption, "
+                f"found {count}"
             )
-            fault += f"found {count}"
         elif refused & set(tokens):
-            fault = "words of the vocabulary, found an unknown word or a "
-            fault += "special token"
+            fault = (
+                "words of the vocabulary, found an unknown word or a special "
+                "token"
+            )
         else:
             continue
         raise InputError(f"{name}[{i}]: expected {fault}: {text!r}.")
@@ -241,15 +233,15 @@ def pad_rows(rows: Sequence[Sequence[int]], pad_token_id: int) -> np.ndarray:
 
 
 def check_lengths(
-    length: Length, options: DecodingOptions, max_caption_tokens: int
+    length: Length, options: DecodingOptions, max_tokens: int
 ) -> tuple[int, int]:
     """Turns an asked length into the fewest and most tokens of a caption."""
-    bounds = (1, max_caption_tokens) if length is None else length
+    bounds = (1, max_tokens) if length is None else length
     shortest, longest = (bounds, bounds) if isinstance(bounds, int) else bounds
-    if not 1 <= shortest <= longest <= max_caption_tokens:
+    if not 1 <= shortest <= longest <= max_tokens:
         raise InputError(
             "`length` must be a number of tokens, or the fewest and most, from "
-            f"1 to {max_caption_tokens}. Received: length={length}."
+            f"1 to {max_tokens}. Received: length={length}."
         )
     lengths = longest - shortest + 1
     if options.num_captions > lengths and not options.is_sampling:
