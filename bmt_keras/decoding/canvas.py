@@ -32,20 +32,15 @@ class SpecialTokens:
 
 
 class Canvas(NamedTuple):
-    """Captions to write, as wide as the longest one needs.
+    """Captions to write, as wide as the longest: (images, candidates, width).
 
-    Attributes:
-        token_ids: int32, (images, candidates, width), `[CLS]` tokens `[SEP]`
-            padding; a mask at each position to write, given tokens at others.
-        scores: float32, (images, candidates, width), log-probabilities of
-            tokens that were written or placed, 0 elsewhere.
-        is_start: bool, (images, candidates, width), True where a word must
-            begin, so that nothing goes on with the one before; None for
-            nowhere.
+    A mask stands at each position to write, given tokens at others.
     """
 
-    token_ids: Any
-    scores: Any
+    token_ids: Any  # int32, `[CLS]` tokens `[SEP]` padding
+    scores: Any  # float32, log-probabilities of written tokens, 0 elsewhere
+    # bool, where a word must begin, so that nothing goes on with the one
+    # before; None for nowhere
     is_start: Any = None
 
 
@@ -60,13 +55,10 @@ def blank_canvas(lengths: Any, special: SpecialTokens) -> Canvas:
 def frame_tokens(
     token_ids: Any, lengths: Any, special: SpecialTokens
 ) -> Canvas:
-    """Sets the frame around tokens.
+    """Sets the frame around tokens that stand from position 1 on.
 
-    Args:
-        token_ids: int32, (images, candidates, width), the tokens at positions
-            1 to their number; anything elsewhere.
-        lengths: int32, (images, candidates), numbers of tokens.
-        special: The special tokens.
+    `lengths`, int32, (images, candidates), are their numbers; elsewhere may
+    stand anything.
     """
     positions, last = positions_in(token_ids), lengths[..., None] + 1
     ids = ops.where(positions < last, token_ids, special.pad_token_id)
@@ -90,7 +82,7 @@ def in_frame(token_ids: Any, special: SpecialTokens) -> Any:
     mask = padding_mask_of(token_ids, special)
     last = ops.sum(mask, axis=-1, keepdims=True) - 1
     positions = positions_in(token_ids)
-    return ops.logical_and(positions > 0, positions < last)
+    return (positions > 0) & (positions < last)
 
 
 def pad_width(values: Any, width: int) -> Any:

@@ -33,30 +33,32 @@ def restrict_lengths(length_log_probs: Any, bounds: Any) -> Any:
     """Makes lengths impossible that are out of bounds, (2,) or (images, 2)."""
     numbers = positions_in(length_log_probs)
     bounds = ops.reshape(bounds, (-1, 2))
-    is_kept = ops.logical_and(
-        numbers >= bounds[:, :1], numbers <= bounds[:, 1:]
-    )
+    is_kept = (numbers >= bounds[:, :1]) & (numbers <= bounds[:, 1:])
     return ops.where(is_kept, length_log_probs, NEVER)
 
 
 def candidate_lengths(length_log_probs: Any, options: DecodingOptions) -> Any:
     """The likeliest lengths of each image, never 0: (images, candidates).
 
-    With draws, `options.num_candidates`, the lengths over and over. Without,
-    each possible length once: as many as the image with the most of them has,
-    at least `options.num_captions`.
+    With draws, `options.num_candidates`. Without, as many as the image with
+    the most possible lengths has, at least `options.num_captions`.
     """
     count = options.num_candidates
     distinct = min(options.num_lengths, count, length_log_probs.shape[-1] - 1)
-    values, index = ops.top_k(length_log_probs[:, 1:], distinct)
-    index = ops.where(values > NEVER / 2, index, index[:, :1])
-    over_and_over = [i % distinct for i in range(count)]
-    lengths = ops.cast(ops.take(index + 1, over_and_over, axis=1), "int32")
+    lengths = _likeliest(length_log_probs[:, 1:], distinct, count) + 1
     if options.is_sampling or options.uses_mbr:
         return lengths
     is_possible = ops.cast(length_log_probs[:, 1:] > NEVER / 2, "int32")
     possible = ops.sum(is_possible, axis=-1)
     return lengths[:, : ops.max(possible, initial=options.num_captions)]
+
+
+def _likeliest(log_probs: Any, distinct: int, count: int) -> Any:
+    """Indices of the likeliest that are possible, over and over, `count`."""
+    values, index = ops.top_k(log_probs, distinct)
+    index = ops.where(values > NEVER / 2, index, index[:, :1])
+    over_and_over = [i % distinct for i in range(count)]
+    return ops.cast(ops.take(index, over_and_over, axis=1), "int32")
 
 
 def draw_lengths(length_log_probs: Any, options: DecodingOptions) -> Any:
@@ -82,26 +84,27 @@ def place_keywords(
     One pass over the masks tells how likely each keyword is from each position
     on: the sum of its tokens' log-probabilities. Each takes its best free
     position, one after the other. Where the earlier ones leave no room for a
-    later one, all of them stand at the caption's start.
-
-    Args:
-        predictor: The model.
-        canvas: Blank ones.
-        keywords: int32, (images, keywords, tokens), padding after the tokens;
-            no image's keywords have more tokens than its canvases have masks.
+    later one, all of them stand at the caption's start. No image's keywords,
+    int32, (images, keywords, tokens), may have more tokens than its canvases
+    have masks.
     """
     sizes = keyword_sizes(keywords, predictor.special)
-    log_probs = _keyword_log_probs(predictor, canvas, keywords)
+    is_mask = in_frame(canvas.token_ids, predictor.special)
+    positions = gather_positions(is_mask)
+    images, number, longest = ops.shape(keywords)
+    asked = ops.reshape(keywords, (images, 1, 1, number * longest))
+    log_probs = predictor.log_probs_at(canvas.token_ids, positions, asked)
+    # (images, candidates, masks, keywords, tokens)
+    log_probs = ops.reshape(log_probs, (*ops.shape(positions), number, longest))
     # Masks stand at positions from 1 on: (images, candidates, masks).
-    is_frame = ops.logical_not(in_frame(canvas.token_ids, predictor.special))
-    is_frame = is_frame[..., 1:-1]
+    is_frame = ~is_mask[..., 1:-1]
     starts = _choose_starts(log_probs, sizes, is_frame)
     # How far a mask is from the start of each keyword:
     # (images, candidates, masks, keywords).
     masks = positions_in(is_frame)
     offset = masks[:, None] - starts[:, :, None, :]
-    inside = ops.logical_and(offset >= 0, offset < sizes[:, None, None, :])
-    index = ops.clip(offset, 0, ops.shape(keywords)[-1] - 1)[..., None]
+    inside = (offset >= 0) & (offset < sizes[:, None, None, :])
+    index = ops.clip(offset, 0, longest - 1)[..., None]
     tokens = ops.take_along_axis(keywords[:, None, None], index, axis=-1)
     scores = ops.take_along_axis(log_probs, index, axis=-1)
     sides = [[0, 0], [0, 0], [1, 1]]
@@ -126,18 +129,6 @@ def keyword_sizes(keywords: Any, special: SpecialTokens) -> Any:
     return ops.sum(ops.cast(is_token, "int32"), axis=-1)
 
 
-def _keyword_log_probs(
-    predictor: TokenPredictor, canvas: Canvas, keywords: Any
-) -> Any:
-    """Of tokens: float32, (images, candidates, masks, keywords, tokens)."""
-    is_mask = in_frame(canvas.token_ids, predictor.special)
-    positions = gather_positions(is_mask)
-    images, number, longest = ops.shape(keywords)
-    asked = ops.reshape(keywords, (images, 1, 1, number * longest))
-    log_probs = predictor.log_probs_at(canvas.token_ids, positions, asked)
-    return ops.reshape(log_probs, (*ops.shape(positions), number, longest))
-
-
 def _choose_starts(log_probs: Any, sizes: Any, is_frame: Any) -> Any:
     """The first mask of each keyword: int32, (images, candidates, keywords)."""
     images, candidates, masks, number, longest = ops.shape(log_probs)
@@ -160,14 +151,11 @@ def _choose_starts(log_probs: Any, sizes: Any, is_frame: Any) -> Any:
         blocked = behind > before[..., :masks]
         likeliest = ops.where(blocked, NEVER, ops.take(total, k, axis=-1))
         start = ops.cast(ops.argmax(likeliest, axis=-1), "int32")[..., None]
-        own = ops.logical_and(numbers >= start, numbers < start + size)
-        room = ops.logical_not(ops.all(blocked, axis=-1, keepdims=True))
+        own = (numbers >= start) & (numbers < start + size)
+        has_room = ~ops.all(blocked, axis=-1, keepdims=True)
         column = ops.equal(ops.arange(number, dtype="int32"), k)
-        return (
-            ops.where(column, start, starts),
-            ops.logical_or(taken, own),
-            ops.logical_and(fits, room),
-        )
+        starts = ops.where(column, start, starts)
+        return starts, taken | own, fits & has_room
 
     starts = ops.zeros((images, candidates, number), "int32")
     fits = ops.ones((images, candidates, 1), "bool")
@@ -186,20 +174,11 @@ def expand_templates(
     special: SpecialTokens,
     candidates: int,
 ) -> Canvas:
-    """Tries gaps of several widths.
+    """Makes canvases of templates as for `fill_templates`.
 
-    Args:
-        templates: int32, (images, tokens): tokens that stay, masks for one
-            token, `GAP` for one or more, and padding at the end.
-        length_log_probs: float32, (images, max_caption_tokens + 1), of each
-            number of tokens in the caption; the likeliest lengths are tried.
-        special: The special tokens.
-        candidates: Canvases for each template. A template without gaps has the
-            same one over and over.
-
-    Returns:
-        The canvases. A word must begin at masks, at each gap's first position,
-        and after given tokens.
+    Gaps get several widths, so that the caption has one of the likeliest
+    lengths; a template without gaps has the same canvas over and over. A word
+    must begin at masks, at each gap's first position, and after given tokens.
     """
     is_gap = ops.equal(templates, GAP)
     used = ops.cast(ops.not_equal(templates, special.pad_token_id), "int32")
@@ -230,7 +209,7 @@ def expand_templates(
     is_start = ops.not_equal(source[..., 1:], source[..., :-1])
     is_start = ops.pad(is_start, [[0, 0], [0, 0], [1, 0]])
     is_first = ops.equal(positions_in(token_ids), 1)
-    return canvas._replace(is_start=ops.logical_or(is_start, is_first))
+    return canvas._replace(is_start=is_start | is_first)
 
 
 def _likeliest_splits(
@@ -240,12 +219,10 @@ def _likeliest_splits(
     longest = length_log_probs.shape[-1] - 1
     lengths = ops.arange(1, longest + 1, dtype="int32")
     extra = lengths - least  # (images, lengths)
-    possible = ops.logical_or(
-        ops.equal(extra, 0), ops.logical_and(extra > 0, gaps > 0)
-    )
-    several = ops.logical_and(extra > 0, gaps > 1)
+    possible = ops.equal(extra, 0) | ((extra > 0) & (gaps > 0))
+    several = (extra > 0) & (gaps > 1)
     # Half of one token is rounded up to the first of two gaps.
-    first = ops.logical_and(several, extra + gaps > 3)
+    first = several & (extra + gaps > 3)
     allowed = ops.stack([possible, first, several], axis=-1)
     splits = ops.convert_to_tensor(_SPLIT_LOG_PROBS, "float32")
     log_probs = ops.where(
@@ -253,11 +230,7 @@ def _likeliest_splits(
     )
     number = len(_SPLIT_LOG_PROBS)
     flat = ops.reshape(log_probs, (-1, longest * number))
-    kinds = min(candidates, longest * number)
-    values, index = ops.top_k(flat, kinds)
-    index = ops.where(values > NEVER / 2, index, index[:, :1])
-    over_and_over = [i % kinds for i in range(candidates)]
-    index = ops.cast(ops.take(index, over_and_over, axis=1), "int32")
+    index = _likeliest(flat, min(candidates, longest * number), candidates)
     return index // number + 1, index % number
 
 

@@ -20,7 +20,7 @@ from bmt_keras.decoding.constraints import (
     restrict_lengths,
 )
 from bmt_keras.decoding.options import DecodingOptions
-from bmt_keras.decoding.passes import Draws, write_masks
+from bmt_keras.decoding.passes import write_masks
 from bmt_keras.decoding.predictor import TokenPredictor
 
 # How captions are drawn for minimum Bayes risk.
@@ -49,13 +49,11 @@ def mask_predict(
             each stands in the caption.
 
     Returns:
-        Dictionary, of each image its `options.num_captions` captions, the best
-        first:
-        `token_ids`: int32, (images, num_captions, max_caption_tokens + 2),
-        `[CLS]` … `[SEP]` and padding;
-        `token_scores`: float32, (images, num_captions, max_caption_tokens + 2),
-        log-probability of each token when it was written, 0 elsewhere;
-        `score`: float32, (images, num_captions), their mean over the tokens.
+        Of each image its captions, the best first. `token_ids`: int32, (images,
+        num_captions, max_caption_tokens + 2), `[CLS]` … `[SEP]` and padding;
+        `token_scores`: float32, likewise, log-probability of each token when
+        it was written, 0 elsewhere; `score`: float32, (images, num_captions),
+        their mean over the tokens.
     """
     special = predictor.special
     log_probs = ops.cast(length_log_probs, "float32")
@@ -64,14 +62,18 @@ def mask_predict(
     if keywords is not None:
         least = ops.sum(keyword_sizes(keywords, special), axis=-1)
         most = ops.full_like(least, log_probs.shape[-1])
-        bounds = ops.stack([least, most], axis=-1)
-        log_probs = restrict_lengths(log_probs, bounds)
+        log_probs = restrict_lengths(log_probs, ops.stack([least, most], -1))
     canvas = blank_canvas(candidate_lengths(log_probs, options), special)
     if keywords is not None:
         canvas = place_keywords(predictor, canvas, keywords)
     width = log_probs.shape[-1] + 1
-    draws = _mbr_draws(options, width) or _draws(options)
-    written = write_masks(predictor, canvas, options, draws=draws)
+    if options.uses_mbr:
+        # Equal noise for all images: a caption is not to change with its batch.
+        written = write_masks(
+            predictor, canvas, _mbr_draws(options), shared_width=width
+        )
+    else:
+        written = write_masks(predictor, canvas, options)
     is_judged = in_frame(canvas.token_ids, special)
     return choose_captions(
         predictor, written, is_judged, options=options, width=width
@@ -87,32 +89,30 @@ def fill_templates(
 ) -> dict[str, Any]:
     """Writes the masks and gaps of captions given in part.
 
+    Of each template `options.num_candidates` canvases are tried, none of them
+    drawn for minimum Bayes risk.
+
     Args:
-        predictor: The model, as for `mask_predict`.
+        predictor: The model.
         length_log_probs: float, (images, max_caption_tokens + 1).
         templates: int32, (images, tokens): tokens, which stay; masks, for one
             token each; `GAP`, for one or more tokens; padding at the end.
-        options: How to decode; `options.num_candidates` canvases are tried for
-            each template, none of them drawn for minimum Bayes risk.
+        options: How to decode.
 
     Returns:
         The dictionary of `mask_predict`. Tokens that were given have a score
         of 0 and are no part of `score`.
     """
     options = dataclasses.replace(options, mbr_samples=0)
+    special, width = predictor.special, length_log_probs.shape[-1] + 1
+    log_probs = ops.cast(length_log_probs, "float32")
     canvas = expand_templates(
-        templates,
-        ops.cast(length_log_probs, "float32"),
-        special=predictor.special,
-        candidates=options.num_candidates,
+        templates, log_probs, special=special, candidates=options.num_candidates
     )
-    written = write_masks(predictor, canvas, options, draws=_draws(options))
+    written = write_masks(predictor, canvas, options)
+    is_judged = ops.equal(canvas.token_ids, special.mask_token_id)
     return choose_captions(
-        predictor,
-        written,
-        ops.equal(canvas.token_ids, predictor.special.mask_token_id),
-        options=options,
-        width=length_log_probs.shape[-1] + 1,
+        predictor, written, is_judged, options=options, width=width
     )
 
 
@@ -124,20 +124,14 @@ def draw_captions(
 ) -> Any:
     """Draws captions of drawn lengths, to learn from.
 
-    Args:
-        predictor: The model; it sees `options.num_captions` of each image.
-        length_log_probs: float, (images, max_caption_tokens + 1).
-        options: How to decode: all of `options.num_captions` are kept;
-            `options.temperature` is not the number 0, `options.seed` a pair.
+    `options.temperature` must not be the number 0, `options.seed` a pair.
 
     Returns:
         int32, (images, num_captions, width), as wide as the longest needs.
     """
     lengths = draw_lengths(length_log_probs, options)
     canvas = blank_canvas(lengths, predictor.special)
-    return write_masks(
-        predictor, canvas, options, draws=_draws(options)
-    ).token_ids
+    return write_masks(predictor, canvas, options).token_ids
 
 
 def fill_masks(
@@ -145,44 +139,22 @@ def fill_masks(
 ) -> Any:
     """Writes the masks of captions that are whole but for them.
 
-    Args:
-        predictor: The model; it sees one candidate of each image.
-        token_ids: int32, (images, width), `[CLS]` … `[SEP]` and padding.
-        options: How to write.
-
-    Returns:
-        int32, (images, width).
+    Of `token_ids`, int32, (images, width), `[CLS]` … `[SEP]` and padding, the
+    same without masks.
     """
-    token_ids = token_ids[:, None]
-    canvas = Canvas(
-        token_ids,
-        scores=ops.zeros(ops.shape(token_ids), "float32"),
-        is_start=ops.equal(token_ids, predictor.special.mask_token_id),
-    )
-    written = write_masks(predictor, canvas, options, draws=_draws(options))
-    return written.token_ids[:, 0]
+    token_ids = token_ids[:, None]  # one candidate
+    scores = ops.zeros(ops.shape(token_ids), "float32")
+    is_mask = ops.equal(token_ids, predictor.special.mask_token_id)
+    canvas = Canvas(token_ids, scores, is_start=is_mask)
+    return write_masks(predictor, canvas, options).token_ids[:, 0]
 
 
-def _draws(options: DecodingOptions) -> Draws | None:
-    if not options.is_sampling:
-        return None
-    return Draws(options.temperature, options.top_p, options.seed)
-
-
-def _mbr_draws(options: DecodingOptions, width: int) -> Draws | None:
-    """Draws for minimum Bayes risk, after candidates that are the likeliest.
-
-    They depend on the image alone, so that its caption does not change with
-    the other images of a batch.
-    """
-    if not options.uses_mbr:
-        return None
+def _mbr_draws(options: DecodingOptions) -> DecodingOptions:
+    """Draws for minimum Bayes risk, after candidates that are the likeliest."""
     samples = options.mbr_samples
     likeliest = options.num_candidates - samples
-    temperature = [_LIKELIEST] * likeliest + [_MBR_TEMPERATURE] * samples
-    return Draws(
-        ops.reshape(ops.array(temperature, "float32"), (1, -1, 1, 1)),
-        _MBR_TOP_P,
-        seed=0,
-        shared_width=width,
+    temperature: Any = [_LIKELIEST] * likeliest + [_MBR_TEMPERATURE] * samples
+    temperature = ops.reshape(ops.array(temperature, "float32"), (1, -1, 1, 1))
+    return dataclasses.replace(
+        options, temperature=temperature, top_p=_MBR_TOP_P, seed=0
     )

@@ -1,4 +1,4 @@
-"""How captions are decoded."""
+"""The options of one call of the decoder."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,20 +8,20 @@ from bmt_keras.settings import DecodingSettings
 
 @dataclass(frozen=True)
 class DecodingOptions(DecodingSettings):
-    """How a canvas of masks becomes captions.
+    """How captions are decoded: the settings, and what a call adds.
 
-    The settings, and what a call adds. `passes`, `temperature`, `top_p` and
-    `seed` may be scalar tensors, so that one trace serves all their values.
-    The rest shapes the graph. `left_to_right` takes a pass per token, whatever
-    `passes` is, and `mbr_samples` count where `temperature` is 0.
+    `passes`, `temperature`, `top_p` and `seed` may be scalar tensors, so that
+    one trace serves all their values; the rest shapes the graph.
+    `left_to_right` takes a pass per token, whatever `passes` is, and
+    `mbr_samples` count where `temperature` is 0.
 
     Attributes:
         num_captions: Captions kept of each image, different where possible.
-        temperature: The Python number 0 writes the likeliest tokens; else
-            tokens are drawn from probabilities with this temperature.
+        temperature: Of the probabilities that tokens are drawn from; the Python
+            number 0 writes the likeliest tokens.
         top_p: Tokens are drawn from the likeliest ones that together have this
             probability, in (0, 1].
-        seed: Seed of the draws; a number or a pair.
+        seed: Of the draws; a number or a pair.
 
     Raises:
         ValueError: An option is out of its range.
@@ -35,28 +35,27 @@ class DecodingOptions(DecodingSettings):
     def __post_init__(self) -> None:
         """Checks what is known before a graph runs."""
         super().__post_init__()
+        # A tensor's value is not known to the trace.
+        temperature, top_p = self.temperature, self.top_p
         if self.num_captions < 1:
-            raise ValueError(
-                "`num_captions` must be at least 1. Received: "
-                f"num_captions={self.num_captions}."
-            )
-        if isinstance(self.temperature, float | int) and self.temperature < 0:
-            raise ValueError(
-                "`temperature` must not be negative. Received: "
-                f"temperature={self.temperature}."
-            )
-        if isinstance(self.top_p, float | int) and not 0 < self.top_p <= 1:
-            raise ValueError(
-                f"`top_p` must be in (0, 1]. Received: top_p={self.top_p}."
-            )
+            rule = "`num_captions` must be at least 1"
+        elif isinstance(temperature, float | int) and temperature < 0:
+            rule = "`temperature` must not be negative"
+        elif isinstance(top_p, float | int) and not 0 < top_p <= 1:
+            rule = "`top_p` must be in (0, 1]"
+        else:
+            return
+        raise ValueError(
+            f"{rule}. Received: num_captions={self.num_captions}, "
+            f"{temperature=}, {top_p=}."
+        )
 
     @property
     def is_sampling(self) -> bool:
         """Whether all captions are drawn."""
-        # A tensor always samples: its value is not known to the trace.
-        return not (
-            isinstance(self.temperature, float | int) and self.temperature == 0
-        )
+        # A tensor always samples.
+        number = isinstance(self.temperature, float | int)
+        return not (number and self.temperature == 0)
 
     @property
     def uses_mbr(self) -> bool:
@@ -72,11 +71,9 @@ class DecodingOptions(DecodingSettings):
 
     @property
     def num_candidates(self) -> int:
-        """Most candidates of an image.
-
-        Draws may coincide, so twice as many are made as are kept.
-        """
+        """Most candidates of an image."""
         if not self.is_sampling:
             return self.num_lengths + self.mbr_samples
+        # Draws may coincide, so twice as many are made as are kept.
         twice = 2 if self.num_captions > 1 else 1
         return max(self.length_candidates, twice * self.num_captions)

@@ -72,18 +72,11 @@ class TokenPredictor:
     ) -> tuple[Any, Any]:
         """The likeliest tokens that may be written at some positions.
 
-        Args:
-            token_ids: int32, (images, candidates, width), what the model sees.
-            positions: int32, (images, candidates, positions).
-            count: How many tokens.
-            is_start: bool, (images, candidates, width), True where a word must
-                begin: tokens that go on with a word come last there. None for
-                nowhere.
-
-        Returns:
-            Token ids, int32, and their log-probabilities, float32, (images,
-            candidates, positions, count), the likeliest first. The
-            probabilities are the model's own, banned tokens included.
+        Of `token_ids` and `positions`, int32, (images, candidates, positions),
+        token ids and their log-probabilities, float32, (images, candidates,
+        positions, count), the likeliest first. The probabilities are the
+        model's own, banned tokens included. Where `is_start`, tokens that go on
+        with a word come last.
         """
         logits = self._logits_at(token_ids, positions)
         ban = ops.convert_to_tensor(self._banned)
@@ -97,13 +90,8 @@ class TokenPredictor:
     def log_probs_at(self, token_ids: Any, positions: Any, tokens: Any) -> Any:
         """The log-probabilities of given tokens at some positions.
 
-        Args:
-            token_ids: int32, (images, candidates, width), what the model sees.
-            positions: int32, (images, candidates, positions).
-            tokens: int32, (images, candidates, positions, tokens).
-
-        Returns:
-            float32, (images, candidates, positions, tokens).
+        Of `tokens`, int32, (images, candidates, positions, tokens), float32 of
+        the same shape.
         """
         logits = self._logits_at(token_ids, positions)
         total = ops.logsumexp(logits, axis=-1, keepdims=True)
@@ -130,9 +118,8 @@ def gather_positions(chosen: Any) -> Any:
     """
     counts = ops.sum(ops.cast(chosen, "int32"), axis=-1)
     positions, width = positions_in(chosen), ops.shape(chosen)[-1]
-    order = ops.argsort(
-        ops.where(chosen, positions, positions + width), axis=-1
-    )
+    key = ops.where(chosen, positions, positions + width)
+    order = ops.argsort(key, axis=-1)
     return ops.cast(order, "int32")[..., : ops.max(counts, initial=1)]
 
 

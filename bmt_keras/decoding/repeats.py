@@ -1,7 +1,7 @@
 """The guard against "a a man" and "a man a man"."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from keras import ops
 
@@ -18,37 +18,27 @@ def avoid_repeats(
     Positions written in one pass do not see each other. The more certain one
     keeps its favourite; the less certain one takes its next choice that
     repeats neither a neighbouring token nor two tokens in a row. Tokens that
-    were written before or are given are more certain than all others.
+    were written before or are given are more certain than all others. Where
+    all choices repeat, pairs may repeat before neighbours do.
 
-    Args:
-        token_ids: int32, (images, candidates, width), the tokens so far.
-        choices: int32, (images, candidates, width, choices), tokens for each
-            position, the favourite first. Where all of them repeat, pairs may
-            repeat before neighbours do.
-        certainty: float32, (images, candidates, width), at most 0.
-        written: bool, (images, candidates, width), where a token is to be
-            chosen.
-        known: bool, (images, candidates, width), where a token stands or is to
-            be chosen.
-
-    Returns:
-        int32, (images, candidates, width): which choice is taken; 0 where none
-        is written.
+    All are (images, candidates, width): `token_ids` so far; `choices`, with an
+    axis more, the favourite first; `certainty`, at most 0; `written`, where a
+    token is to be chosen; `known`, where one stands or is to be chosen. The
+    result, int32, tells which choice is taken, 0 where none is.
     """
-    rules = _rules(certainty, written, known)
+    at_offsets = _rules(certainty, written, known)
     count = ops.shape(choices)[-1]
     ranks = ops.arange(count, dtype="int32")
 
     def tokens_of(taken: Any) -> Any:
-        index = ops.expand_dims(taken, -1)
-        chosen = ops.take_along_axis(choices, index, axis=-1)[..., 0]
-        return ops.where(written, chosen, token_ids)
+        chosen = ops.take_along_axis(choices, taken[..., None], axis=-1)
+        return ops.where(written, chosen[..., 0], token_ids)
 
     def choose(taken: Any, _: Any) -> tuple[Any, Any]:
-        others, must_differ = rules.at_offsets(tokens_of(taken))
+        others, must_differ = at_offsets(tokens_of(taken))
         # (images, candidates, width, offsets, choices)
         same = ops.equal(choices[..., None, :], others[..., None])
-        clash = ops.logical_and(must_differ[..., None], same)
+        clash = must_differ[..., None] & same
         repeats = ops.cast(ops.any(clash[..., :2, :], axis=-2), "int32")
         repeats_pair = ops.cast(ops.any(clash[..., 2:, :], axis=-2), "int32")
         cost = ranks + count * repeats_pair + 2 * count * repeats
@@ -58,8 +48,8 @@ def avoid_repeats(
 
     favourites = ops.zeros_like(token_ids)
     tokens = tokens_of(favourites)
-    others, must_differ = rules.at_offsets(tokens)
-    clash = ops.logical_and(must_differ, ops.equal(others, tokens[..., None]))
+    others, must_differ = at_offsets(tokens)
+    clash = must_differ & ops.equal(others, tokens[..., None])
     # Each choice depends on more certain positions alone, so that the loop
     # ends after as many rounds as their longest chain has; mostly without one.
     taken, _ = ops.while_loop(
@@ -68,57 +58,42 @@ def avoid_repeats(
     return taken
 
 
-class _Rules(NamedTuple):
-    """Where a token gives way to another, the more certain one.
+def _rules(
+    certainty: Any, written: Any, known: Any
+) -> Callable[[Any], tuple[Any, Any]]:
+    """Maps tokens to those at `_OFFSETS` of each and whether it must differ.
 
-    Attributes:
-        beside: bool, (images, candidates, width, 2), to its neighbours.
-        before: Of the same shape, to those next to them, if the tokens before
-            both are the same.
-        after: If the tokens after both are.
+    Both are (images, candidates, width, offsets).
     """
-
-    beside: Any
-    before: Any
-    after: Any
-
-    def at_offsets(self, tokens: Any) -> tuple[Any, Any]:
-        """The tokens at `_OFFSETS` of each, and whether it must differ.
-
-        Both are (images, candidates, width, offsets).
-        """
-        near = _near(tokens)
-        left, right = ops.equal(near(-3), near(-1)), ops.equal(near(1), near(3))
-        around = ops.equal(near(-1), near(1))
-        in_pair = ops.logical_or(
-            ops.logical_and(self.before, ops.stack([left, around], axis=-1)),
-            ops.logical_and(self.after, ops.stack([around, right], axis=-1)),
-        )
-        return (
-            ops.stack([near(offset) for offset in _OFFSETS], axis=-1),
-            ops.concatenate([self.beside, in_pair], axis=-1),
-        )
-
-
-def _rules(certainty: Any, written: Any, known: Any) -> _Rules:
     key = ops.where(written, certainty, 1.0)
     key = ops.where(known, key, -1e30)
-    priority = ops.argsort(ops.argsort(key, axis=-1), axis=-1)
-    priority = ops.cast(priority, "int32")
+    order = ops.argsort(key, axis=-1)
+    priority = ops.cast(ops.argsort(order, axis=-1), "int32")
     # Unknown tokens and those off the canvas never outrank another.
-    near = _near(priority)
+    priority_near = _near(priority)
 
     def yields(*offsets: int) -> Any:
         outranked = written
         for offset in offsets:
-            outranked = ops.logical_and(outranked, near(offset) > priority)
+            outranked = outranked & (priority_near(offset) > priority)
         return outranked
 
-    return _Rules(
-        ops.stack([yields(-1), yields(1)], axis=-1),
-        ops.stack([yields(-2, -1, -3), yields(2, -1, 1)], axis=-1),
-        ops.stack([yields(-2, 1, -1), yields(2, 1, 3)], axis=-1),
-    )
+    # A token gives way to its neighbours, and to those next to them if the
+    # tokens before both, or after both, are the same.
+    beside = ops.stack([yields(-1), yields(1)], axis=-1)
+    before = ops.stack([yields(-2, -1, -3), yields(2, -1, 1)], axis=-1)
+    after = ops.stack([yields(-2, 1, -1), yields(2, 1, 3)], axis=-1)
+
+    def at_offsets(tokens: Any) -> tuple[Any, Any]:
+        near = _near(tokens)
+        left, right = ops.equal(near(-3), near(-1)), ops.equal(near(1), near(3))
+        around = ops.equal(near(-1), near(1))
+        in_pair = before & ops.stack([left, around], axis=-1)
+        in_pair |= after & ops.stack([around, right], axis=-1)
+        others = ops.stack([near(offset) for offset in _OFFSETS], axis=-1)
+        return others, ops.concatenate([beside, in_pair], axis=-1)
+
+    return at_offsets
 
 
 def _near(values: Any) -> Callable[[int], Any]:

@@ -17,7 +17,7 @@ def score_tokens(predictor: TokenPredictor, token_ids: Any) -> Any:
     Args:
         predictor: The model.
         token_ids: int32, (images, length) or (images, candidates, length),
-            `[CLS]` tokens `[SEP]` padding; at least one token in the longest.
+            framed and padded; at least one token in the longest.
 
     Returns:
         float32, as `token_ids`, 0 but at the tokens in the frame.
@@ -41,15 +41,10 @@ def score_tokens(predictor: TokenPredictor, token_ids: Any) -> Any:
 
 
 def guess_tokens(predictor: TokenPredictor, token_ids: Any) -> tuple[Any, Any]:
-    """The likeliest token at each position.
+    """The likeliest token at each position, none of them special.
 
-    Args:
-        predictor: The model.
-        token_ids: int32, (images, length), with masks.
-
-    Returns:
-        Token ids, int32, and their log-probabilities, float32, both (images,
-        length). Special tokens are never guessed.
+    Of `token_ids`, int32, (images, length), token ids, int32, and their
+    log-probabilities, float32, of the same shape.
     """
     token_ids = token_ids[:, None]  # one candidate
     positions = positions_in(token_ids)
@@ -67,16 +62,11 @@ def mask_candidates(
 ) -> tuple[Any, Any]:
     """The likeliest tokens at each mask, with all others still masked.
 
-    Args:
-        predictor: The model.
-        token_ids: int32, (images, length), `[CLS]` … `[SEP]`, padded.
-        count: How many tokens; fewer if the vocabulary has no more.
-        max_caption_tokens: Masks of the answer.
-
-    Returns:
-        Token ids, int32, and their probabilities, float32, both (images,
-        max_caption_tokens, count), the first mask and the likeliest token
-        first. Behind the last mask all are padding, of probability 0.
+    Of `token_ids`, int32, (images, length), token ids, int32, and their
+    probabilities, float32, both (images, max_caption_tokens, count), the first
+    mask and the likeliest token first. There are fewer than `count` if the
+    vocabulary has no more. Behind the last mask all are padding, of
+    probability 0.
     """
     special = predictor.special
     token_ids = token_ids[:, None]  # one candidate
@@ -91,9 +81,8 @@ def mask_candidates(
 
     def pad(values: Any, filler: Any) -> Any:
         images, _, masks, _ = ops.shape(values)
-        padded = ops.pad(
-            values[:, 0], [[0, 0], [0, max_caption_tokens - masks], [0, 0]]
-        )
+        unused = max_caption_tokens - masks
+        padded = ops.pad(values[:, 0], [[0, 0], [0, unused], [0, 0]])
         padded = ops.reshape(padded, (images, max_caption_tokens, count))
         return ops.where(is_used, padded, filler)
 

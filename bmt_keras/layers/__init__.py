@@ -1,8 +1,6 @@
 """Keras layers that join image embeddings and a masked language model."""
 
-from bmt_keras.layers.application_preprocessing import (
-    ApplicationPreprocessing,
-)
+from bmt_keras.layers.application_preprocessing import ApplicationPreprocessing
 from bmt_keras.layers.bimodal_fusion import BimodalFusion
 from bmt_keras.layers.concept_head import ConceptHead
 from bmt_keras.layers.cross_attention_block import CrossAttentionBlock

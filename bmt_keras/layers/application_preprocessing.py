@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from bmt_keras.layers.parts import Shape
+
 PREPROCESSING: Mapping[str, Callable[..., Any]] = {
     name: sys.modules[application.__module__].preprocess_input
     for name, application in inspect.getmembers(
@@ -37,7 +39,7 @@ class ApplicationPreprocessing(keras.layers.Layer):
     dtype: half precision would round them beforehand.
 
     Args:
-        application: str. Name of the model, such as `"InceptionV3"`.
+        application: str. Name of the model, as in `keras.applications`.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -58,9 +60,9 @@ class ApplicationPreprocessing(keras.layers.Layer):
     """
 
     def __init__(self, application: str, **kwargs: Any) -> None:
-        """Checks and keeps the arguments; see the class."""
         super().__init__(autocast=False, **kwargs)
         if application not in PREPROCESSING:
+            # Without a cutoff there are always some to name.
             near = difflib.get_close_matches(
                 application, PREPROCESSING, cutoff=0.0
             )
@@ -71,7 +73,7 @@ class ApplicationPreprocessing(keras.layers.Layer):
             )
         self.application = application
 
-    def call(self, images: keras.KerasTensor) -> keras.KerasTensor:
+    def call(self, images: Any) -> Any:
         """Preprocesses the pixels; see the class."""
         dtype = keras.backend.result_type(self.compute_dtype, "float32")
         # Some backends' tensors are written over by `preprocess_input`.
@@ -81,9 +83,7 @@ class ApplicationPreprocessing(keras.layers.Layer):
             preprocess(pixels, data_format="channels_last"), self.compute_dtype
         )
 
-    def compute_output_shape(
-        self, images_shape: tuple[int | None, ...]
-    ) -> tuple[int | None, ...]:
+    def compute_output_shape(self, images_shape: Shape) -> Shape:
         """Returns the shape of the images."""
         return images_shape
 

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from bmt_keras.layers.parts import Shape, check_positive
+
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
 class BimodalFusion(keras.layers.Layer):
@@ -21,10 +23,9 @@ class BimodalFusion(keras.layers.Layer):
 
     A product with a concatenation is the sum of two products, so each image is
     projected once and added to its tokens by broadcasting. The weights stay in
-    one kernel: rows `[0:hidden_dim]` belong to the token states, the remaining
-    `image_dim` rows to the flattened image embedding. One kernel also trains
-    as the dense layer's does, which two would not: Adam's `clipnorm` clips the
-    gradient of each variable by itself.
+    one kernel, the first `hidden_dim` rows for the token states, the others
+    for the flattened image embedding. One kernel also trains as the dense
+    layer's does: Adam's `clipnorm` clips each variable's gradient by itself.
 
     Args:
         units: int. Size of the output.
@@ -55,13 +56,11 @@ class BimodalFusion(keras.layers.Layer):
 
     Example:
         ```python
-        token_states = np.ones((2, 7, 16))
-        image_embedding = np.ones((2, 4, 4, 8))
+        token_states, image = np.ones((2, 7, 16)), np.ones((2, 4, 4, 8))
         fusion = BimodalFusion(32)
-        fusion(token_states, image_embedding).shape  # (2, 7, 32)
+        fusion(token_states, image)  # (2, 7, 32)
         # Many passes over one image: project it once.
-        projected = fusion.project_image(image_embedding)  # (2, 32)
-        fusion.attend(token_states, projected)  # (2, 7, 32)
+        fusion.attend(token_states, fusion.project_image(image))
         ```
     """
 
@@ -76,12 +75,8 @@ class BimodalFusion(keras.layers.Layer):
         bias_initializer: Any = "zeros",
         **kwargs: Any,
     ) -> None:
-        """Checks and keeps the arguments; see the class."""
         super().__init__(**kwargs)
-        if units < 1:
-            raise ValueError(
-                f"`units` must be positive. Received: units={units}."
-            )
+        check_positive(units=units)
         self.units = units
         self.activation = keras.activations.get(activation)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -89,25 +84,18 @@ class BimodalFusion(keras.layers.Layer):
         self.supports_masking = True
 
     def build(
-        self,
-        token_states_shape: tuple[int | None, ...],
-        image_embedding_shape: tuple[int | None, ...],
+        self, token_states_shape: Shape, image_embedding_shape: Shape
     ) -> None:
         """Creates the kernel and the bias."""
-        if len(token_states_shape) != 3:
-            raise ValueError(
-                "`token_states` must have the shape (batch, length, "
-                "hidden_dim). Received: token_states.shape="
-                f"{tuple(token_states_shape)}."
-            )
         sizes = (token_states_shape[-1], *image_embedding_shape[1:])
         known = [size for size in sizes if size is not None]
-        if len(known) < len(sizes):
+        if len(token_states_shape) != 3 or len(known) < len(sizes):
             raise ValueError(
-                "`hidden_dim` and the dimensions of `image_embedding` must be "
-                "known. Received: token_states.shape="
-                f"{tuple(token_states_shape)}, image_embedding.shape="
-                f"{tuple(image_embedding_shape)}."
+                "`token_states` must have the shape (batch, length, "
+                "hidden_dim), and `hidden_dim` and the dimensions of "
+                "`image_embedding` must be known. Received: "
+                f"token_states.shape={tuple(token_states_shape)}, "
+                f"image_embedding.shape={tuple(image_embedding_shape)}."
             )
         self.hidden_dim, self.image_dim = known[0], math.prod(known[1:])
         self.kernel = self.add_weight(
@@ -116,17 +104,12 @@ class BimodalFusion(keras.layers.Layer):
             initializer=self.kernel_initializer,
         )
         self.bias = self.add_weight(
-            name="bias",
-            shape=(self.units,),
-            initializer=self.bias_initializer,
+            name="bias", shape=(self.units,), initializer=self.bias_initializer
         )
 
     def call(
-        self,
-        token_states: keras.KerasTensor,
-        image_embedding: keras.KerasTensor,
-        padding_mask: keras.KerasTensor | None = None,
-    ) -> keras.KerasTensor:
+        self, token_states: Any, image_embedding: Any, padding_mask: Any = None
+    ) -> Any:
         """Adds the image's projection to the tokens'; see the class."""
         # Two slices would each have a gradient of the whole kernel's size.
         token_kernel, image_kernel = ops.split(
@@ -135,39 +118,20 @@ class BimodalFusion(keras.layers.Layer):
         image_term = self._project(image_embedding, image_kernel)
         return self._add(token_states, token_kernel, image_term)
 
-    def project_image(
-        self, image_embedding: keras.KerasTensor
-    ) -> keras.KerasTensor:
-        """Computes the part of the output that depends on the image alone.
+    def project_image(self, image_embedding: Any) -> Any:
+        """Computes what depends on the image alone: float, (images, units).
 
         The layer must be built.
-
-        Args:
-            image_embedding: float, (images, ...).
-
-        Returns:
-            float, (images, units).
         """
+        # The layer's call does these casts by itself; a direct one does not.
         kernel = ops.cast(self.kernel, self.compute_dtype)
         image_embedding = ops.cast(image_embedding, self.compute_dtype)
         return self._project(image_embedding, kernel[self.hidden_dim :])
 
     def attend(
-        self,
-        token_states: keras.KerasTensor,
-        projected_image: keras.KerasTensor,
-        padding_mask: keras.KerasTensor | None = None,
-    ) -> keras.KerasTensor:
-        """Computes the output of token states and an image projected before.
-
-        Args:
-            token_states: float, (batch, length, hidden_dim).
-            projected_image: From `project_image`.
-            padding_mask: Not read.
-
-        Returns:
-            float, (batch, length, units).
-        """
+        self, token_states: Any, projected_image: Any, padding_mask: Any = None
+    ) -> Any:
+        """Computes the output for an image of `project_image`."""
         kernel = ops.cast(self.kernel, self.compute_dtype)
         token_states = ops.cast(token_states, self.compute_dtype)
         return self._add(
@@ -175,10 +139,8 @@ class BimodalFusion(keras.layers.Layer):
         )
 
     def compute_output_shape(
-        self,
-        token_states_shape: tuple[int | None, ...],
-        image_embedding_shape: tuple[int | None, ...],
-    ) -> tuple[int | None, ...]:
+        self, token_states_shape: Shape, image_embedding_shape: Shape
+    ) -> Shape:
         """Returns (batch, length, units)."""
         return (*token_states_shape[:-1], self.units)
 
@@ -198,6 +160,7 @@ class BimodalFusion(keras.layers.Layer):
 
     def _project(self, image_embedding: Any, image_kernel: Any) -> Any:
         images = ops.shape(image_embedding)[0]
+        # (images, image_dim), whatever grid the cells had
         flat = ops.reshape(image_embedding, (images, self.image_dim))
         bias = ops.cast(self.bias, self.compute_dtype)
         return ops.matmul(flat, image_kernel) + bias

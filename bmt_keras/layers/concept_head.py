@@ -3,7 +3,9 @@
 from typing import Any
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
+
+from bmt_keras.layers.parts import Shape, check_positive, check_share, new_dense
 
 _LEAST_PROBABILITY = 1e-6  # of a token that no caption holds
 _RARE = 1e-3  # a token of a smaller probability tells little
@@ -39,13 +41,6 @@ class ConceptHead(keras.layers.Layer):
         ValueError: If an argument is out of its range, or the number of
             channels is unknown.
 
-    Example:
-        ```python
-        head = ConceptHead(vocabulary_size=50, hidden_dim=64)
-        logits = head(np.ones((2, 4, 4, 8)))  # (2, 50)
-        head.log_odds(logits)  # (2, 50)
-        ```
-
     Reference:
         [Fang et al., 2015](https://arxiv.org/abs/1411.4952), who detect the
         words of captions before they write any.
@@ -59,23 +54,14 @@ class ConceptHead(keras.layers.Layer):
         dropout: float = 0.5,
         **kwargs: Any,
     ) -> None:
-        """Checks and keeps the arguments; see the class."""
         super().__init__(**kwargs)
-        if vocabulary_size < 1 or hidden_dim < 1:
-            raise ValueError(
-                "`vocabulary_size` and `hidden_dim` must be positive. "
-                f"Received: vocabulary_size={vocabulary_size}, "
-                f"hidden_dim={hidden_dim}."
-            )
-        if not 0 <= dropout < 1:
-            raise ValueError(
-                f"`dropout` must be in [0, 1). Received: dropout={dropout}."
-            )
+        check_positive(vocabulary_size=vocabulary_size, hidden_dim=hidden_dim)
+        check_share(dropout=dropout)
         self.vocabulary_size = vocabulary_size
         self.hidden_dim = hidden_dim
         self.dropout = dropout
 
-    def build(self, image_embedding_shape: tuple[int | None, ...]) -> None:
+    def build(self, image_embedding_shape: Shape) -> None:
         """Creates the normalisation, the dense layers and the prior."""
         batch, *between, channels = image_embedding_shape
         if channels is None:
@@ -92,17 +78,12 @@ class ConceptHead(keras.layers.Layer):
         self.dropout_layer = keras.layers.Dropout(
             self.dropout, name="dropout", dtype=self.dtype_policy
         )
-        self.dense = keras.layers.Dense(
-            self.hidden_dim,
-            activation="relu",
-            name="dense",
-            dtype=self.dtype_policy,
+        self.dense = new_dense(
+            self, "dense", self.hidden_dim, pooled, activation="relu"
         )
-        self.dense.build(pooled)
-        self.changes = keras.layers.Dense(
-            self.vocabulary_size, name="changes", dtype=self.dtype_policy
+        self.changes = new_dense(
+            self, "changes", self.vocabulary_size, (batch, self.hidden_dim)
         )
-        self.changes.build((batch, self.hidden_dim))
         self.prior = self.add_weight(
             name="prior",
             shape=(self.vocabulary_size,),
@@ -112,9 +93,7 @@ class ConceptHead(keras.layers.Layer):
             autocast=False,  # float16 has no such small probabilities
         )
 
-    def call(
-        self, image_embedding: keras.KerasTensor, training: bool | None = None
-    ) -> keras.KerasTensor:
+    def call(self, image_embedding: Any, training: bool | None = None) -> Any:
         """Computes the logits; see the class."""
         x = image_embedding
         between = tuple(range(1, len(x.shape) - 1))
@@ -122,6 +101,7 @@ class ConceptHead(keras.layers.Layer):
             x = ops.concatenate(
                 [ops.mean(x, axis=between), ops.max(x, axis=between)], axis=-1
             )
+        # (batch, channels or twice as many)
         x = self.feature_norm(x, training=training)
         x = self.dense(self.dropout_layer(x, training=training))
         x = self.changes(self.dropout_layer(x, training=training))
@@ -129,11 +109,10 @@ class ConceptHead(keras.layers.Layer):
         return ops.cast(x, "float32") + ops.log(prior / (1 - prior))
 
     def adapt(self, prior: Any) -> None:
-        """Sets the prior.
+        """Sets the prior: of each token the share of captions that hold it.
 
         Args:
-            prior: float, (vocabulary_size,), of each token the share of all
-                captions that hold it.
+            prior: float, (vocabulary_size,).
         """
         self.prior.assign(prior)
 
@@ -151,30 +130,29 @@ class ConceptHead(keras.layers.Layer):
         Returns:
             float32, (batch, vocabulary_size), nats.
         """
+        # Added to both, so that two tiny probabilities have a ratio near 1.
         probabilities = ops.sigmoid(ops.cast(logits, "float32"))
         log_odds = ops.log((probabilities + _RARE) / (self.prior + _RARE))
         return ops.clip(log_odds, -_MOST_LOG_ODDS, _MOST_LOG_ODDS)
 
     def rarity(self) -> Any:
-        """Computes how rare each token is: its prior's negative logarithm.
+        """Computes the prior's negative logarithm: how rare each token is.
 
         Returns:
             float32, (vocabulary_size,), nats, not negative.
         """
         return -ops.log(ops.clip(self.prior, _RARE, 1.0))
 
-    def compute_output_shape(
-        self, image_embedding_shape: tuple[int | None, ...]
-    ) -> tuple[int | None, ...]:
+    def compute_output_shape(self, image_embedding_shape: Shape) -> Shape:
         """Returns (batch, vocabulary_size)."""
         return (image_embedding_shape[0], self.vocabulary_size)
 
     def compute_output_spec(
-        self, image_embedding: keras.KerasTensor, training: bool | None = None
-    ) -> keras.KerasTensor:
+        self, image_embedding: Any, training: bool | None = None
+    ) -> Any:
         """Returns the shape of the logits in float32."""
         shape = self.compute_output_shape(image_embedding.shape)
-        return keras.KerasTensor(shape, "float32")
+        return KerasTensor(shape, "float32")
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

@@ -9,6 +9,13 @@ from keras import ops
 from keras.src.backend import set_keras_mask
 
 from bmt_keras.layers.image_attention import ImageAttention
+from bmt_keras.layers.parts import (
+    Shape,
+    check_positive,
+    check_share,
+    new_dense,
+    new_norm,
+)
 from bmt_keras.layers.relative_self_attention import RelativeSelfAttention
 from bmt_keras.layers.tanh_gelu import tanh_gelu
 
@@ -70,18 +77,9 @@ class CrossAttentionBlock(keras.layers.Layer):
         gate_initializer: Any = "zeros",
         **kwargs: Any,
     ) -> None:
-        """Checks and keeps the arguments; see the class."""
         super().__init__(**kwargs)
-        if num_heads < 1 or intermediate_dim < 1:
-            raise ValueError(
-                "`num_heads` and `intermediate_dim` must be positive. "
-                f"Received: num_heads={num_heads}, "
-                f"intermediate_dim={intermediate_dim}."
-            )
-        if not 0 <= dropout < 1:
-            raise ValueError(
-                f"`dropout` must be in [0, 1). Received: dropout={dropout}."
-            )
+        check_positive(num_heads=num_heads, intermediate_dim=intermediate_dim)
+        check_share(dropout=dropout)
         self.num_heads = num_heads
         self.intermediate_dim = intermediate_dim
         self.dropout = dropout
@@ -90,54 +88,62 @@ class CrossAttentionBlock(keras.layers.Layer):
         self.supports_masking = True
 
     def build(
-        self,
-        token_states_shape: tuple[int | None, ...],
-        image_cells_shape: tuple[int | None, ...],
+        self, token_states_shape: Shape, image_cells_shape: Shape
     ) -> None:
         """Creates the three parts, their gates and normalisations."""
-        states_shape = tuple(token_states_shape)
-        cells_shape = tuple(image_cells_shape)
-        hidden_dim = states_shape[-1]
-        if hidden_dim is None or hidden_dim % self.num_heads:
-            raise ValueError(
-                "`num_heads` must divide `hidden_dim`. Received: num_heads="
-                f"{self.num_heads}, hidden_dim={hidden_dim}."
-            )
-        key_dim = hidden_dim // self.num_heads
+        shape = tuple(token_states_shape)
+        policy, width = self.dtype_policy, self.intermediate_dim
+        # It checks that the heads divide the width.
         self.self_attention = RelativeSelfAttention(
-            num_heads=self.num_heads,
-            name="self_attention",
-            dtype=self.dtype_policy,
+            num_heads=self.num_heads, name="self_attention", dtype=policy
         )
-        self.self_attention.build(states_shape)
-        self.cross_attention = self._attention("cross_attention", key_dim)
-        self.cross_attention.build(states_shape, cells_shape)
-        self.expand = keras.layers.Dense(
-            self.intermediate_dim,
-            activation=tanh_gelu,
-            name="expand",
-            dtype=self.dtype_policy,
+        self.self_attention.build(shape)
+        hidden_dim = self.self_attention.hidden_dim
+        self.cross_attention = ImageAttention(
+            self.num_heads,
+            hidden_dim // self.num_heads,
+            use_bias=False,
+            # Keras' default takes the heads for a kernel's area and starts
+            # queries and keys so small that attention hardly learns.
+            kernel_initializer=keras.initializers.TruncatedNormal(
+                stddev=hidden_dim**-0.5
+            ),
+            name="cross_attention",
+            dtype=policy,
         )
-        self.expand.build(states_shape)
-        self.contract = keras.layers.Dense(
-            hidden_dim, name="contract", dtype=self.dtype_policy
+        self.cross_attention.build(shape, tuple(image_cells_shape))
+        self.expand = new_dense(
+            self, "expand", width, shape, activation=tanh_gelu
         )
-        self.contract.build((*states_shape[:-1], self.intermediate_dim))
+        self.contract = new_dense(
+            self, "contract", hidden_dim, (*shape[:-1], width)
+        )
         self.dropout_layer = keras.layers.Dropout(
-            self.dropout, name="dropout", dtype=self.dtype_policy
+            self.dropout, name="dropout", dtype=policy
         )
-        self._build_norms_and_gates(states_shape)
+        for part in ("self_attention", "cross_attention", "feed_forward"):
+            name, gate = f"{part}_norm", None
+            norm = new_norm(self, name, shape, self.layer_norm_epsilon)
+            setattr(self, name, norm)
+            if self.gate_initializer is not None:
+                gate = self.add_weight(
+                    name=f"{part}_gate",
+                    shape=(),
+                    initializer=self.gate_initializer,
+                )
+            setattr(self, f"{part}_gate", gate)
 
     def call(
         self,
-        token_states: keras.KerasTensor,
-        image_cells: keras.KerasTensor | tuple[Any, Any],
-        padding_mask: keras.KerasTensor | None = None,
-        token_states_mask: keras.KerasTensor | None = None,
-    ) -> keras.KerasTensor:
+        token_states: Any,
+        image_cells: Any,
+        padding_mask: Any = None,
+        token_states_mask: Any = None,
+    ) -> Any:
         """Applies the three parts in turn; see the class."""
         mask = token_states_mask if padding_mask is None else padding_mask
         states = token_states
+        # A pair is what `project_image` gave before.
         if not isinstance(image_cells, tuple):
             image_cells = self.project_image(image_cells)
         keys, values = image_cells
@@ -148,7 +154,8 @@ class CrossAttentionBlock(keras.layers.Layer):
 
         x = self._normalise(self.cross_attention_norm, states)
         shape = ops.shape(x)
-        # (images, captions * length, hidden_dim)
+        # All captions of an image are one sequence of queries:
+        # (images, captions * length, hidden_dim).
         x = ops.reshape(x, (ops.shape(keys)[0], -1, shape[-1]))
         x = ops.reshape(self.cross_attention.attend(x, keys, values), shape)
         states = states + self._gated(self.cross_attention_gate, x)
@@ -157,23 +164,16 @@ class CrossAttentionBlock(keras.layers.Layer):
         x = self.contract(self.expand(x))
         return states + self._gated(self.feed_forward_gate, x)
 
-    def project_image(self, image_cells: keras.KerasTensor) -> tuple[Any, Any]:
-        """What the block's tokens attend to. The block must be built.
+    def project_image(self, image_cells: Any) -> tuple[Any, Any]:
+        """Computes the keys and values of image cells. The block must be built.
 
-        Args:
-            image_cells: float, (images, cells, hidden_dim).
-
-        Returns:
-            Keys and values, float, both (images, cells, num_heads, hidden_dim
-            / num_heads).
+        Both are float, (images, cells, num_heads, hidden_dim / num_heads).
         """
         return self.cross_attention.project_image(image_cells)
 
     def compute_output_shape(
-        self,
-        token_states_shape: tuple[int | None, ...],
-        image_cells_shape: tuple[int | None, ...],
-    ) -> tuple[int | None, ...]:
+        self, token_states_shape: Shape, image_cells_shape: Shape
+    ) -> Shape:
         """Returns (batch, length, hidden_dim)."""
         return tuple(token_states_shape)
 
@@ -190,49 +190,15 @@ class CrossAttentionBlock(keras.layers.Layer):
             ),
         }
 
-    def _attention(self, name: str, key_dim: int) -> ImageAttention:
-        return ImageAttention(
-            self.num_heads,
-            key_dim,
-            use_bias=False,
-            # Keras' default takes the heads for a kernel's area and starts
-            # queries and keys so small that attention hardly learns.
-            kernel_initializer=keras.initializers.TruncatedNormal(
-                stddev=(self.num_heads * key_dim) ** -0.5
-            ),
-            name=name,
-            dtype=self.dtype_policy,
-        )
-
-    def _build_norms_and_gates(self, shape: tuple[int | None, ...]) -> None:
-        for part in ("self_attention", "cross_attention", "feed_forward"):
-            norm = keras.layers.LayerNormalization(
-                epsilon=self.layer_norm_epsilon,
-                name=f"{part}_norm",
-                dtype=self.dtype_policy,
-            )
-            norm.build(shape)
-            setattr(self, f"{part}_norm", norm)
-            gate = None
-            if self.gate_initializer is not None:
-                gate = self.add_weight(
-                    name=f"{part}_gate",
-                    shape=(),
-                    initializer=self.gate_initializer,
-                )
-            setattr(self, f"{part}_gate", gate)
-
     def _normalise(
-        self, norm: keras.layers.LayerNormalization, states: keras.KerasTensor
-    ) -> keras.KerasTensor:
+        self, norm: keras.layers.LayerNormalization, states: Any
+    ) -> Any:
         normalised = norm(states)
         # Attention would join this mask with `padding_mask`, which replaces it.
         set_keras_mask(normalised, None)
         return normalised
 
-    def _gated(
-        self, gate: keras.Variable | None, output: keras.KerasTensor
-    ) -> keras.KerasTensor:
+    def _gated(self, gate: keras.Variable | None, output: Any) -> Any:
         output = self.dropout_layer(output)
         return (
             output if gate is None else ops.tanh(_GATE_FACTOR * gate) * output

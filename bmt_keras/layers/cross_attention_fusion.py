@@ -7,6 +7,13 @@ import keras
 from keras import ops
 
 from bmt_keras.layers.cross_attention_block import CrossAttentionBlock
+from bmt_keras.layers.parts import (
+    Shape,
+    check_positive,
+    check_share,
+    new_dense,
+    new_norm,
+)
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
@@ -56,16 +63,12 @@ class CrossAttentionFusion(keras.layers.Layer):
 
     Example:
         ```python
-        fusion = CrossAttentionFusion(
-            num_layers=2, num_heads=4, intermediate_dim=64
-        )
-        token_states = np.ones((2, 7, 16))
-        image_embedding = np.ones((2, 4, 4, 8))
-        padding_mask = np.ones((2, 7))
-        fusion(token_states, image_embedding, padding_mask)  # (2, 7, 16)
+        sizes = {"num_layers": 2, "num_heads": 4, "intermediate_dim": 64}
+        fusion = CrossAttentionFusion(**sizes)
+        token_states, image = np.ones((2, 7, 16)), np.ones((2, 4, 4, 8))
+        fusion(token_states, image, np.ones((2, 7)))  # (2, 7, 16)
         # Many passes over one image: project it once.
-        projected = fusion.project_image(image_embedding)
-        fusion.attend(token_states, projected, padding_mask)
+        fusion.attend(token_states, fusion.project_image(image))
         ```
     """
 
@@ -84,17 +87,9 @@ class CrossAttentionFusion(keras.layers.Layer):
         image_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        """Checks and keeps the arguments; see the class."""
         super().__init__(**kwargs)
-        if num_layers < 1:
-            raise ValueError(
-                f"`num_layers` must be positive. Received: {num_layers=}."
-            )
-        if not 0 <= image_dropout < 1:
-            raise ValueError(
-                "`image_dropout` must be in [0, 1). Received: "
-                f"image_dropout={image_dropout}."
-            )
+        check_positive(num_layers=num_layers)
+        check_share(image_dropout=image_dropout)
         self.num_layers = num_layers
         self.num_heads = num_heads
         self.intermediate_dim = intermediate_dim
@@ -104,12 +99,21 @@ class CrossAttentionFusion(keras.layers.Layer):
         self.image_dropout = image_dropout
         self.final_norm = final_norm
         self.supports_masking = True
-        self.blocks = [self._block(index) for index in range(num_layers)]
+        self.blocks = [
+            CrossAttentionBlock(
+                num_heads=num_heads,
+                intermediate_dim=intermediate_dim,
+                dropout=dropout,
+                layer_norm_epsilon=layer_norm_epsilon,
+                gate_initializer=self.gate_initializer,
+                name=f"block_{index}",
+                dtype=self.dtype_policy,
+            )
+            for index in range(num_layers)
+        ]
 
     def build(
-        self,
-        token_states_shape: tuple[int | None, ...],
-        image_embedding_shape: tuple[int | None, ...],
+        self, token_states_shape: Shape, image_embedding_shape: Shape
     ) -> None:
         """Creates the image's projection and builds the blocks."""
         batch, *grid, channels = image_embedding_shape
@@ -123,82 +127,66 @@ class CrossAttentionFusion(keras.layers.Layer):
             )
         self.num_cells, self.channels = math.prod(sizes[:-1]), sizes[-1]
         hidden_dim = token_states_shape[-1]
-        self.image_norm = keras.layers.LayerNormalization(
-            epsilon=self.layer_norm_epsilon,
-            name="image_norm",
-            dtype=self.dtype_policy,
+        shape, epsilon = (batch, self.num_cells), self.layer_norm_epsilon
+        self.image_norm = new_norm(
+            self, "image_norm", (*shape, channels), epsilon
         )
-        self.image_norm.build((batch, self.num_cells, channels))
         # Whole channels: neighbouring cells would tell what one cell lost.
         self.image_dropout_layer = keras.layers.SpatialDropout1D(
             self.image_dropout, name="image_dropout", dtype=self.dtype_policy
         )
-        self.image_projection = keras.layers.Dense(
-            hidden_dim, name="image_projection", dtype=self.dtype_policy
+        self.image_projection = new_dense(
+            self, "image_projection", hidden_dim, (*shape, channels)
         )
-        self.image_projection.build((batch, self.num_cells, channels))
         self.position_embedding = self.add_weight(
             name="position_embedding",
             shape=(self.num_cells, hidden_dim),
             initializer=keras.initializers.TruncatedNormal(stddev=0.02),
         )
-        cells_shape = (batch, self.num_cells, hidden_dim)
         for block in self.blocks:
-            block.build(token_states_shape, cells_shape)
+            block.build(token_states_shape, (*shape, hidden_dim))
         self.states_norm = None
         if self.final_norm:
-            self.states_norm = keras.layers.LayerNormalization(
-                epsilon=self.layer_norm_epsilon,
-                name="states_norm",
-                dtype=self.dtype_policy,
+            self.states_norm = new_norm(
+                self, "states_norm", token_states_shape, epsilon
             )
-            self.states_norm.build(token_states_shape)
 
     def call(
-        self,
-        token_states: keras.KerasTensor,
-        image_embedding: keras.KerasTensor,
-        padding_mask: keras.KerasTensor | None = None,
-    ) -> keras.KerasTensor:
+        self, token_states: Any, image_embedding: Any, padding_mask: Any = None
+    ) -> Any:
         """Projects the image, then runs the blocks; see the class."""
         projected = self.project_image(image_embedding)
         return self.attend(token_states, projected, padding_mask)
 
     def project_image(
-        self, image_embedding: keras.KerasTensor
+        self, image_embedding: Any
     ) -> tuple[tuple[Any, Any], ...]:
         """Turns an image embedding into what the tokens attend to.
 
-        It depends on no token, so that decoding in many passes computes it
-        once an image. The layer must be built.
-
-        Args:
-            image_embedding: float, as in the layer's call.
+        It depends on no token. The layer must be built.
 
         Returns:
             For each block its keys and values of the image's cells, float, both
-            (images, cells, num_heads, hidden_dim / num_heads), where
-            `hidden_dim` is the token states'.
+            (images, cells, num_heads, hidden_dim / num_heads).
         """
-        cells = self._cells(image_embedding)
+        # The layer's call does these casts by itself; a direct one does not.
+        cells = ops.cast(image_embedding, self.compute_dtype)
+        positions = ops.cast(self.position_embedding, self.compute_dtype)
+        # A grid or one vector becomes a row of cells.
+        cells = ops.reshape(
+            cells, (ops.shape(cells)[0], self.num_cells, self.channels)
+        )
+        cells = self.image_dropout_layer(self.image_norm(cells))
+        cells = self.image_projection(cells) + positions  # hidden_dim wide
         return tuple(block.project_image(cells) for block in self.blocks)
 
     def attend(
         self,
-        token_states: keras.KerasTensor,
+        token_states: Any,
         projected_image: tuple[tuple[Any, Any], ...],
-        padding_mask: keras.KerasTensor | None = None,
-    ) -> keras.KerasTensor:
-        """Runs the blocks on an image that is already projected.
-
-        Args:
-            token_states: float, (batch, length, hidden_dim).
-            projected_image: From `project_image`.
-            padding_mask: int or bool, (batch, length), or None.
-
-        Returns:
-            float, (batch, length, hidden_dim).
-        """
+        padding_mask: Any = None,
+    ) -> Any:
+        """Computes the output for an image of `project_image`."""
         for block, image in zip(self.blocks, projected_image, strict=True):
             token_states = block(token_states, image, padding_mask)
         if self.states_norm is not None:
@@ -206,10 +194,8 @@ class CrossAttentionFusion(keras.layers.Layer):
         return token_states
 
     def compute_output_shape(
-        self,
-        token_states_shape: tuple[int | None, ...],
-        image_embedding_shape: tuple[int | None, ...],
-    ) -> tuple[int | None, ...]:
+        self, token_states_shape: Shape, image_embedding_shape: Shape
+    ) -> Shape:
         """Returns (batch, length, hidden_dim)."""
         return tuple(token_states_shape)
 
@@ -228,25 +214,3 @@ class CrossAttentionFusion(keras.layers.Layer):
                 self.gate_initializer
             ),
         }
-
-    def _block(self, index: int) -> CrossAttentionBlock:
-        return CrossAttentionBlock(
-            num_heads=self.num_heads,
-            intermediate_dim=self.intermediate_dim,
-            dropout=self.dropout,
-            layer_norm_epsilon=self.layer_norm_epsilon,
-            gate_initializer=self.gate_initializer,
-            name=f"block_{index}",
-            dtype=self.dtype_policy,
-        )
-
-    def _cells(self, image_embedding: keras.KerasTensor) -> Any:
-        """What the blocks read: (images, cells, hidden_dim)."""
-        # The layer's call does these casts by itself; a direct one does not.
-        cells = ops.cast(image_embedding, self.compute_dtype)
-        positions = ops.cast(self.position_embedding, self.compute_dtype)
-        cells = ops.reshape(
-            cells, (ops.shape(cells)[0], self.num_cells, self.channels)
-        )
-        cells = self.image_dropout_layer(self.image_norm(cells))
-        return self.image_projection(cells) + positions

@@ -11,8 +11,7 @@ class ImageAttention(keras.layers.MultiHeadAttention):
 
     As a layer it is its parent. Apart from that, `project_image` gives the keys
     and values of an image, which depend on no token, and `attend` reads them:
-    a decoder in many passes computes them once. KerasHub's
-    `CachedMultiHeadAttention` likewise takes its parent's projections apart.
+    a decoder in many passes computes them once.
 
     Args:
         num_heads: int. Attention heads.
@@ -25,29 +24,20 @@ class ImageAttention(keras.layers.MultiHeadAttention):
     """
 
     def project_image(self, image_cells: Any) -> tuple[Any, Any]:
-        """Computes what tokens attend to. The layer must be built.
+        """Computes keys and values: (images, cells, num_heads, key_dim) each.
 
-        Args:
-            image_cells: float, (images, cells, channels).
-
-        Returns:
-            Keys and values, float, both (images, cells, num_heads, key_dim).
+        The layer must be built. `image_cells`: (images, cells, channels).
         """
         return self._key_dense(image_cells), self._value_dense(image_cells)
 
     def attend(self, token_states: Any, keys: Any, values: Any) -> Any:
         """Attends to keys and values of `project_image`.
 
-        Args:
-            token_states: float, (images, tokens, hidden_dim).
-            keys: float, (images, cells, num_heads, key_dim).
-            values: float, (images, cells, num_heads, key_dim).
-
-        Returns:
-            float, (images, tokens, hidden_dim).
+        Maps `token_states`, (images, tokens, hidden_dim), to the same shape.
         """
-        # Keras has no public way to attend to keys that are computed before:
-        # these are the parts of which its own `call` consists.
+        # Private names: Keras has no public way to attend to keys that are
+        # computed before. These are the parts of which its `call` consists, and
+        # those that KerasHub's `CachedMultiHeadAttention` uses likewise.
         queries = self._query_dense(token_states)
         mixed, _ = self._compute_attention(queries, keys, values)
         return self._output_dense(mixed)

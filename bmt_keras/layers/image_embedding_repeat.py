@@ -9,14 +9,16 @@ from keras import ops
 # The mask of the second argument has no public road to the output.
 from keras.src.backend import set_keras_mask
 
+from bmt_keras.layers.parts import Shape, check_positive
+
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
 class ImageEmbeddingRepeat(keras.layers.Layer):
     """Flattens an image embedding and repeats it along the tokens.
 
     It makes the image a neighbour of every token, ready to be concatenated
-    with the token states. `BimodalFusion` computes the concatenation followed
-    by a dense layer without the copies.
+    with the token states. `BimodalFusion` does both and a dense layer without
+    the copies.
 
     Args:
         length: int or None. The number of repeats where the call gives no
@@ -39,35 +41,28 @@ class ImageEmbeddingRepeat(keras.layers.Layer):
 
     Example:
         ```python
-        image_embedding = np.ones((2, 4, 4, 8))
-        token_states = np.ones((2, 7, 16))
-        repeated = ImageEmbeddingRepeat()(image_embedding, token_states)
-        repeated.shape  # (2, 7, 128)
-        ImageEmbeddingRepeat(length=5)(image_embedding).shape  # (2, 5, 128)
+        image, token_states = np.ones((2, 4, 4, 8)), np.ones((2, 7, 16))
+        ImageEmbeddingRepeat()(image, token_states)  # (2, 7, 128)
+        ImageEmbeddingRepeat(length=5)(image)  # (2, 5, 128)
         ```
     """
 
     def __init__(self, length: int | None = None, **kwargs: Any) -> None:
-        """Checks and keeps the arguments; see the class."""
         super().__init__(**kwargs)
-        if length is not None and length < 1:
-            raise ValueError(
-                f"`length` must be positive or None. Received: length={length}."
-            )
+        if length is not None:
+            check_positive(length=length)
         self.length = length
 
     def call(
         self,
-        image_embedding: keras.KerasTensor,
-        token_states: keras.KerasTensor | None = None,
-        token_states_mask: keras.KerasTensor | None = None,
-    ) -> keras.KerasTensor:
+        image_embedding: Any,
+        token_states: Any = None,
+        token_states_mask: Any = None,
+    ) -> Any:
         """Repeats the flattened image embedding; see the class."""
         batch = ops.shape(image_embedding)[0]
-        if token_states is None:
-            length = self._own_length()
-        else:
-            length = ops.shape(token_states)[1]
+        shape = None if token_states is None else ops.shape(token_states)
+        length = self._length(shape)
         image_dim = _product(image_embedding.shape[1:])
         flat = ops.reshape(
             ops.cast(image_embedding, self.compute_dtype),
@@ -85,24 +80,22 @@ class ImageEmbeddingRepeat(keras.layers.Layer):
 
     def compute_output_shape(
         self,
-        image_embedding_shape: tuple[int | None, ...],
-        token_states_shape: tuple[int | None, ...] | None = None,
-    ) -> tuple[int | None, ...]:
+        image_embedding_shape: Shape,
+        token_states_shape: Shape | None = None,
+    ) -> Shape:
         """Returns (batch, length, image_dim)."""
-        if token_states_shape is None:
-            length: int | None = self._own_length()
-        else:
-            length = token_states_shape[1]
         image_dim = _product(image_embedding_shape[1:])
+        length = self._length(token_states_shape)
         return (image_embedding_shape[0], length, image_dim)
 
     def compute_output_spec(
         self,
-        image_embedding: keras.KerasTensor,
-        token_states: keras.KerasTensor | None = None,
-        token_states_mask: keras.KerasTensor | None = None,
-    ) -> keras.KerasTensor:
+        image_embedding: Any,
+        token_states: Any = None,
+        token_states_mask: Any = None,
+    ) -> Any:
         """Returns the output's shape and dtype, with the token states' mask."""
+        # Symbolic: `call` is not traced where the output shape is known.
         repeated = super().compute_output_spec(image_embedding, token_states)
         if token_states_mask is not None:
             set_keras_mask(repeated, token_states_mask)
@@ -112,7 +105,9 @@ class ImageEmbeddingRepeat(keras.layers.Layer):
         """Returns the constructor's arguments."""
         return {**super().get_config(), "length": self.length}
 
-    def _own_length(self) -> int:
+    def _length(self, token_states_shape: Any) -> Any:
+        if token_states_shape is not None:
+            return token_states_shape[1]
         if self.length is None:
             raise ValueError(
                 "`token_states` must be given in the call where the layer has "
@@ -121,6 +116,6 @@ class ImageEmbeddingRepeat(keras.layers.Layer):
         return self.length
 
 
-def _product(dimensions: tuple[int | None, ...]) -> int | None:
+def _product(dimensions: Shape) -> int | None:
     known = [size for size in dimensions if size is not None]
     return math.prod(known) if len(known) == len(dimensions) else None

@@ -3,8 +3,15 @@
 from typing import Any
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
+from bmt_keras.layers.parts import (
+    Shape,
+    check_positive,
+    check_share,
+    new_dense,
+    new_norm,
+)
 from bmt_keras.layers.tanh_gelu import tanh_gelu
 
 
@@ -34,12 +41,6 @@ class LengthHead(keras.layers.Layer):
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
-        ```python
-        head = LengthHead(max_caption_tokens=20, hidden_dim=64)
-        head(np.ones((2, 4, 4, 8))).shape  # (2, 21)
-        ```
-
     Reference:
         [Ghazvininejad et al., 2019](https://arxiv.org/abs/1904.09324), which
         predicts the length of a translation from its source.
@@ -53,63 +54,47 @@ class LengthHead(keras.layers.Layer):
         dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        """Checks and keeps the arguments; see the class."""
         super().__init__(**kwargs)
-        if max_caption_tokens < 1 or hidden_dim < 1:
-            raise ValueError(
-                "`max_caption_tokens` and `hidden_dim` must be positive. "
-                f"Received: max_caption_tokens={max_caption_tokens}, "
-                f"hidden_dim={hidden_dim}."
-            )
-        if not 0 <= dropout < 1:
-            raise ValueError(
-                f"`dropout` must be in [0, 1). Received: dropout={dropout}."
-            )
+        check_positive(
+            max_caption_tokens=max_caption_tokens, hidden_dim=hidden_dim
+        )
+        check_share(dropout=dropout)
         self.max_caption_tokens = max_caption_tokens
         self.hidden_dim = hidden_dim
         self.dropout = dropout
 
-    def build(self, image_embedding_shape: tuple[int | None, ...]) -> None:
+    def build(self, image_embedding_shape: Shape) -> None:
         """Creates the normalisation and the two dense layers."""
-        self.layer_norm = keras.layers.LayerNormalization(
-            name="layer_norm", dtype=self.dtype_policy
+        shape = image_embedding_shape
+        self.layer_norm = new_norm(self, "layer_norm", shape, epsilon=1e-3)
+        self.dense = new_dense(
+            self, "dense", self.hidden_dim, shape, activation=tanh_gelu
         )
-        self.layer_norm.build(image_embedding_shape)
-        self.dense = keras.layers.Dense(
-            self.hidden_dim,
-            activation=tanh_gelu,
-            name="dense",
-            dtype=self.dtype_policy,
-        )
-        self.dense.build(image_embedding_shape)
         self.dropout_layer = keras.layers.Dropout(
             self.dropout, name="dropout", dtype=self.dtype_policy
         )
-        self.logits = keras.layers.Dense(
-            self.max_caption_tokens + 1, name="logits", dtype=self.dtype_policy
+        lengths = self.max_caption_tokens + 1  # from 0 on
+        self.logits = new_dense(
+            self, "logits", lengths, (shape[0], self.hidden_dim)
         )
-        self.logits.build((image_embedding_shape[0], self.hidden_dim))
 
-    def call(self, image_embedding: keras.KerasTensor) -> keras.KerasTensor:
+    def call(self, image_embedding: Any) -> Any:
         """Computes the logits; see the class."""
+        # (batch, ..., hidden_dim): each cell has its say before the mean.
         cells = self.dense(self.layer_norm(image_embedding))
         between = tuple(range(1, len(cells.shape) - 1))
         # (batch, hidden_dim)
         features = ops.mean(cells, axis=between) if between else cells
         return ops.cast(self.logits(self.dropout_layer(features)), "float32")
 
-    def compute_output_shape(
-        self, image_embedding_shape: tuple[int | None, ...]
-    ) -> tuple[int | None, ...]:
+    def compute_output_shape(self, image_embedding_shape: Shape) -> Shape:
         """Returns (batch, max_caption_tokens + 1)."""
         return (image_embedding_shape[0], self.max_caption_tokens + 1)
 
-    def compute_output_spec(
-        self, image_embedding: keras.KerasTensor
-    ) -> keras.KerasTensor:
+    def compute_output_spec(self, image_embedding: Any) -> Any:
         """Returns the shape of the logits in float32."""
         shape = self.compute_output_shape(image_embedding.shape)
-        return keras.KerasTensor(shape, "float32")
+        return KerasTensor(shape, "float32")
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

@@ -3,12 +3,12 @@
 from typing import Any
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
 # The mask a tensor carries has no public setter.
 from keras.src.backend import set_keras_mask
 
-from bmt_keras.layers.positions import take_positions
+from bmt_keras.layers.parts import Shape, new_dense, new_norm
 from bmt_keras.layers.tanh_gelu import tanh_gelu
 
 
@@ -17,11 +17,10 @@ class MaskedTokenHead(keras.layers.Layer):
     """Predicts the token at each masked position.
 
     It is the head that ALBERT was pretrained with: a dense layer as wide as the
-    token embedding, an activation, a layer normalisation with ALBERT's epsilon,
-    and the product with the transposed token embedding, plus a bias for each
-    token. The embedding is shared with the layer that reads the tokens. The
-    arguments are those of KerasHub's `MaskedLMHead`; the defaults are
-    ALBERT's.
+    token embedding, an activation, a layer normalisation, and the product with
+    the transposed token embedding, plus a bias for each token. The embedding is
+    shared with the layer that reads the tokens. The arguments are those of
+    KerasHub's `MaskedLMHead`; the defaults are ALBERT's.
 
     Args:
         token_embedding: A `keras.layers.ReversibleEmbedding` (or KerasHub's),
@@ -75,7 +74,6 @@ class MaskedTokenHead(keras.layers.Layer):
         layer_norm_epsilon: float = 1e-12,
         **kwargs: Any,
     ) -> None:
-        """Checks and keeps the arguments; see the class."""
         super().__init__(**kwargs)
         if not isinstance(token_embedding, keras.layers.ReversibleEmbedding):
             raise TypeError(
@@ -92,9 +90,7 @@ class MaskedTokenHead(keras.layers.Layer):
         self.vocabulary_size = token_embedding.input_dim
 
     def build(
-        self,
-        states_shape: tuple[int | None, ...],
-        mask_positions_shape: tuple[int | None, ...] | None = None,
+        self, states_shape: Shape, mask_positions_shape: Shape | None = None
     ) -> None:
         """Creates the dense layer, the normalisation and the bias."""
         width = self.token_embedding.output_dim
@@ -105,16 +101,9 @@ class MaskedTokenHead(keras.layers.Layer):
                 f"{tuple(states_shape)}, output_dim={width}."
             )
         if self.use_dense:
-            self.dense = keras.layers.Dense(
-                width, name="dense", dtype=self.dtype_policy
-            )
-            self.dense.build(states_shape)
-        self.layer_norm = keras.layers.LayerNormalization(
-            epsilon=self.layer_norm_epsilon,
-            name="layer_norm",
-            dtype=self.dtype_policy,
-        )
-        self.layer_norm.build((*states_shape[:-1], width))
+            self.dense = new_dense(self, "dense", width, states_shape)
+        shape, epsilon = (*states_shape[:-1], width), self.layer_norm_epsilon
+        self.layer_norm = new_norm(self, "layer_norm", shape, epsilon)
         if not self.token_embedding.built:
             self.token_embedding.build()
         # Autocast would round the bias to the compute dtype.
@@ -126,11 +115,8 @@ class MaskedTokenHead(keras.layers.Layer):
         )
 
     def call(
-        self,
-        states: keras.KerasTensor,
-        mask_positions: keras.KerasTensor | None = None,
-        mask: keras.KerasTensor | None = None,
-    ) -> keras.KerasTensor:
+        self, states: Any, mask_positions: Any = None, mask: Any = None
+    ) -> Any:
         """Computes the logits or what `activation` makes of them."""
         x = states
         if mask_positions is not None:
@@ -143,32 +129,32 @@ class MaskedTokenHead(keras.layers.Layer):
         logits = self.token_embedding(x, reverse=True)
         logits = ops.cast(logits, "float32") + ops.cast(self.bias, "float32")
         outputs = self.activation(logits)
-        return self._with_mask(outputs, mask_positions, mask)
+        if mask_positions is None and mask is not None:
+            set_keras_mask(outputs, mask)
+        return outputs
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
         """Returns None: `call` sets the mask where there are no positions."""
         return None
 
     def compute_output_shape(
-        self,
-        states_shape: tuple[int | None, ...],
-        mask_positions_shape: tuple[int | None, ...] | None = None,
-    ) -> tuple[int | None, ...]:
+        self, states_shape: Shape, mask_positions_shape: Shape | None = None
+    ) -> Shape:
         """Returns (batch, capacity or length, vocabulary_size)."""
         shape = mask_positions_shape or states_shape[:-1]
         return (*shape, self.vocabulary_size)
 
     def compute_output_spec(
-        self,
-        states: keras.KerasTensor,
-        mask_positions: keras.KerasTensor | None = None,
-        mask: keras.KerasTensor | None = None,
-    ) -> keras.KerasTensor:
+        self, states: Any, mask_positions: Any = None, mask: Any = None
+    ) -> Any:
         """Returns the shape of the logits in float32."""
+        # The compute dtype, Keras' guess, would be wrong: see `call`.
         positions_shape = getattr(mask_positions, "shape", None)
         shape = self.compute_output_shape(states.shape, positions_shape)
-        logits = keras.KerasTensor(shape, "float32")
-        return self._with_mask(logits, mask_positions, mask)
+        outputs = KerasTensor(shape, "float32")
+        if mask_positions is None and mask is not None:
+            set_keras_mask(outputs, mask)
+        return outputs
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, the embedding among them."""
@@ -186,15 +172,23 @@ class MaskedTokenHead(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "MaskedTokenHead":
         """Creates the layer from what `get_config` returned."""
+        # In a saved model Keras makes it the very layer that reads the tokens.
         embedding = keras.layers.deserialize(config["token_embedding"])
         return cls(**{**config, "token_embedding": embedding})
 
-    def _with_mask(
-        self,
-        logits: keras.KerasTensor,
-        mask_positions: keras.KerasTensor | None,
-        mask: keras.KerasTensor | None,
-    ) -> keras.KerasTensor:
-        if mask_positions is None and mask is not None:
-            set_keras_mask(logits, mask)
-        return logits
+
+def take_positions(x: Any, positions: Any) -> Any:
+    """Takes vectors of (batch, length, dim) at (batch, capacity) positions.
+
+    A position outside of [0, length) fails where `ops.take` fails: on
+    processors, not on accelerators.
+    """
+    # By rows of the whole batch: `ops.take_along_axis` gathers number by number
+    # from a transposed copy, which takes up to twelve times as long.
+    batch, length = ops.shape(x)[0], ops.shape(x)[1]
+    positions = ops.cast(positions, "int32")
+    starts = ops.expand_dims(ops.arange(batch, dtype="int32") * length, -1)
+    # One outside of its row is to fail, not to be another row's.
+    is_inside = ops.logical_and(positions >= 0, positions < length)
+    index = ops.where(is_inside, starts + positions, batch * length)
+    return ops.take(ops.reshape(x, (-1, x.shape[-1])), index, axis=0)

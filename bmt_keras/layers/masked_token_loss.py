@@ -3,7 +3,9 @@
 from typing import Any
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
+
+from bmt_keras.layers.parts import check_share
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
@@ -51,32 +53,28 @@ class MaskedTokenLoss(keras.layers.Layer):
         add_loss: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Checks and keeps the arguments; see the class."""
         # Without autocast float32 logits are not rounded to float16 first.
         super().__init__(autocast=False, **kwargs)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(
-                "`label_smoothing` must be in [0, 1). Received: "
-                f"label_smoothing={label_smoothing}."
-            )
+        check_share(label_smoothing=label_smoothing)
         self.label_smoothing = label_smoothing
         # `Layer.add_loss` is a method already.
         self._adds_loss = add_loss
 
     def call(
         self,
-        logits: keras.KerasTensor,
-        labels: keras.KerasTensor,
-        sample_weight: keras.KerasTensor | None = None,
-        logits_mask: keras.KerasTensor | None = None,
-        labels_mask: keras.KerasTensor | None = None,
-    ) -> keras.KerasTensor:
+        logits: Any,
+        labels: Any,
+        sample_weight: Any = None,
+        logits_mask: Any = None,
+        labels_mask: Any = None,
+    ) -> Any:
         """Averages the cross-entropy over the weights; see the class."""
         if sample_weight is None:
             sample_weight = labels_mask if logits_mask is None else logits_mask
         if sample_weight is None:
             sample_weight = ops.ones_like(labels)
         weight = ops.cast(sample_weight, "float32")
+        # Others may fail or give NaN, which a weight of 0 does not undo.
         labels = ops.where(weight > 0, labels, 0)
         cross_entropy = self.cross_entropy(logits, labels)
         loss = ops.divide_no_nan(
@@ -102,6 +100,7 @@ class MaskedTokenLoss(keras.layers.Layer):
             return ops.sparse_categorical_crossentropy(
                 labels, logits, from_logits=True
             )
+        # One-hot labels are as large as the logits: smoothing alone has them.
         size = logits.shape[-1]
         smooth = ops.one_hot(labels, size) * (1 - share) + share / size
         return ops.categorical_crossentropy(smooth, logits, from_logits=True)
@@ -110,19 +109,9 @@ class MaskedTokenLoss(keras.layers.Layer):
         """Returns None: the loss has no positions."""
         return None
 
-    def compute_output_shape(
-        self,
-        logits_shape: tuple[int | None, ...],
-        labels_shape: tuple[int | None, ...],
-    ) -> tuple[int | None, ...]:
-        """Returns ()."""
-        return ()
-
-    def compute_output_spec(
-        self, *args: Any, **kwargs: Any
-    ) -> keras.KerasTensor:
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the spec of a float32 scalar."""
-        return keras.KerasTensor((), "float32")
+        return KerasTensor((), "float32")
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

@@ -3,7 +3,10 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+
+from bmt_keras.layers.parts import Shape, check_positive, new_dense
 
 _MASKED = -1e9
 # What heads look at when training starts, in turn: the token before, the token
@@ -41,12 +44,6 @@ class RelativeSelfAttention(keras.layers.Layer):
         ValueError: If an argument is not positive or `num_heads` does not
             divide `hidden_dim`.
 
-    Example:
-        ```python
-        attention = RelativeSelfAttention(num_heads=4)
-        attention(np.ones((2, 7, 16)), np.ones((2, 7))).shape  # (2, 7, 16)
-        ```
-
     Reference:
         - [Raffel et al., 2019](https://arxiv.org/abs/1910.10683), section 2.1
         - [Shaw et al., 2018](https://arxiv.org/abs/1803.02155)
@@ -55,18 +52,13 @@ class RelativeSelfAttention(keras.layers.Layer):
     def __init__(
         self, *, num_heads: int, max_distance: int = 16, **kwargs: Any
     ) -> None:
-        """Checks and keeps the arguments; see the class."""
         super().__init__(**kwargs)
-        if num_heads < 1 or max_distance < 1:
-            raise ValueError(
-                "`num_heads` and `max_distance` must be positive. Received: "
-                f"num_heads={num_heads}, max_distance={max_distance}."
-            )
+        check_positive(num_heads=num_heads, max_distance=max_distance)
         self.num_heads = num_heads
         self.max_distance = max_distance
         self.supports_masking = True
 
-    def build(self, token_states_shape: tuple[int | None, ...]) -> None:
+    def build(self, token_states_shape: Shape) -> None:
         """Creates the projections and the table of biases."""
         hidden_dim = token_states_shape[-1]
         if hidden_dim is None or hidden_dim % self.num_heads:
@@ -77,31 +69,20 @@ class RelativeSelfAttention(keras.layers.Layer):
         self.hidden_dim = hidden_dim
         wide = keras.initializers.TruncatedNormal(stddev=hidden_dim**-0.5)
         # One product for queries, keys and values.
-        self.projection = keras.layers.Dense(
-            3 * hidden_dim,
-            kernel_initializer=wide,
-            name="projection",
-            dtype=self.dtype_policy,
+        options = {"shape": token_states_shape, "kernel_initializer": wide}
+        self.projection = new_dense(
+            self, "projection", 3 * hidden_dim, **options
         )
-        self.projection.build(token_states_shape)
-        self.output_dense = keras.layers.Dense(
-            hidden_dim,
-            kernel_initializer=wide,
-            name="output_dense",
-            dtype=self.dtype_policy,
+        self.output_dense = new_dense(
+            self, "output_dense", hidden_dim, **options
         )
-        self.output_dense.build(token_states_shape)
         self.distance_bias = self.add_weight(
             name="distance_bias",
             shape=(2 * self.max_distance + 1, self.num_heads),
             initializer=self._first_bias,
         )
 
-    def call(
-        self,
-        token_states: keras.KerasTensor,
-        padding_mask: keras.KerasTensor | None = None,
-    ) -> keras.KerasTensor:
+    def call(self, token_states: Any, padding_mask: Any = None) -> Any:
         """Attends; see the class."""
         shape = ops.shape(token_states)
         width = self.hidden_dim // self.num_heads
@@ -117,14 +98,13 @@ class RelativeSelfAttention(keras.layers.Layer):
             # (batch, 1, 1, length)
             hidden = 1 - ops.cast(padding_mask, "float32")
             logits = logits + _MASKED * hidden[:, None, None, :]
+        # The softmax is summed up in float32 as well.
         weights = ops.cast(ops.softmax(logits), values.dtype)
         mixed = ops.matmul(weights, values)
         mixed = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), shape)
         return self.output_dense(mixed)
 
-    def compute_output_shape(
-        self, token_states_shape: tuple[int | None, ...]
-    ) -> tuple[int | None, ...]:
+    def compute_output_shape(self, token_states_shape: Shape) -> Shape:
         """Returns (batch, length, hidden_dim)."""
         return tuple(token_states_shape)
 
@@ -147,13 +127,9 @@ class RelativeSelfAttention(keras.layers.Layer):
         return ops.take(table, index, axis=1)
 
     def _first_bias(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        distances = ops.arange(shape[0]) - self.max_distance
-        columns = []
-        for head in range(shape[1]):
+        bias = np.zeros(shape)
+        for head in range(self.num_heads):
             offset = _FIRST_OFFSETS[head % len(_FIRST_OFFSETS)]
-            column = ops.zeros(shape[:1], dtype)
-            if offset is not None:
-                near = ops.equal(distances, offset)
-                column = _FIRST_BIAS * ops.cast(near, dtype)
-            columns.append(column)
-        return ops.stack(columns, axis=-1)
+            if offset is not None and abs(offset) <= self.max_distance:
+                bias[offset + self.max_distance, head] = _FIRST_BIAS
+        return ops.convert_to_tensor(bias, dtype)

@@ -1,10 +1,12 @@
 """The activation of ALBERT and of the blocks around it."""
 
+from typing import Any
+
 import keras
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
-def tanh_gelu(x: keras.KerasTensor) -> keras.KerasTensor:
+def tanh_gelu(x: Any) -> Any:
     """Applies the Gaussian error linear unit in its tanh approximation.
 
     ALBERT and BERT were trained with the approximation; `"gelu"` names the

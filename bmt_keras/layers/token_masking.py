@@ -6,7 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import KerasTensor, ops
+
+from bmt_keras.layers.parts import Shape
 
 _SLOTS = ("mask_positions", "labels", "sample_weight")
 # Seeds of evaluation, one for each draw: equal seeds give equal numbers.
@@ -65,12 +67,6 @@ class TokenMasking(keras.layers.Layer):
         masked = masking(np.array([[2, 17, 9, 25, 31, 3, 0]]))
         # token_ids perhaps [[2, 17, 4, 25, 4, 3, 0]], then
         # mask_positions [[2, 4, 0, 0]] and labels [[9, 31, 0, 0]]
-
-        # The same in two steps: captions 2 and 3 of a batch of 8 are masked
-        # as they would be there.
-        noise = masking.draw_noise((8, 7))
-        noise = {name: drawn[2:4] for name, drawn in noise.items()}
-        masking.mask_tokens(token_ids[2:4], noise)
         ```
 
     Reference:
@@ -90,7 +86,6 @@ class TokenMasking(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Checks and keeps the arguments; see the class."""
         super().__init__(**kwargs)
         if rate is not None and not 0 < rate <= 1:
             raise ValueError(
@@ -118,11 +113,11 @@ class TokenMasking(keras.layers.Layer):
 
     def call(
         self,
-        token_ids: keras.KerasTensor,
-        padding_mask: keras.KerasTensor | None = None,
+        token_ids: Any,
+        padding_mask: Any = None,
         training: bool | None = None,
-        mask: keras.KerasTensor | None = None,
-    ) -> dict[str, keras.KerasTensor]:
+        mask: Any = None,
+    ) -> dict[str, Any]:
         """Masks the tokens; see the class."""
         noise = self.draw_noise(ops.shape(token_ids), training=training)
         mask = mask if padding_mask is None else padding_mask
@@ -131,15 +126,11 @@ class TokenMasking(keras.layers.Layer):
     def draw_noise(
         self, shape: tuple[Any, Any], *, training: bool | None = None
     ) -> dict[str, Any]:
-        """Draws the random numbers of a call.
+        """Draws the random numbers of a call, for `mask_tokens`.
 
-        Args:
-            shape: Batch and length of the token ids.
-            training: As in the call.
-
-        Returns:
-            Tensors that begin with the batch, for `mask_tokens`.
+        `shape` is that of the token ids. Each tensor begins with the batch.
         """
+        # None is what a call outside of a model has, as in a data pipeline.
         fresh = training is None or training
 
         def seed(name: str) -> Any:
@@ -161,32 +152,26 @@ class TokenMasking(keras.layers.Layer):
         return noise
 
     def mask_tokens(
-        self,
-        token_ids: Any,
-        noise: dict[str, Any],
-        padding_mask: Any | None = None,
+        self, token_ids: Any, noise: dict[str, Any], padding_mask: Any = None
     ) -> dict[str, Any]:
-        """Masks tokens by random numbers that were drawn before.
+        """Masks tokens as the call, by random numbers that were drawn before.
 
-        Args:
-            token_ids: int, (batch, length).
-            noise: From `draw_noise` for that shape, or examples of what it gave
-                for a larger batch.
-            padding_mask: As in the call.
-
-        Returns:
-            As the call.
+        `noise` is that of `draw_noise` for the same shape, or examples of what
+        it gave for a larger batch: those are masked as they would be there.
         """
         _check_integers(token_ids)
         token_ids = ops.cast(token_ids, "int32")
         length = ops.shape(token_ids)[1]
         capacity = self._capacity(length)
-        maskable = self._maskable(token_ids, padding_mask)
+        # Compared with each special token: (batch, length, special tokens).
+        different = ops.not_equal(token_ids[..., None], self._unmaskable_ids)
+        maskable = ops.all(different, axis=-1)
+        if padding_mask is not None:
+            maskable &= ops.cast(padding_mask, "bool")
         count = self._count(maskable, capacity, noise["rate"])  # (batch, 1)
-        rank = ops.argsort(
-            ops.argsort(ops.where(maskable, noise["order"], 2.0))
-        )
-        is_masked = rank < count
+        # The draws are below 1: what must stay ranks last.
+        order = ops.argsort(ops.where(maskable, noise["order"], 2.0))
+        is_masked = ops.argsort(order) < count
 
         # Masked positions sort before all others, either in ascending order.
         position = ops.arange(length, dtype="int32")
@@ -210,9 +195,7 @@ class TokenMasking(keras.layers.Layer):
             return None
         return {"token_ids": previous_mask, **dict.fromkeys(_SLOTS)}
 
-    def compute_output_shape(
-        self, token_ids_shape: tuple[int | None, ...]
-    ) -> dict[str, tuple[int | None, ...]]:
+    def compute_output_shape(self, token_ids_shape: Shape) -> dict[str, Shape]:
         """Returns the shape of each output."""
         batch, length = token_ids_shape
         capacity = None if length is None else self._capacity(length)
@@ -220,15 +203,13 @@ class TokenMasking(keras.layers.Layer):
         return {"token_ids": (batch, length), **slots}
 
     def compute_output_spec(
-        self, token_ids: keras.KerasTensor, *args: Any, **kwargs: Any
-    ) -> dict[str, keras.KerasTensor]:
+        self, token_ids: Any, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
         """Returns the shape and dtype of each output."""
         _check_integers(token_ids)
         shapes = self.compute_output_shape(token_ids.shape)
-        spec = {
-            name: keras.KerasTensor(shapes[name], "int32") for name in shapes
-        }
-        weight = keras.KerasTensor(shapes["sample_weight"], "float32")
+        spec = {name: KerasTensor(shapes[name], "int32") for name in shapes}
+        weight = KerasTensor(shapes["sample_weight"], "float32")
         return {**spec, "sample_weight": weight}
 
     def save_own_variables(self, store: Any) -> None:
@@ -276,21 +257,14 @@ class TokenMasking(keras.layers.Layer):
         share = ops.floor(ops.cast(length, "float64") * self.rate)
         return ops.minimum(length, ops.cast(share, "int32") + 1)
 
-    def _maskable(self, token_ids: Any, padding_mask: Any) -> Any:
-        different = ops.not_equal(
-            ops.expand_dims(token_ids, -1), self._unmaskable_ids
-        )
-        maskable = ops.all(different, axis=-1)
-        if padding_mask is None:
-            return maskable
-        return ops.logical_and(maskable, ops.cast(padding_mask, "bool"))
-
     def _count(self, maskable: Any, capacity: Any, draw: Any) -> Any:
         """How many tokens of each caption are masked: int32, (batch, 1)."""
         total = ops.sum(ops.cast(maskable, "float32"), axis=1, keepdims=True)
         if self.rate is None:
+            # The draw may be 0 and is never 1: the rate is in (0, 1].
             count = ops.ceil((1 - draw) * total)
         else:
+            # The draw rounds up as often as the fraction says.
             count = ops.maximum(ops.floor(self.rate * total + draw), 1)
         count = ops.cast(ops.minimum(count, total), "int32")
         # Rounding of the sum above must not mask more than there are slots.

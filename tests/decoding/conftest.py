@@ -116,6 +116,23 @@ def predictor_of():
 
 
 @pytest.fixture
+def compiled():
+    """A function as a graph for inputs of some shapes, and its traces."""
+
+    def make(function, *inputs):
+        traces = []
+
+        def run(*arguments):
+            traces.append(1)
+            return function(*arguments)
+
+        signature = [tf.TensorSpec(shape, dtype) for shape, dtype in inputs]
+        return tf.function(run, input_signature=signature), traces
+
+    return make
+
+
+@pytest.fixture
 def decode():
     """Captions of images with the given favourite lengths."""
 

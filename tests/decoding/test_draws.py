@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from bmt_keras.decoding import DecodingOptions, mask_predict
-from bmt_keras.decoding.passes import Draws, draw_tokens
+from bmt_keras.decoding.passes import draw_tokens
 
 # Of tokens 0 to 3; the likeliest first, as decoding has them.
 PROBABILITIES = np.array([0.3, 0.05, 0.5, 0.15], np.float32)
@@ -19,7 +19,7 @@ def draw(count=1, *, temperature=1.0, top_p=1.0, banned=()):
         tf.broadcast_to(tf.constant(tokens, tf.int32), shape),
         tf.broadcast_to(tf.constant(log_probs[tokens]), shape),
         count,
-        draws=Draws(temperature, top_p, seed=0),
+        options=DecodingOptions(temperature=temperature, top_p=top_p),
         noise=tf.random.stateless_uniform(shape, (0, 0)),
     )
     return tokens.numpy()[0, 0], log_probs.numpy()[0, 0]
@@ -103,26 +103,19 @@ def test_copies_are_kept_only_where_nothing_else_is_left(
 
 
 def test_temperature_and_seed_need_no_new_trace(
-    predictor_of, length_log_probs, always
+    predictor_of, length_log_probs, always, compiled
 ):
-    traced = []
-    model = always({1: {5: 3.0}})
-
-    def predict(ids, mask):
-        traced.append(1)
-        return model(ids, mask)
-
-    @tf.function
-    def write(temperature, top_p, seed):
+    def predict(temperature, top_p, seed):
         options = DecodingOptions(
             temperature=temperature, top_p=top_p, seed=seed, passes=2
         )
-        return mask_predict(
-            predictor_of(predict), length_log_probs([3]), options=options
-        )["token_ids"]
+        predictor = predictor_of(always({1: {5: 3.0}}))
+        return mask_predict(predictor, length_log_probs([3]), options=options)
 
+    inputs = ((), "float32"), ((), "float32"), ((), "int32")
+    write, traced = compiled(predict, *inputs)
     texts = {
-        tuple(write(*map(tf.constant, controls)).numpy().ravel())
+        tuple(write(*controls)["token_ids"].numpy().ravel())
         for controls in [(1.0, 1.0, 1), (9.0, 1.0, 2), (9.0, 0.9, 3)]
     }
     assert len(traced) == 1

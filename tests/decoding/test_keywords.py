@@ -42,26 +42,39 @@ def test_all_tokens_of_a_keyword_decide_on_its_position(
     )
 
 
-def test_later_keywords_leave_earlier_ones_in_place(
-    decode_with, always, tokens_of
+@pytest.mark.parametrize("order", ["confidence", "left_to_right"])
+@pytest.mark.parametrize(
+    ("logits", "keywords", "expected"),
+    [
+        # Padding is no part of them.
+        (
+            {1: {5: 5.0}, 2: {6: 5.0}, 3: {10: 5.0}, 4: {11: 5.0}},
+            [[10, 11], [6, 0], [0, 0]],
+            [5, 6, 10, 11],
+        ),
+        # Both want position 2: the first takes it, the second goes to 4.
+        (
+            {2: {10: 5.0, 11: 5.0}, 4: {11: 1.0}, 1: {5: 9.0}, 3: {6: 9.0}},
+            [[10], [11]],
+            [5, 10, 6, 11],
+        ),
+        # The middle is best for "10 11", and would leave two single positions:
+        # without room they are packed.
+        ({2: {10: 9.0}, 3: {11: 9.0}}, [[10, 11], [8, 9]], [10, 11, 8, 9]),
+        # Their neighbours do not repeat them.
+        (
+            {1: {10: 8.0, 5: 1.0}, 2: {10: 9.0}, 3: {10: 8.0, 6: 1.0}},
+            [[10]],
+            [5, 10, 6],
+        ),
+    ],
+)
+def test_keywords_take_their_places_in_turn(
+    decode_with, always, tokens_of, logits, keywords, expected, order
 ):
-    # Both want position 2: the first keyword takes it, the second goes to 4.
-    predict = always({2: {10: 5.0, 11: 5.0}, 4: {11: 1.0}, 1: {5: 9.0}})
-    (tokens,) = tokens_of(decode_with(predict, [[10], [11]], passes=1))
-    assert (tokens[1], tokens[3]) == (10, 11)
-
-
-def test_padding_of_keywords_is_no_part_of_them(decode_with, always, tokens_of):
-    predict = always({1: {5: 5.0}, 2: {6: 5.0}, 3: {10: 5.0}, 4: {11: 5.0}})
-    written = decode_with(predict, [[10, 11], [6, 0], [0, 0]])
-    assert tokens_of(written) == [[5, 6, 10, 11]]
-
-
-def test_keywords_that_leave_no_room_are_packed(decode_with, always, tokens_of):
-    # The middle is best for "10 11", and would leave two single positions.
-    predict = always({2: {10: 9.0}, 3: {11: 9.0}})
-    written = decode_with(predict, [[10, 11], [8, 9]])
-    assert tokens_of(written) == [[10, 11, 8, 9]]
+    lengths = [len(expected)]
+    written = decode_with(always(logits), keywords, lengths, order=order)
+    assert tokens_of(written) == [expected]
 
 
 def test_a_caption_has_room_for_its_keywords(decode_with, favour, tokens_of):
@@ -69,15 +82,6 @@ def test_a_caption_has_room_for_its_keywords(decode_with, favour, tokens_of):
     (tokens,) = tokens_of(written)
     assert len(tokens) == 5
     assert {8, 9, 10, 11} <= set(tokens)
-
-
-@pytest.mark.parametrize("order", ["confidence", "left_to_right"])
-def test_neighbours_of_a_keyword_do_not_repeat_it(
-    decode_with, always, tokens_of, order
-):
-    predict = always({1: {10: 8.0, 5: 1.0}, 2: {10: 9.0}, 3: {10: 8.0, 6: 1.0}})
-    written = decode_with(predict, [[10]], [3], order=order)
-    assert tokens_of(written) == [[5, 10, 6]]
 
 
 def test_each_image_has_its_own_keywords_in_all_candidates(
@@ -98,26 +102,18 @@ def test_each_image_has_its_own_keywords_in_all_candidates(
 
 
 def test_keywords_of_any_number_need_no_new_trace(
-    predictor_of, length_log_probs, always
+    predictor_of, length_log_probs, always, compiled
 ):
-    traced = []
-    model = always({3: {10: 5.0}})
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None, 7), tf.float32),
-            tf.TensorSpec((None, None, None), tf.int32),
-        ]
-    )
-    def write(lengths, keywords):
-        traced.append(1)
+    def predict(lengths, keywords):
         return mask_predict(
-            predictor_of(model),
+            predictor_of(always({3: {10: 5.0}})),
             lengths,
             options=DecodingOptions(length_candidates=2),
             keywords=keywords,
         )["token_ids"]
 
+    inputs = ((None, 7), "float32"), ((None, None, None), "int32")
+    write, traced = compiled(predict, *inputs)
     lengths = length_log_probs([4, 3], [5, 6])
     for keywords in ([[10]], [[10, 11], [7, 0]], [[8], [9], [6]]):
         written = write(lengths, tf.constant([keywords] * 2)).numpy()

@@ -125,27 +125,21 @@ def test_left_to_right_writes_a_token_per_pass(decode, favour, recorded):
 
 @pytest.mark.parametrize("order", ["confidence", "left_to_right"])
 def test_passes_and_batch_need_no_new_trace(
-    predictor_of, length_log_probs, order
+    predictor_of, length_log_probs, compiled, order
 ):
-    traced, calls = [], []
+    calls = []
 
     def predict(ids, mask):
-        traced.append(1)
         tf.py_function(lambda: calls.append(1), [], [])
         return random_logits(ids, mask)
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None, 7), tf.float32),
-            tf.TensorSpec((), tf.int32),
-        ]
-    )
-    def write(lengths, passes):
+    def decode(lengths, passes):
         options = DecodingOptions(
             passes=passes, length_candidates=2, order=order
         )
         return mask_predict(predictor_of(predict), lengths, options=options)
 
+    write, traced = compiled(decode, ((None, 7), "float32"), ((), "int32"))
     made = []
     for passes in (1, 4, 12):
         write(length_log_probs([3, 2], [4, 1], [6, 5]), passes)
@@ -159,14 +153,14 @@ def test_passes_and_batch_need_no_new_trace(
 
 @pytest.mark.parametrize("order", ["confidence", "left_to_right"])
 def test_no_images_give_no_captions(
-    predictor_of, length_log_probs, favour, order
+    predictor_of, length_log_probs, favour, compiled, order
 ):
-    @tf.function(input_signature=[tf.TensorSpec((None, 7), tf.float32)])
-    def write(lengths):
-        options = DecodingOptions(order=order, num_captions=2)
-        predictor = predictor_of(favour([5] * 8))
-        return mask_predict(predictor, lengths, options=options)
-
+    options = DecodingOptions(order=order, num_captions=2, mbr_samples=4)
+    predictor = predictor_of(favour([5] * 8))
+    write, _ = compiled(
+        lambda lengths: mask_predict(predictor, lengths, options=options),
+        ((None, 7), "float32"),
+    )
     written = write(length_log_probs([3])[:0])
     assert written["token_ids"].shape == (0, 2, 8)
     assert written["score"].shape == (0, 2)

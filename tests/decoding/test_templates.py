@@ -98,11 +98,7 @@ def test_a_template_may_force_a_repeat_but_fillings_add_none(fill, favour):
         (
             [5, GAP, 6],
             [4, 6, 3],
-            [
-                [5, MASK, MASK, 6],
-                [5, MASK, MASK, MASK, MASK, 6],
-                [5, MASK, 6],
-            ],
+            [[5, MASK, MASK, 6], [5, MASK, MASK, MASK, MASK, 6], [5, MASK, 6]],
         ),
         # One token at least.
         ([5, GAP, 6], [1, 2, 3], [[5, MASK, 6]]),
@@ -138,18 +134,9 @@ def test_the_width_with_the_best_score_is_kept(fill, favour, by_length):
 
 
 def test_templates_of_any_width_need_no_new_trace(
-    predictor_of, length_log_probs, favour
+    predictor_of, length_log_probs, favour, compiled
 ):
-    traced = []
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None, 7), tf.float32),
-            tf.TensorSpec((None, None), tf.int32),
-        ]
-    )
-    def write(lengths, templates):
-        traced.append(1)
+    def fill(lengths, templates):
         return fill_templates(
             predictor_of(favour([0, 5, 6, 7, 8, 9, 10])),
             lengths,
@@ -157,6 +144,8 @@ def test_templates_of_any_width_need_no_new_trace(
             options=DecodingOptions(length_candidates=2),
         )["token_ids"]
 
+    inputs = ((None, 7), "float32"), ((None, None), "int32")
+    write, traced = compiled(fill, *inputs)
     one = write(length_log_probs([3]), [[GAP, 11]]).numpy()
     two = write(length_log_probs([3], [5]), [[MASK, 11, GAP]] * 2).numpy()
     assert one.tolist() == [[[2, 5, 6, 11, 3, 0, 0, 0]]]

@@ -110,7 +110,7 @@ CASES = {
     ),
     "CrossAttentionBlock": LayerCase(
         lambda **kwargs: layers.CrossAttentionBlock(
-            num_heads=2, intermediate_dim=16, **kwargs
+            num_heads=2, intermediate_dim=16, dropout=0.1, **kwargs
         ),
         ("states", "cells", "padding_mask"),
     ),

@@ -79,22 +79,6 @@ def test_dropout_and_batch_statistics_act_in_training_alone():
     assert np.any(head.feature_norm.moving_mean != 0)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"vocabulary_size": 0, "hidden_dim": 7}, "vocabulary_size=0"),
-        ({"vocabulary_size": 9, "hidden_dim": 0}, "hidden_dim=0"),
-        (
-            {"vocabulary_size": 9, "hidden_dim": 7, "dropout": 1.0},
-            "dropout=1.0",
-        ),
-    ],
-)
-def test_arguments_must_be_in_range(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        ConceptHead(**arguments)
-
-
 def test_number_of_channels_must_be_known():
     with pytest.raises(ValueError, match=r"channels .*\(None, 4, None\)"):
         make_head(np.ones((1, 4, 5))).build((None, 4, None))

@@ -128,23 +128,6 @@ def test_image_may_be_projected_once_for_many_passes(dtype):
         )
 
 
-def test_dropout_acts_in_training_alone():
-    fusion = make_fusion(dropout=0.5)
-    kept = fusion(STATES, GRID)
-    np.testing.assert_array_equal(fusion(STATES, GRID, training=False), kept)
-    assert np.any(fusion(STATES, GRID, training=True) != kept)
-
-
-def test_number_of_blocks_must_be_positive():
-    with pytest.raises(ValueError, match="num_layers=0"):
-        make_fusion(num_layers=0)
-
-
-def test_heads_must_divide_the_width():
-    with pytest.raises(ValueError, match="num_heads=3, hidden_dim=4"):
-        make_fusion(num_heads=3)
-
-
 @pytest.mark.parametrize("shape", [(None, None, 6), (2, 3, None), (1, 2, 3, 4)])
 def test_number_of_cells_and_channels_must_be_known(shape):
     fusion = CrossAttentionFusion(num_layers=1, num_heads=2, intermediate_dim=8)
@@ -172,11 +155,6 @@ def test_training_drops_whole_channels_of_the_image():
         # Without dropout all cells are alike.
         for each in (np.array(keys), np.array(values)):
             np.testing.assert_allclose(each, each[:, :1] + 0 * each, atol=1e-6)
-
-
-def test_image_dropout_out_of_range_is_refused():
-    with pytest.raises(ValueError, match="`image_dropout`"):
-        make_fusion(image_dropout=1.0)
 
 
 def test_final_norm_normalises_the_states_of_the_last_block():

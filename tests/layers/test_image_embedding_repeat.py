@@ -70,8 +70,3 @@ def test_length_must_come_from_somewhere():
         ImageEmbeddingRepeat()(GRID)
     with pytest.raises(ValueError, match="`token_states` must be given"):
         ImageEmbeddingRepeat()(keras.Input((4,)))
-
-
-def test_length_must_be_positive():
-    with pytest.raises(ValueError, match=r"must be positive.*length=0"):
-        ImageEmbeddingRepeat(length=0)

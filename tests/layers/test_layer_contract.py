@@ -116,6 +116,63 @@ def test_one_fit_step_trains_the_layer_and_what_stands_before(case):
             assert np.any(variable.numpy() != value), variable.path
 
 
+HEADS = {"num_heads": 2, "intermediate_dim": 6}
+BLOCKS = {"num_layers": 1, **HEADS}
+LENGTHS = {"max_caption_tokens": 9, "hidden_dim": 7}
+CONCEPTS = {"vocabulary_size": 9, "hidden_dim": 7}
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "wrong"),
+    [
+        ("BimodalFusion", {}, {"units": 0}),
+        ("ConceptHead", CONCEPTS, {"vocabulary_size": 0}),
+        ("ConceptHead", CONCEPTS, {"hidden_dim": 0}),
+        ("ConceptHead", CONCEPTS, {"dropout": 1.0}),
+        ("CrossAttentionBlock", HEADS, {"num_heads": 0}),
+        ("CrossAttentionBlock", HEADS, {"intermediate_dim": 0}),
+        ("CrossAttentionBlock", HEADS, {"dropout": -0.1}),
+        ("CrossAttentionFusion", BLOCKS, {"num_layers": 0}),
+        ("CrossAttentionFusion", BLOCKS, {"image_dropout": 1.0}),
+        ("ImageEmbeddingRepeat", {}, {"length": 0}),
+        ("LengthHead", LENGTHS, {"max_caption_tokens": 0}),
+        ("LengthHead", LENGTHS, {"hidden_dim": 0}),
+        ("LengthHead", LENGTHS, {"dropout": 1.0}),
+        ("MaskedTokenLoss", {}, {"label_smoothing": -0.1}),
+        ("MaskedTokenLoss", {}, {"label_smoothing": 1.0}),
+        ("RelativeSelfAttention", {}, {"num_heads": 0}),
+        ("RelativeSelfAttention", {"num_heads": 2}, {"max_distance": 0}),
+    ],
+)
+def test_argument_out_of_range_is_named(name, sizes, wrong):
+    ((argument, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"`{argument}` must .*={value}"):
+        getattr(layers, name)(**{**sizes, **wrong})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["CrossAttentionBlock", "CrossAttentionFusion", "RelativeSelfAttention"],
+)
+def test_heads_must_divide_the_width(cases, name):
+    layer = cases[name].make()
+    # A fusion's blocks are made with its heads.
+    for part in (layer, *getattr(layer, "blocks", ())):
+        part.num_heads = 3
+    with pytest.raises(ValueError, match="num_heads=3, hidden_dim=8"):
+        cases[name].run(layer, *cases[name].make_arrays())
+
+
+@pytest.mark.parametrize(
+    "name", ["CrossAttentionBlock", "CrossAttentionFusion", "LengthHead"]
+)
+def test_dropout_acts_in_training_alone(cases, name):
+    layer, arrays = cases[name].make_layer(), cases[name].make_arrays()
+    kept = layer(*arrays)
+    np.testing.assert_array_equal(layer(*arrays, training=False), kept)
+    assert np.any(layer(*arrays, training=True) != kept)
+
+
 @pytest.mark.parametrize("policy", MIXED)
 def test_mixed_precision_stays_near_float32(case, policy):
     layer, mixed = case.make_layer(), case.make_layer(dtype=policy)

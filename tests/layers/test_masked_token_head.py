@@ -1,8 +1,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from bmt_keras.layers import MaskedTokenHead
+from bmt_keras.layers import MaskedTokenHead, tanh_gelu
+from bmt_keras.layers.masked_token_head import take_positions
 
 VOCABULARY, WIDTH, HIDDEN = 11, 4, 6
 RNG = np.random.default_rng(5)
@@ -32,15 +34,11 @@ def normalise(x, norm):
     return x * norm.gamma.numpy() + norm.beta.numpy()
 
 
-def gelu(x):
-    return x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-
-
 def test_logits_are_those_of_alberts_head():
     head = make_head()
     head.dense.bias.assign(np.zeros(WIDTH))
-    x = gelu(STATES @ head.dense.kernel.numpy())
-    x = normalise(x, head.layer_norm)
+    x = tanh_gelu(STATES @ head.dense.kernel.numpy())
+    x = normalise(np.array(x), head.layer_norm)
     embeddings = head.token_embedding.embeddings.numpy()
     expected = x @ embeddings.T + head.bias.numpy()
     np.testing.assert_allclose(head(STATES), expected, atol=1e-3)
@@ -49,7 +47,7 @@ def test_logits_are_those_of_alberts_head():
 def test_projected_states_need_no_dense_layer():
     head = make_head(use_dense=False)
     states = STATES[..., :WIDTH]
-    x = normalise(gelu(states), head.layer_norm)
+    x = normalise(np.array(tanh_gelu(states)), head.layer_norm)
     embeddings = head.token_embedding.embeddings.numpy()
     expected = x @ embeddings.T + head.bias.numpy()
     np.testing.assert_allclose(head(states), expected, atol=1e-3)
@@ -136,3 +134,31 @@ def test_width_of_projected_states_must_be_the_embeddings():
 def test_token_embedding_must_be_reversible():
     with pytest.raises(TypeError, match="must be a `keras"):
         MaskedTokenHead(keras.layers.Embedding(VOCABULARY, WIDTH))
+
+
+# === Positions ===
+
+X = np.random.default_rng(0).normal(size=(3, 5, 4)).astype("float32")
+
+
+def test_vectors_of_each_row_s_positions_are_taken():
+    positions = np.array([[4, 0], [1, 1], [2, 3]])
+    expected = np.take_along_axis(X, positions[..., None], axis=1)
+    np.testing.assert_array_equal(take_positions(X, positions), expected)
+
+
+def test_gradient_adds_up_where_a_position_comes_twice():
+    x = tf.Variable(X)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(take_positions(x, [[1, 1], [0, 4], [3, 2]]))
+    gradient = tf.convert_to_tensor(tape.gradient(total, x)).numpy()
+    expected = np.zeros_like(X)
+    expected[0, 1] = 2
+    expected[[1, 1, 2, 2], [0, 4, 3, 2]] = 1
+    np.testing.assert_array_equal(gradient, expected)
+
+
+@pytest.mark.parametrize("position", [-1, 5])
+def test_position_outside_of_its_row_is_not_another_row_s(position):
+    with tf.device("CPU"), pytest.raises(tf.errors.InvalidArgumentError):
+        take_positions(X, [[0], [position], [0]])

@@ -26,31 +26,15 @@ def test_loss_is_the_mean_of_the_masked_tokens_in_nats():
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
-def test_smoothed_loss_equals_cross_entropy_with_soft_labels(label_smoothing):
+@pytest.mark.parametrize("weight", [WEIGHT, WEIGHT * LABELS / 10])
+def test_loss_is_the_weighted_cross_entropy_with_soft_labels(
+    label_smoothing, weight
+):
     soft = np.eye(5)[LABELS] * (1 - label_smoothing) + label_smoothing / 5
     each = (soft * negative_log_softmax(LOGITS)).sum(-1)
-    expected = (each * WEIGHT).sum() / 3
-    loss = MaskedTokenLoss(label_smoothing)(LOGITS, LABELS, WEIGHT)
+    expected = (each * weight).sum() / weight.sum()
+    loss = MaskedTokenLoss(label_smoothing)(LOGITS, LABELS, weight)
     np.testing.assert_allclose(loss, expected, 1e-5)
-
-
-def test_fractional_weights_give_a_weighted_mean():
-    each = np.take_along_axis(
-        negative_log_softmax(LOGITS), LABELS[..., None], -1
-    )[..., 0]
-    expected = (each * WEIGHT * 0.25).sum() / (WEIGHT * 0.25).sum()
-    loss = MaskedTokenLoss()(LOGITS, LABELS, WEIGHT * 0.25)
-    np.testing.assert_allclose(loss, expected, 1e-5)
-
-
-def test_gathered_positions_give_the_loss_of_all_positions():
-    gathered = np.stack([LOGITS[0, [0, 2]], LOGITS[1, [0, 0]]])
-    labels = np.array([[1, 0], [2, 0]])
-    np.testing.assert_allclose(
-        MaskedTokenLoss()(gathered, labels, np.float32([[1, 1], [1, 0]])),
-        MaskedTokenLoss()(LOGITS, LABELS, WEIGHT),
-        1e-6,
-    )
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
@@ -122,9 +106,3 @@ def test_loss_is_added_only_when_asked_for():
     model = make_model()
     model([LOGITS, LABELS, WEIGHT])
     assert model.losses == []
-
-
-@pytest.mark.parametrize("value", [-0.1, 1.0])
-def test_label_smoothing_must_be_a_share(value):
-    with pytest.raises(ValueError, match=r"must be in \[0, 1\)"):
-        MaskedTokenLoss(value)

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from bmt_keras.layers import RelativeSelfAttention
 
@@ -46,40 +45,9 @@ def test_output_is_that_of_the_formula():
     )
 
 
-def test_nothing_reads_padding():
-    layer, changed = make_attention(), STATES.copy()
-    changed[0, 3:] += 5
-    np.testing.assert_allclose(
-        layer(STATES, MASK)[0, :3], layer(changed, MASK)[0, :3], atol=1e-6
-    )
-
-
 def test_fresh_heads_look_at_the_neighbours():
     layer = RelativeSelfAttention(num_heads=4, max_distance=3)
     layer.build((None, None, 8))
     favourites = layer.distance_bias.numpy().argmax(axis=0) - 3
     assert favourites[:3].tolist() == [-1, 1, -2]
     assert not layer.distance_bias.numpy()[:, 3].any()
-
-
-def test_distances_beyond_the_limit_share_a_bias():
-    layer = make_attention(max_distance=1)
-    assert layer.distance_bias.shape == (3, 2)
-    assert np.isfinite(layer(STATES)).all()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"num_heads": 0}, "num_heads=0"),
-        ({"num_heads": 2, "max_distance": 0}, "max_distance=0"),
-    ],
-)
-def test_arguments_must_be_in_range(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        RelativeSelfAttention(**arguments)
-
-
-def test_heads_must_divide_the_width():
-    with pytest.raises(ValueError, match="num_heads=3, hidden_dim=4"):
-        RelativeSelfAttention(num_heads=3)(STATES)
