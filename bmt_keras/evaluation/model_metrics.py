@@ -6,7 +6,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from bmt_keras.evaluation.reliability import (
 )
 from bmt_keras.evaluation.retrieval import retrieval_recall
 from bmt_keras.evaluation.scores import (
+    PassesPoint,
     evaluate_captions,
     score_each_caption,
 )
@@ -26,25 +27,11 @@ from bmt_keras.evaluation.wording import measure_wording
 
 if TYPE_CHECKING:
     from bmt_keras.captioner import Calibration, Captioner
-    from bmt_keras.captioner.calibration import MaskedGuesses
+    from bmt_keras.captioner.guesses import MaskedGuesses
     from bmt_keras.data.captions import CaptionedImage
 
 PASSES = (1, 2, 4, 8, 12)
 _GRID_IMAGES = 12
-
-
-class PassesPoint(NamedTuple):
-    """The score with one number of decoding passes.
-
-    Attributes:
-        passes: Number of passes.
-        cider_d: CIDEr-D of the captions, in [0, 10].
-        seconds: Time that all captions took.
-    """
-
-    passes: int
-    cider_d: float
-    seconds: float
 
 
 def evaluate_captioner(
@@ -79,7 +66,7 @@ def evaluate_captioner(
         The scores by name.
     """
     # Loading scores alone loads no model and no optional package.
-    from bmt_keras.captioner.calibration import (
+    from bmt_keras.captioner.guesses import (
         guess_masked_tokens,
         one_caption_each,
     )

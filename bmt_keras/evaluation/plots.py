@@ -9,7 +9,6 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,9 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from bmt_keras.atomic import write_atomically
 from bmt_keras.errors import InputError
 from bmt_keras.evaluation.reliability import ReliabilityBin
-
-if TYPE_CHECKING:
-    from bmt_keras.evaluation.model_metrics import PassesPoint
+from bmt_keras.evaluation.scores import PassesPoint
 
 _COLORS = ("#1f5fa8", "#d9661f")
 # Inches of a cell of the grid: a square image and three lines of caption.
@@ -211,7 +208,7 @@ def draw_reliability(bins: Sequence[ReliabilityBin]) -> bytes:
     return _to_png(figure)
 
 
-def draw_passes(points: "Sequence[PassesPoint]") -> bytes:
+def draw_passes(points: Sequence[PassesPoint]) -> bytes:
     """Draws CIDEr-D and time against the number of decoding passes."""
     figure = Figure(figsize=(5, 4.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)

@@ -14,13 +14,13 @@ import jinja2
 import numpy as np
 
 from bmt_keras.atomic import write_atomically
-from bmt_keras.evaluation.model_metrics import PassesPoint
 from bmt_keras.evaluation.plots import (
     draw_lengths,
     draw_passes,
     draw_reliability,
 )
 from bmt_keras.evaluation.reliability import ReliabilityBin, calibration_error
+from bmt_keras.evaluation.scores import PassesPoint
 from bmt_keras.evaluation.words import split_caption
 
 if TYPE_CHECKING:

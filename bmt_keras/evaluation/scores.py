@@ -14,6 +14,7 @@ that looks has a shuffled score far below its own.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,20 @@ from bmt_keras.evaluation.words import normalize_caption
 
 Sentences = dict[int, list[str]]
 _IDS_SHOWN = 5
+
+
+class PassesPoint(NamedTuple):
+    """The score with one number of decoding passes.
+
+    Attributes:
+        passes: Number of passes.
+        cider_d: CIDEr-D of the captions, in [0, 10].
+        seconds: Time that all captions took.
+    """
+
+    passes: int
+    cider_d: float
+    seconds: float
 
 
 def evaluate_captions(

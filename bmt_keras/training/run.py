@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
-from bmt_keras.captioner.calibration import calibrate
+from bmt_keras.captioner.guesses import calibrate
 from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.tokenizer import CaptionTokenizer

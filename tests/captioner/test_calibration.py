@@ -2,10 +2,8 @@ import numpy as np
 import pytest
 
 from bmt_keras.captioner import Calibration
-from bmt_keras.captioner.calibration import (
-    fit_calibration,
-    guess_masked_tokens,
-)
+from bmt_keras.captioner.calibration import fit_calibration
+from bmt_keras.captioner.guesses import guess_masked_tokens
 
 
 def sigmoid(odds):

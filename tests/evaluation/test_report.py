@@ -12,8 +12,8 @@ import pytest
 from bmt_keras.captioner import Caption
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.evaluation import reliability_bins
-from bmt_keras.evaluation.model_metrics import PassesPoint
 from bmt_keras.evaluation.report import ReportImage, write_report
+from bmt_keras.evaluation.scores import PassesPoint
 
 EVIL = "<script>alert('x')</script> & \"quotes\""
 VOID = {"meta", "img", "br", "link"}
