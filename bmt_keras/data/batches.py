@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bmt_keras.data.batch_plan import BatchPlan, PlannedBatch
+from bmt_keras.data.batch_plan import BatchPlan, PlannedBatch, Replicas
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.features import ImageFeatures
-from bmt_keras.data.shares import Replicas
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.data.untuned import without_tuning
 from bmt_keras.errors import InputError

@@ -13,8 +13,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from bmt_keras.data.batch_plan import Replicas
 from bmt_keras.data.batches import CaptionBatches
-from bmt_keras.data.shares import Replicas
 from bmt_keras.errors import InputError
 from bmt_keras.settings import Settings
 

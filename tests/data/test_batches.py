@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
+from bmt_keras.data.batch_plan import Replicas
 from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.features import ImageFeatures
-from bmt_keras.data.shares import Replicas
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 

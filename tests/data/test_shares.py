@@ -5,8 +5,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from bmt_keras.data.batch_plan import PlannedBatch
-from bmt_keras.data.shares import Replicas
+from bmt_keras.data.batch_plan import PlannedBatch, Replicas
 
 
 def plan(num_groups, group_size):
