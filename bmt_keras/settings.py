@@ -403,6 +403,7 @@ class Settings:
                 holds a value out of range.
         """
         kinds = {each.name: each.default_factory for each in _GROUPS}
+        # JSON of another shape raises LookupError or AttributeError.
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             groups = {
@@ -425,6 +426,7 @@ class Settings:
             ) from error
 
 
+# Behind the class, whose fields they list.
 _GROUPS = dataclasses.fields(Settings)
 _NAMES = {each.name: each for each in Settings.options()}
 
@@ -483,6 +485,7 @@ def _tower_rules(settings: Settings) -> Iterator[_Rule]:
 
 def _fusion_rules(settings: Settings) -> Iterator[_Rule]:
     attends = settings.fusion.kind == "cross_attention"
+    # Concatenation has no keys and values that a group could share.
     yield (
         "group_size",
         attends or settings.batches.group_size == 1,
@@ -504,6 +507,7 @@ def _fusion_rules(settings: Settings) -> Iterator[_Rule]:
 def _step_rules(settings: Settings) -> Iterator[_Rule]:
     batches, steps = settings.batches, settings.optimization
     maskings, redraw = batches.cached_maskings, batches.redraw_epochs
+    # XLA compiles a step anew for each shape of its batch.
     yield (
         "jit_compile",
         not (steps.jit_compile and (maskings or steps.self_critical_samples)),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from bmt_keras.commands.extras import require
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.commands.settings_options import with_settings
 from bmt_keras.errors import InputError
@@ -99,6 +100,9 @@ def caption(
             "`--num-captions` prints captions; --out and --grid take one per "
             f"image. Received: --num-captions={num_captions}."
         )
+    if grid is not None:
+        require("matplotlib")
+    # From here on it takes seconds: what fails soon has failed.
     load_tensorflow()
     from bmt_keras.captioner import Captioner
     from bmt_keras.captioner.files import find_images

@@ -68,6 +68,7 @@ def prepare(
         limit=limit,
         seed=settings.optimization.seed,
     )
+    # After the captions are read: a bad file needs no runner.
     writer = _make_writer(settings, runner, runner_options)
     with show_progress("Reading images") as on_progress:
         data = prepare_data(

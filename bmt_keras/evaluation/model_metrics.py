@@ -88,6 +88,7 @@ def evaluate_captioner(
         **masked,
         "num_images": len(images),
     }
+    # Every caption is scored with every image: the time grows by the square.
     if chosen := images[:retrieval]:
         metrics |= measure_retrieval(
             captioner, features[: len(chosen)], one_caption_each(chosen)
@@ -96,6 +97,7 @@ def evaluate_captioner(
         metrics |= score_with_java(texts, references)
     write_coco_results(out / "predictions.json", texts)
     write_metrics(out / "metrics.json", metrics)
+    # The first ones, not the best: a grid that flatters shows nothing.
     draw_caption_grid(
         [image.path for image in images[:_GRID_IMAGES]],
         [caption.text for caption in written[:_GRID_IMAGES]],
