@@ -47,9 +47,7 @@ def encode(encoder, texts, **options):
 def test_captions_are_the_librarys(encoder, tokenizer):
     found, errors = encode(encoder, CAPTIONS)
     assert errors == [""] * len(CAPTIONS)
-    expected = encode_captions(
-        CAPTIONS, tokenizer, max_caption_tokens=MAX_TOKENS
-    )
+    expected = encode_captions(CAPTIONS, tokenizer, max_tokens=MAX_TOKENS)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -78,7 +76,7 @@ def test_bad_caption_has_the_librarys_complaint(
     assert errors[1].startswith("`text`: ")
     assert message in errors[1]
     with pytest.raises(InputError, match=message.replace("[", "\\[")):
-        encode_captions([text], tokenizer, max_caption_tokens=MAX_TOKENS)
+        encode_captions([text], tokenizer, max_tokens=MAX_TOKENS)
     # The others are as wide as without it, and it stands in for a caption.
     expected, _ = encode(encoder, [CAPTIONS[0], CAPTIONS[3]])
     np.testing.assert_array_equal(found[[0, 2]], expected)
@@ -98,7 +96,7 @@ def test_templates_are_the_librarys(encoder, tokenizer):
     assert not any(errors.numpy())
     found = token_ids.numpy()[:, 1:-1]
     found[found == tokenizer.sep_token_id] = tokenizer.pad_token_id
-    expected = encode_templates(texts, tokenizer, max_caption_tokens=MAX_TOKENS)
+    expected = encode_templates(texts, tokenizer, max_tokens=MAX_TOKENS)
     np.testing.assert_array_equal(found, expected)
 
 
