@@ -170,7 +170,7 @@ def test_beam_is_imported_by_one_file_alone():
 def test_import_costs_neither_keras_nor_tensorflow(module):
     code = (
         f"import {module}, sys\n"
-        "heavy = {'keras', 'keras_nlp', 'tensorflow', 'transformers'}\n"
+        "heavy = {'keras', 'keras_hub', 'tensorflow', 'transformers'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     found = subprocess.run(
