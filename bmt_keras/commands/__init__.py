@@ -41,6 +41,9 @@ def main() -> None:
 def run(command: Callable[[], object]) -> None:
     """Runs a command; bad input ends in one sentence and exit code 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if not sys.stdout.isatty():
+        # Typer takes a pipe to be 80 columns wide; the help is written for 100.
+        os.environ.setdefault("TERMINAL_WIDTH", "100")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
