@@ -19,22 +19,6 @@ ValShare = Annotated[
 Limit = Annotated[
     int | None, typer.Option(min=1, help="The first N images of each file.")
 ]
-MbrSamples = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Sample N captions per image and keep the one that all resemble "
-        "most; by default as the captioner was saved.",
-    ),
-]
-RerankTop = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Score the best N captions of each image once more before one is "
-        "chosen; by default as the captioner was saved.",
-    ),
-]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out unreadable images.")
 ]
