@@ -131,11 +131,13 @@ def _assemble(
 ) -> BimodalMaskedLM:
     text_tower, fusion = checkpoint.text_tower, settings.fusion
     text_tower.trainable = settings.text.trainable
+    # The model trains it in no case: a summary shall count it as frozen.
+    text_tower.pooled_dense.trainable = False
     if settings.image.trainable:
         image: dict[str, Any] = {"image_tower": image_tower}
     else:
         image = {"image_embedding_shape": image_tower.output.shape[1:]}
-    longest = settings.text.sequence_length - 2  # without [CLS] and [SEP]
+    longest = settings.text.max_caption_tokens
     model = BimodalMaskedLM(
         text_tower,
         _build_fusion(settings, text_tower),

@@ -42,6 +42,10 @@ def build():
     return build_from
 
 
+def trained(model):
+    return [weight.value for weight in model.trainable_weights]
+
+
 def token_logits(model, image):
     rng = np.random.default_rng(image)
     return keras.ops.convert_to_numpy(
@@ -59,6 +63,13 @@ def test_pretrained_head_makes_the_image_matter_not_yet(build, preset):
     np.testing.assert_allclose(
         token_logits(model, image=0), token_logits(model, image=1), atol=1e-5
     )
+
+
+def test_summary_counts_as_trainable_what_is_trained(build):
+    model, lines = build(WITH_HEAD, preset="coco"), []
+    model.summary(print_fn=lines.append)
+    count = sum(weight.shape.num_elements() for weight in trained(model))
+    assert f"Trainable params: {count:,}" in "".join(lines)
 
 
 def test_without_the_head_the_notebooks_model_sees_the_image(build):
