@@ -7,7 +7,8 @@ import json
 import logging
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,6 @@ from bmt_keras.models import build_image_tower
 from bmt_keras.settings import Settings
 from bmt_keras.training.data import feature_source
 
-_FAULTS = "unreadable.txt"
-
 
 class BeamWriter:
     """Fills shards as `write_features` does, each on some worker of a runner.
@@ -41,10 +40,6 @@ class BeamWriter:
 
     Raises:
         InputError: There is no such runner, or not all that it needs.
-
-    Example:
-        >>> writer = BeamWriter(settings, runner="DirectRunner")
-        >>> prepare_features(images, source, folder="cache", writer=writer)
     """
 
     def __init__(
@@ -84,9 +79,9 @@ class BeamWriter:
             return []
         tasks = shards[0].path.parent.absolute() / "tasks"
         tasks.mkdir()
-        names = [str(_write_task(tasks, shard)) for shard in shards]
-        fill = FillShard(self._settings, source.settings, skip_bad=skip_bad)
-        faults = str(tasks / _FAULTS)
+        names = [_write_task(tasks, shard) for shard in shards]
+        fill = FillShard(self._settings, source.settings, skip_bad)
+        faults = str(tasks / "unreadable.txt")
         with beam.Pipeline(options=PipelineOptions(self._flags)) as pipeline:
             _ = (
                 pipeline
@@ -94,7 +89,6 @@ class BeamWriter:
                 # Else a runner may fuse the steps, and one worker do all.
                 | "Spread" >> beam.Reshuffle()
                 | "Fill shards" >> beam.ParDo(fill)
-                | "Encode faults" >> beam.Map(json.dumps)
                 # Into one file, which is small.
                 | "Write faults"
                 >> beam.io.WriteToText(faults, shard_name_template="")
@@ -115,60 +109,46 @@ class BeamWriter:
         return bad
 
 
+@dataclass(eq=False)
 class FillShard(beam.DoFn):
     """Fills shards, with an image tower that it builds on its worker."""
 
-    def __init__(
-        self, settings: Settings, expected: Mapping[str, Any], *, skip_bad: bool
-    ) -> None:
-        # What is pickled and sent to the workers: no model.
-        self._settings = settings
-        self._expected = dict(expected)
-        self._skip_bad = skip_bad
-        self._source: FeatureSource | None = None
+    # What is pickled and sent to the workers: no model.
+    settings: Settings
+    expected: dict[str, Any]
+    skip_bad: bool
+    source: FeatureSource = field(init=False)
 
     def setup(self) -> None:
         """Builds the image tower, and refuses one of other features."""
-        keras.utils.set_random_seed(self._settings.optimization.seed)
-        image_tower = build_image_tower(self._settings)
-        self._source = feature_source(self._settings, image_tower)
-        if self._source.settings != self._expected:
+        keras.utils.set_random_seed(self.settings.optimization.seed)
+        image_tower = build_image_tower(self.settings)
+        self.source = feature_source(self.settings, image_tower)
+        if self.source.settings != self.expected:
             raise InputError(
-                f"A worker makes features by {self._source.settings}, expected "
-                f"{self._expected}; give all the same files and versions."
+                f"A worker makes features by {self.source.settings}, expected "
+                f"{self.expected}; give all the same files and versions."
             )
 
     def process(self, task: str) -> Iterator[str]:
         """Fills the shard of a task's file; gives what is wrong with images."""
-        if self._source is None:
-            raise RuntimeError("`setup` must be called before `process`.")
-        shard = _read_task(task, self._source.row)
-        yield from write_features(
-            [shard], self._source, skip_bad=self._skip_bad
-        )
+        shard = _read_task(task, self.source.row)
+        faults = write_features([shard], self.source, skip_bad=self.skip_bad)
+        yield from map(json.dumps, faults)
 
 
-def _write_task(folder: Path, shard: Shard) -> Path:
+def _write_task(folder: Path, shard: Shard) -> str:
     # A file, as the images are too many in all to be part of a pipeline.
-    path = folder / f"{shard.path.stem}.json"
+    task = folder / f"{shard.path.stem}.json"
     images = [
         (each.image_id, str(each.path.absolute())) for each in shard.items
     ]
-    content = {
-        "path": str(shard.path.absolute()),
-        "number": shard.number,
-        "key": shard.key,
-        "images": images,
-    }
-    path.write_text(json.dumps(content), encoding="utf-8")
-    return path
+    content = [str(shard.path.absolute()), shard.number, shard.key, images]
+    task.write_text(json.dumps(content), encoding="utf-8")
+    return str(task)
 
 
-def _read_task(path: str, row: np.dtype[Any]) -> Shard:
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    images = [
-        CaptionedImage(image_id, Path(name), ())
-        for image_id, name in content["images"]
-    ]
-    path, number, key = content["path"], content["number"], content["key"]
-    return Shard(Path(path), number, images, row, key)
+def _read_task(task: str, row: np.dtype[Any]) -> Shard:
+    path, number, key, images = json.loads(Path(task).read_bytes())
+    items = [CaptionedImage(id_, Path(image), ()) for id_, image in images]
+    return Shard(Path(path), number, items, row, key)
