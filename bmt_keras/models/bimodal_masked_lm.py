@@ -188,6 +188,8 @@ class BimodalMaskedLM(keras.Model):
         # A strategy must be there from the start: it holds the variables.
         self.is_replicated = tf.distribute.has_strategy()
         self.uses_xla = False
+        # Whether it learns from captions of its own (see `training_step`).
+        self.is_self_critical = False
 
     @property
     def image_input(self) -> str:

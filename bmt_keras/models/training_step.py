@@ -301,8 +301,14 @@ def _learn(
 ) -> tuple[dict[str, Any], list[Any], dict[str, Any]]:
     """Outputs, gradients and sums of masked captions."""
     with tf.GradientTape() as tape:
+        # Captions of its own are learned by the logits that wrote them. Without
+        # the concept head's log-odds, the rest would learn what they say, too;
+        # and the loss of concepts would teach a trained image tower that the
+        # tokens of bad samples are in the image.
         outputs = model.predict_masked(
-            inputs, training=True, skip_padding=skip_padding
+            inputs,
+            training=not model.is_self_critical,
+            skip_padding=skip_padding,
         )
         loss = _total_loss(model, inputs, outputs, targets)
         scaled = model.optimizer.scale_loss(loss)

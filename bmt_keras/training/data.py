@@ -31,10 +31,9 @@ from bmt_keras.models.image_towers import fingerprint_weights
 from bmt_keras.models.matmul_precision import matmul_precision
 from bmt_keras.settings import Settings
 
-# Pixels of a batch. An image tower takes less time per image for many small
-# ones, and for large ones more than 16 at once bring nothing.
-_BATCH_PIXELS = 16 * 299 * 299
-_FEWEST, _MOST = 16, 96
+# Pixels of a batch, its fewest and its most images: an image tower takes less
+# time for many small ones at once, but not for more than 16 large ones.
+_BATCH_PIXELS, _FEWEST, _MOST = 16 * 299 * 299, 16, 96
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -28,12 +27,7 @@ _EXAMPLE = (
 
 
 def check_strategy(name: str | None, *, tpu_address: str | None = None) -> None:
-    """Checks the arguments and the environment of `open_strategy`.
-
-    Raises:
-        InputError: There is no such strategy, or the address or environment
-            that it needs is missing or makes no sense.
-    """
+    """Checks the arguments and the environment of `open_strategy`."""
     if name is not None and name not in STRATEGIES:
         raise InputError(
             f"`strategy` must be one of {', '.join(STRATEGIES)}. Received: "
@@ -66,7 +60,8 @@ def open_strategy(
         tpu_address: Address or name of the TPU; None for `TPU_NAME`.
 
     Raises:
-        InputError: As `check_strategy`, or no TPU answers.
+        InputError: There is no such strategy, the address or environment that
+            it needs is missing or makes no sense, or no TPU answers.
     """
     check_strategy(name, tpu_address=tpu_address)
     if name is None:
@@ -83,28 +78,25 @@ def _check_tf_config(text: str) -> None:
     """Checks what would otherwise fail late, or wait for ever."""
     cause: Exception | None = None
     try:
-        if _names_workers(json.loads(text)):
-            return
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        members, index = cluster[task["type"]], int(task["index"])
+        all_addresses = [x for addresses in cluster.values() for x in addresses]
+        is_sound = (
+            set(cluster) <= {"chief", "worker"}
+            and all(isinstance(each, list) for each in cluster.values())
+            and all(":" in address for address in all_addresses)
+            and 0 <= index < len(members)
+            and len(cluster.get("chief", ())) <= 1
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        cause = error
-    raise InputError(
-        "TF_CONFIG: expected the addresses of all workers (and of one 'chief' "
-        "at most) and which of them this process is, as in "
-        f"{_EXAMPLE}; found {text or 'nothing'}."
-    ) from cause
-
-
-def _names_workers(config: Any) -> bool:
-    cluster, task = config["cluster"], config["task"]
-    members, index = cluster[task["type"]], int(task["index"])
-    all_addresses = [x for addresses in cluster.values() for x in addresses]
-    return (
-        set(cluster) <= {"chief", "worker"}
-        and all(isinstance(each, list) for each in cluster.values())
-        and all(":" in address for address in all_addresses)
-        and 0 <= index < len(members)
-        and len(cluster.get("chief", ())) <= 1
-    )
+        is_sound, cause = False, error
+    if not is_sound:
+        raise InputError(
+            "TF_CONFIG: expected the addresses of all workers (and of one "
+            "'chief' at most) and which of them this process is, as in "
+            f"{_EXAMPLE}; found {text or 'nothing'}."
+        ) from cause
 
 
 def _open_tpu(address: str) -> tf.distribute.Strategy:
@@ -218,8 +210,7 @@ def check_replicas(
     """Refuses settings by which no run can be shared among replicas."""
     if strategy is None:
         return
-    number = strategy.num_replicas_in_sync
-    batches = settings.batches
+    number, batches = strategy.num_replicas_in_sync, settings.batches
     rules = {
         "self_critical_samples": "0 with a strategy: one process samples the "
         "captions",
@@ -240,31 +231,28 @@ def check_replicas(
         )
 
 
-class SharedBatches:
-    """Batches of which each replica reads its share."""
+def share_dataset(
+    batches: CaptionBatches,
+    strategy: tf.distribute.Strategy | None,
+    start_step: int = 0,
+) -> tf.data.Dataset:
+    """Gives batches from a step on, without end: each replica its share."""
+    if strategy is None:
+        return batches.dataset(start_step)
 
-    def __init__(
-        self, batches: CaptionBatches, strategy: tf.distribute.Strategy
-    ) -> None:
-        self._batches = batches
-        self._strategy = strategy
-
-    def dataset(self, start_step: int = 0) -> tf.distribute.DistributedDataset:
-        """Gives the shares of all batches from a step on, without end."""
-
-        def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            total = context.num_replicas_in_sync
-            local = total // context.num_input_pipelines
-            replicas = Replicas(context.input_pipeline_id * local, local, total)
-            dataset = self._batches.dataset(start_step, replicas=replicas)
-            # Else workers would ask each other at each step whether all go on.
-            return dataset.apply(
-                tf.data.experimental.assert_cardinality(
-                    tf.data.INFINITE_CARDINALITY
-                )
+    def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        total = context.num_replicas_in_sync
+        local = total // context.num_input_pipelines
+        replicas = Replicas(context.input_pipeline_id * local, local, total)
+        dataset = batches.dataset(start_step, replicas=replicas)
+        # Else workers would ask each other at each step whether all go on.
+        return dataset.apply(
+            tf.data.experimental.assert_cardinality(
+                tf.data.INFINITE_CARDINALITY
             )
+        )
 
-        return self._strategy.distribute_datasets_from_function(make)
+    return strategy.distribute_datasets_from_function(make)
 
 
 def fit_model_to_replicas(

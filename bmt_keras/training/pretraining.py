@@ -16,9 +16,7 @@ from bmt_keras.models import build_image_tower
 from bmt_keras.presets import resolve_settings
 from bmt_keras.settings import Settings
 from bmt_keras.training.data import TrainingData, make_tokenizer
-from bmt_keras.training.run import Run, check_run
-
-_MOST_HELD_OUT = 2000
+from bmt_keras.training.run import Run
 
 
 def pretrain(
@@ -47,25 +45,18 @@ def pretrain(
         InputError: An option or a file cannot be used.
     """
     settings = pretraining_settings(preset, options)
-    check_run(settings, Path(out))
+    run = Run(settings, Path(out), verbose=verbose)
     texts = read_lines(text)
     if captions is not None:
         texts += read_texts(captions)
-    tokenizer = make_tokenizer(
-        settings, [CaptionedImage(0, Path(), tuple(texts))]
-    )
-    keras.utils.set_random_seed(settings.optimization.seed)
-    image_tower = build_image_tower(settings)
-    is_trained = settings.image.trainable
-    image = image_tower.input if is_trained else image_tower.output
-    return Run(
-        text_data(texts, image.shape[1:], seed=settings.optimization.seed),
-        settings,
-        tokenizer=tokenizer,
-        image_tower=image_tower,
-        out=Path(out),
-        verbose=verbose,
-    ).train()
+    blank = CaptionedImage(0, Path(), tuple(texts))
+    tokenizer = make_tokenizer(settings, [blank])
+    seed = settings.optimization.seed
+    keras.utils.set_random_seed(seed)
+    tower = build_image_tower(settings)
+    image = tower.input if settings.image.trainable else tower.output
+    data = text_data(texts, image.shape[1:], seed=seed)
+    return run.train(data, tokenizer, tower)
 
 
 def pretraining_settings(preset: str, options: dict[str, Any]) -> Settings:
@@ -75,9 +66,8 @@ def pretraining_settings(preset: str, options: dict[str, Any]) -> Settings:
         InputError: The fusion is one that needs images.
     """
     # The image tower takes no part: it needs no pretrained weights.
-    if options.get("image_weights") is None:
-        options = {**options, "image_weights": "random"}
-    settings = resolve_settings(preset, options)
+    weights = options.get("image_weights") or "random"
+    settings = resolve_settings(preset, {**options, "image_weights": weights})
     if settings.fusion.kind != "cross_attention":
         raise InputError(
             "`fusion` must be 'cross_attention' to learn without images. "
@@ -102,13 +92,12 @@ def read_lines(path: str | Path) -> list[str]:
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8") as file:
-            texts = [line.strip() for line in file]
+            texts = [text for line in file if (text := line.strip())]
     except (OSError, EOFError, ValueError) as error:
         raise InputError(
             f"{path}: expected a text file of captions, one per line, found "
             f"none that can be read ({type(error).__name__})."
         ) from error
-    texts = [text for text in texts if text]
     if len(texts) < 2:
         raise InputError(
             f"{path}: expected at least two captions, one per line, found "
@@ -120,9 +109,9 @@ def read_lines(path: str | Path) -> list[str]:
 def text_data(
     texts: Sequence[str], image_shape: tuple[int, ...], *, seed: int
 ) -> TrainingData:
-    """Gives captions one blank image, and holds a twentieth of them out."""
+    """Gives captions one blank image; a twentieth, at most 2000, is for val."""
     order = np.random.default_rng(seed).permutation(len(texts))
-    held_out = min(max(len(texts) // 20, 1), _MOST_HELD_OUT)
+    held_out = min(max(len(texts) // 20, 1), 2000)
     train, val = (
         [CaptionedImage(0, Path(), tuple(texts[i] for i in side))]
         for side in (order[held_out:], order[:held_out])

@@ -1,10 +1,10 @@
 """A training run: a folder that the same call goes on with after a stop."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.captioner.guesses import calibrate
-from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
@@ -29,42 +28,29 @@ from bmt_keras.models.model_copy import copy_in_float32
 from bmt_keras.presets import resolve_settings
 from bmt_keras.progress import show_progress
 from bmt_keras.settings import Settings
-from bmt_keras.training.callbacks import drop_epochs, run_callbacks
-from bmt_keras.training.checkpoints import copy_weights, load_last
+from bmt_keras.training import distributed
+from bmt_keras.training.callbacks import (
+    Checkpoints,
+    drop_epochs,
+    load_last,
+    log_captions,
+)
 from bmt_keras.training.data import (
     TrainingData,
     make_batches,
     make_tokenizer,
-    prepare_data,
     read_sides,
-)
-from bmt_keras.training.distributed import (
-    SharedBatches,
-    check_replicas,
-    check_same_step,
-    chief_first,
-    detect_lost_worker,
-    fit_model_to_replicas,
-    is_chief,
-    open_strategy,
-    wait_for_workers,
 )
 from bmt_keras.training.masked_state_cache import MaskedStateCache
 from bmt_keras.training.optimizer import compile_model, count_batches
-from bmt_keras.training.preparation import prepare_in_own_process
+from bmt_keras.training.own_process import call_in_own_process, prepare_data
 from bmt_keras.training.self_critical import (
     SelfCriticalBatches,
-    SelfCriticalLM,
-    copy_as,
     without_regularization,
 )
 
 _LOGGER = logging.getLogger(__name__)
 _SETTINGS, _HISTORY = "settings.json", "history.csv"
-
-_Source = (
-    CaptionBatches | SharedBatches | MaskedStateCache | SelfCriticalBatches
-)
 
 
 def train(
@@ -128,7 +114,6 @@ def train(
         ... )
     """
     settings = resolve_settings(preset, options)
-    out = Path(out)
     sides = read_sides(
         captions,
         images,
@@ -139,32 +124,28 @@ def train(
         seed=settings.optimization.seed,
     )
     if isinstance(strategy, str):
-        strategy = open_strategy(strategy)
-    check_run(settings, out, strategy=strategy, is_fresh=start is None)
-    with detect_lost_worker(strategy):
+        strategy = distributed.open_strategy(strategy)
+    with distributed.detect_lost_worker(strategy):
         first = Captioner.from_preset(start) if start else None
-        # What can be wrong is read before images are embedded for hours.
-        tokenizer = (
-            first.tokenizer if first else make_tokenizer(settings, sides[0])
-        )
-        cache = Path(cache or out / "cache")
-        tower, data = _open_data(settings, *sides, cache, skip_bad, strategy)
         run = Run(
-            data,
             settings,
-            tokenizer=tokenizer,
-            image_tower=tower,
-            out=out,
+            Path(out),
             start=first.model if first else None,
             callbacks=callbacks,
             verbose=verbose,
             strategy=strategy,
         )
-        run.train()
+        # What can be wrong is read before images are embedded for hours.
+        tokenizer = (
+            first.tokenizer if first else make_tokenizer(settings, sides[0])
+        )
+        folder = Path(cache or run.out / "cache")
+        tower, data = _open_data(settings, *sides, folder, skip_bad, strategy)
+        captioner = run.train(data, tokenizer, tower)
         if run.is_chief:
             run.evaluate()
-        wait_for_workers(strategy)
-    return run.captioner
+        distributed.wait_for_workers(strategy)
+    return captioner
 
 
 @dataclass
@@ -176,29 +157,21 @@ class Run:
     smoothing, whatever the settings say.
 
     Args:
-        data: Images, captions and features.
         settings: The settings.
-        tokenizer: The tokenizer.
-        image_tower: The model behind the features. One that is trained must
-            have been built in the strategy's scope.
         out: Folder of the run: `settings.json`, `checkpoints/`,
             `tensorboard/`, `history.csv`, at the end `captioner/`; with cached
             maskings `text_states/`.
         start: Begin with the weights of this model instead of fresh ones.
-        callbacks: More callbacks for `fit`, called after the run's own.
-        verbose: As for `bmt_keras.train`.
-        strategy: Shares each batch among its replicas.
+        callbacks: As for `bmt_keras.train`, like all that follow.
 
     Raises:
-        InputError: As from `check_run`.
+        InputError: The folder is a run's with other settings, or a setting
+            does not go with a strategy or with a fresh model.
     """
 
-    data: TrainingData
     settings: Settings
-    _: KW_ONLY
-    tokenizer: CaptionTokenizer
-    image_tower: keras.Model
     out: Path
+    _: KW_ONLY
     start: BimodalMaskedLM | None = None
     callbacks: Sequence[keras.callbacks.Callback] = ()
     verbose: int = 1
@@ -206,16 +179,41 @@ class Run:
 
     def __post_init__(self) -> None:
         """Checks that the run can begin, or go on."""
-        is_fresh = self.start is None
-        check_run(
-            self.settings, self.out, strategy=self.strategy, is_fresh=is_fresh
-        )
+        distributed.check_replicas(self.settings, self.strategy)
+        samples = self.settings.optimization.self_critical_samples
+        if samples and self.start is None:
+            raise InputError(
+                "`self_critical_samples` must be 0 without `start`: it is for "
+                "a captioner that has learned. Received: "
+                f"self_critical_samples={samples}."
+            )
         self.settings = without_regularization(self.settings)
-        self.is_chief = is_chief(self.strategy)
+        path = self.out / _SETTINGS
+        found = Settings.load(path) if path.exists() else self.settings
+        for name, _, field in Settings.options():
+            ours, theirs = self.settings.get(name), found.get(name)
+            if ours != theirs and not field.metadata["may_change"]:
+                raise InputError(
+                    f"{self.out}: the folder holds a run with other settings: "
+                    f"`{name}` is {theirs!r} there, expected {ours!r}; "
+                    "give another --out, or delete the folder."
+                )
+        self.is_chief = distributed.is_chief(self.strategy)
         self.verbose = self.verbose if self.is_chief else 0
 
-    def train(self) -> Captioner:
+    def train(
+        self,
+        data: TrainingData,
+        tokenizer: CaptionTokenizer,
+        image_tower: keras.Model,
+    ) -> Captioner:
         """Trains, or goes on, to the last epoch, and saves the captioner.
+
+        Args:
+            data: Images, captions and features.
+            tokenizer: The tokenizer.
+            image_tower: The model behind the features. One that is trained
+                must have been built in the strategy's scope.
 
         Returns:
             The captioner, which is also in `captioner/` of the run's folder.
@@ -224,19 +222,20 @@ class Run:
             InputError: The folder's cached maskings are of something else, or
                 `start` is of another shape.
         """
+        self.data, self.tokenizer = data, tokenizer
+        self.image_tower = image_tower
         if self.is_chief:
-            self.out.mkdir(parents=True, exist_ok=True)
             self.settings.save(self.out / _SETTINGS)
         self._make_batches()
         self._build_or_resume()
         # The same object as in the callbacks: it writes their captions.
         self.captioner = self._assemble(self.model)
-        self._fit(self._training_source())
+        self._fit()
         self._finish_model()
         if self.is_chief:
-            calibrate(self.captioner, self.data.val, self.data.val_features)
+            calibrate(self.captioner, data.val, data.val_features)
             self.captioner.save_to_preset(self.out / "captioner")
-        wait_for_workers(self.strategy)
+        distributed.wait_for_workers(self.strategy)
         return self.captioner
 
     def evaluate(self) -> None:
@@ -276,22 +275,23 @@ class Run:
         )
 
     def _build_or_resume(self) -> None:
-        set_matmul_precision(self.settings.optimization.matmul_precision)
+        steps = self.settings.optimization
+        set_matmul_precision(steps.matmul_precision)
         # Variables made outside of it would have no replicas.
         with self.strategy.scope() if self.strategy else nullcontext():
-            self.model = load_last(self.out / "checkpoints") or self._build()
+            model = load_last(self.out / "checkpoints") or self._build()
         # A checkpoint holds those of the run before.
-        self.model.concept_weight = self.settings.fusion.concept_weight
-        jit_compile = self.settings.optimization.jit_compile
-        if self.model.uses_xla != jit_compile:
+        model.concept_weight = self.settings.fusion.concept_weight
+        if model.uses_xla != steps.jit_compile:
             # The optimizer keeps its state.
-            self.model.compile(
-                optimizer=self.model.optimizer, jit_compile=jit_compile
-            )
+            model.compile(model.optimizer, jit_compile=steps.jit_compile)
+        model.is_self_critical = steps.self_critical_samples > 0
+        self.model = model
+        step = count_batches(model.optimizer)
         # Workers with folders of their own would wait for each other for ever.
-        check_same_step(self.strategy, self._step)
+        distributed.check_same_step(self.strategy, step)
         if self.strategy is not None:
-            fit_model_to_replicas(self.model, self.strategy)
+            distributed.fit_model_to_replicas(model, self.strategy)
 
     def _build(self) -> BimodalMaskedLM:
         """A compiled model with what is known before the first step."""
@@ -309,8 +309,6 @@ class Run:
             model.concept_head.adapt(self.train_batches.share_of_captions(size))
         if self.settings.text.lora_rank:
             model = add_lora(model, self.settings.text.lora_rank)
-        if steps.self_critical_samples:
-            model = copy_as(SelfCriticalLM, model)
         compile_model(model, self.settings, steps.epochs * self.steps_per_epoch)
         return model
 
@@ -325,39 +323,32 @@ class Run:
             length_counts=lengths.tolist(),
         )
 
-    def _training_source(self) -> _Source:
-        """What the steps learn from: one of four kinds of batches."""
-        if self.settings.batches.cached_maskings:
+    def _find_batches(self) -> Callable[[int], tf.data.Dataset]:
+        """Gives what the steps from one on learn from: one of four kinds."""
+        settings, batches = self.settings, self.train_batches
+        if settings.batches.cached_maskings:
             return MaskedStateCache(
-                self.train_batches,
+                batches,
                 self.model,
-                settings=self.settings,
-                tokenizer=self.tokenizer,
-                steps_per_epoch=self.steps_per_epoch,
-                folder=self.out / "text_states",
-                show_progress=lambda: show_progress("Running the text tower"),
-            )
-        if samples := self.settings.optimization.self_critical_samples:
+                settings,
+                self.tokenizer,
+                self.out / "text_states",
+            ).dataset
+        if settings.optimization.self_critical_samples:
             return SelfCriticalBatches(
-                self.train_batches,
-                self.captioner,
-                {each.image_id: each.captions for each in self.data.train},
-                num_samples=samples,
-                seed=self.settings.optimization.seed,
-            )
-        return self._shared(self.train_batches)
+                batches, self.captioner, settings, self.data.train
+            ).dataset
+        return partial(distributed.share_dataset, batches, self.strategy)
 
-    def _shared(self, batches: CaptionBatches) -> _Source:
-        strategy = self.strategy
-        return SharedBatches(batches, strategy) if strategy else batches
-
-    def _fit(self, source: _Source) -> None:
+    def _fit(self) -> None:
         """Fits from the model's step to the last one."""
+        make_dataset, callbacks = self._find_batches(), self._make_callbacks()
         epochs = self.settings.optimization.epochs
         # Cached maskings of a round are used up before the next are drawn.
         round_epochs = self.settings.batches.redraw_epochs or epochs
-        validation = self._shared(self.val_batches)
-        while (step := self._step) < epochs * self.steps_per_epoch:
+        while (
+            step := count_batches(self.model.optimizer)
+        ) < epochs * self.steps_per_epoch:
             epoch, done = divmod(step, self.steps_per_epoch)
             if step:
                 _LOGGER.info("Going on at step %d (epoch %d).", step, epoch + 1)
@@ -371,34 +362,43 @@ class Run:
                 ).summary()
             round_end = (epoch // round_epochs + 1) * round_epochs
             self.model.fit(
-                source.dataset(start_step=step),
+                make_dataset(step),
                 steps_per_epoch=self.steps_per_epoch - done,
                 initial_epoch=epoch,
                 # `fit` only begins at an epoch's first step: one that stopped
                 # in the middle is ended first.
                 epochs=epoch + 1 if done else min(round_end, epochs),
-                validation_data=validation.dataset(),
+                validation_data=distributed.share_dataset(
+                    self.val_batches, self.strategy
+                ),
                 validation_steps=self.val_batches.steps_per_epoch,
                 shuffle=False,
-                callbacks=self._fit_callbacks,
+                callbacks=callbacks,
                 verbose=self.verbose,
             )
 
-    @property
-    def _step(self) -> int:
-        return count_batches(self.model.optimizer)
-
-    @cached_property
-    def _fit_callbacks(self) -> list[keras.callbacks.Callback]:
+    def _make_callbacks(self) -> list[keras.callbacks.Callback]:
+        steps, logs = self.settings.optimization, self.out / "tensorboard"
         callbacks: list[keras.callbacks.Callback] = []
-        if self.settings.optimization.ema_momentum:
+        if steps.ema_momentum:
             # Swaps the average in while the model is validated.
             callbacks.append(keras.callbacks.SwapEMAWeights())
         if self.is_chief:
-            callbacks += run_callbacks(
-                self.out, self.out / _HISTORY, self.captioner, self.data
-            )
+            callbacks += [
+                Checkpoints(self.out / "checkpoints", steps),
+                keras.callbacks.LambdaCallback(on_epoch_end=self._add_rate),
+                # After the rate, which they write down, too.
+                keras.callbacks.CSVLogger(self.out / _HISTORY, append=True),
+                keras.callbacks.TensorBoard(
+                    logs, write_graph=False, update_freq="epoch"
+                ),
+                log_captions(logs / "captions", self.captioner, self.data),
+            ]
         return [*callbacks, *self.callbacks]
+
+    def _add_rate(self, epoch: int, logs: dict[str, float]) -> None:
+        rate = self.model.optimizer.learning_rate
+        logs["learning_rate"] = float(keras.ops.convert_to_numpy(rate))
 
     def _finish_model(self) -> None:
         """From the model that learned to an ordinary one in float32."""
@@ -408,47 +408,11 @@ class Run:
             model.optimizer.take_average(model.trainable_variables)
         if self.settings.text.lora_rank:
             model = merge_lora(model)
-        if steps.self_critical_samples:
-            model = copy_as(BimodalMaskedLM, model)
         if steps.dtype_policy != "float32":
             model = copy_in_float32(model)
+        model.is_self_critical = False
         if model is not self.model:
             self.captioner = self._assemble(model)
-
-
-def check_run(
-    settings: Settings,
-    out: Path,
-    *,
-    strategy: tf.distribute.Strategy | None = None,
-    is_fresh: bool = True,
-) -> None:
-    """Checks that a run can begin in a folder, or go on.
-
-    Raises:
-        InputError: The folder is a run's with other settings, or a setting
-            does not go with a strategy or with a fresh model.
-    """
-    check_replicas(settings, strategy)
-    samples = settings.optimization.self_critical_samples
-    if samples and is_fresh:
-        raise InputError(
-            "`self_critical_samples` must be 0 without `start`: it is for a "
-            "captioner that has learned. Received: "
-            f"self_critical_samples={samples}."
-        )
-    if not (out / _SETTINGS).exists():
-        return
-    settings = without_regularization(settings)
-    found = Settings.load(out / _SETTINGS)
-    for name, _, field in Settings.options():
-        ours, theirs = settings.get(name), found.get(name)
-        if ours != theirs and not field.metadata["may_change"]:
-            raise InputError(
-                f"{out}: the folder holds a run with other settings: "
-                f"`{name}` is {theirs!r} there, expected {ours!r}; "
-                "give another --out, or delete the folder."
-            )
 
 
 def _open_data(
@@ -465,18 +429,51 @@ def _open_data(
     trained = strategy if settings.image.trainable else None
     with trained.scope() if trained else nullcontext():
         tower = build_image_tower(settings)
-    files: dict[str, Any] = {"cache": cache, "skip_bad": skip_bad}
-    with chief_first(strategy), show_progress("Reading images") as on_progress:
-        files["on_progress"] = on_progress
-        if not settings.image.trainable:
-            prepare_in_own_process(settings, train, val, **files)
-        data = prepare_data(settings, train, val, image_tower=tower, **files)
+    prepare = partial(
+        prepare_data, settings, train, val, cache=cache, skip_bad=skip_bad
+    )
+    with (
+        distributed.chief_first(strategy),
+        show_progress("Reading images") as on_progress,
+    ):
+        is_kept = all((cache / side).is_dir() for side in ("train", "val"))
+        if not settings.image.trainable and not is_kept:
+            call_in_own_process(prepare, on_progress=on_progress)
+        data = prepare(image_tower=tower, on_progress=on_progress)
     return tower, data
 
 
 def _set_bias(model: BimodalMaskedLM, counts: np.ndarray) -> None:
     """Sets the head's bias to the log-frequencies of the tokens."""
     # A fresh model would spend its first hundreds of steps on learning these.
-    shares = (counts + 0.5) / (counts + 0.5).sum()
-    log_shares = np.log(shares)
+    log_shares = np.log((counts + 0.5) / (counts + 0.5).sum())
     model.head.bias.assign(log_shares - log_shares.mean())
+
+
+def copy_weights(source: BimodalMaskedLM, target: BimodalMaskedLM) -> None:
+    """Sets a model's weights to those of another one of the same shape.
+
+    A concept head that the other one lacks stays fresh.
+
+    Raises:
+        InputError: A weight is missing or of another shape.
+    """
+    rule = "give the preset and settings that it was trained with."
+    theirs, ours = source.weights, target.weights
+    if source.concept_head is None and target.concept_head is not None:
+        fresh = {id(weight) for weight in target.concept_head.weights}
+        ours = [weight for weight in ours if id(weight) not in fresh]
+    if len(theirs) != len(ours):
+        raise InputError(
+            f"The captioner to start from has {len(theirs)} weights, the "
+            f"settings ask for {len(ours)}; {rule}"
+        )
+    # By their order: names count the models that a process has built.
+    for old, new in zip(theirs, ours, strict=True):
+        if tuple(old.shape) != tuple(new.shape):
+            raise InputError(
+                "The captioner to start from is of another shape: its "
+                f"{old.path} is {tuple(old.shape)}, the settings ask for "
+                f"{tuple(new.shape)}; {rule}"
+            )
+        new.assign(old)

@@ -13,24 +13,21 @@ A caption by people, another one each time, stays in the batch with a small
 weight, so that the model keeps words that CIDEr-D does not ask for.
 """
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
+from bmt_keras.data.batch_plan import PlannedBatch
 from bmt_keras.data.batches import CaptionBatches
+from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.untuned import without_tuning
 from bmt_keras.decoding import DecodingOptions
 from bmt_keras.evaluation.cider_d import CiderD
-from bmt_keras.models import BimodalMaskedLM
 from bmt_keras.settings import Settings
 
-_PASSES = 4
-_TOP_P = 0.9
 _REFERENCE_WEIGHT = 0.1
 
 
@@ -48,31 +45,7 @@ def without_regularization(settings: Settings) -> Settings:
     )
 
 
-@keras.saving.register_keras_serializable(package="bmt_keras")
-class SelfCriticalLM(BimodalMaskedLM):
-    """A model that learns from the logits by which it samples captions."""
-
-    # Freezing the concept head of an ordinary model would not do. Its training
-    # logits leave the head's log-odds out, by which captions are sampled: the
-    # language model would learn once more what the log-odds already say. And
-    # the loss of concepts would teach a trained image tower that the tokens of
-    # bad samples are in the image.
-    def predict_masked(
-        self, inputs: dict[str, Any], *, training: bool, **options: Any
-    ) -> dict[str, Any]:
-        """As `BimodalMaskedLM`, in training as in sampling."""
-        return super().predict_masked(inputs, training=False, **options)
-
-
-def copy_as(
-    kind: type[BimodalMaskedLM], model: BimodalMaskedLM
-) -> BimodalMaskedLM:
-    """Gives a copy that is of another class and not compiled."""
-    copy = kind.from_config(model.get_config())
-    copy.set_weights(model.get_weights())
-    return copy
-
-
+@dataclass(eq=False)
 class SelfCriticalBatches:
     """Batches of sampled captions, weighed by how they compare.
 
@@ -82,32 +55,21 @@ class SelfCriticalBatches:
     Args:
         batches: Choose the images of each step, and give people's captions.
         captioner: Of the model that learns.
-        references: Captions by people by image id.
-        num_samples: Captions sampled of each image, at least 2.
-        seed: Seed of the samples.
+        settings: Those of the run.
+        images: The images, with captions by people.
     """
 
-    def __init__(
-        self,
-        batches: CaptionBatches,
-        captioner: Captioner,
-        references: Mapping[int, Sequence[str]],
-        *,
-        num_samples: int,
-        seed: int = 0,
-    ) -> None:
-        self._batches = batches
-        self._graph = captioner.graph
-        self._tokenizer = captioner.tokenizer
-        self._cider = CiderD(references)
-        self._num_samples = num_samples
-        self._seed = seed
-        self._options = DecodingOptions(
-            passes=_PASSES,
-            temperature=1.0,  # of the model's own probabilities
-            top_p=_TOP_P,
-            num_captions=num_samples,
-        )
+    batches: CaptionBatches
+    captioner: Captioner
+    settings: Settings
+    images: Sequence[CaptionedImage]
+
+    def __post_init__(self) -> None:
+        """Prepares the scores and the sampling."""
+        steps = self.settings.optimization
+        self._num_samples, self._seed = steps.self_critical_samples, steps.seed
+        self._graph = self.captioner.graph
+        self._cider = CiderD({x.image_id: x.captions for x in self.images})
         self._sample = tf.function(self._sample_in_graph, reduce_retracing=True)
 
     def dataset(self, start_step: int = 0) -> tf.data.Dataset:
@@ -120,8 +82,14 @@ class SelfCriticalBatches:
         """
         name = self._graph.model.image_input
         shape = self._graph.model.input[name].shape
+
+        def sample() -> Iterator[dict[str, np.ndarray]]:
+            plan = self.batches.plan.from_step(start_step)
+            for step, planned in enumerate(plan, start_step):
+                yield self._sample_batch(planned, step)
+
         dataset = tf.data.Dataset.from_generator(
-            lambda: self._sample_batches(start_step),
+            sample,
             output_signature={
                 "token_ids": tf.TensorSpec((None, None), tf.int32),
                 "padding_mask": tf.TensorSpec((None, None), tf.int32),
@@ -132,21 +100,16 @@ class SelfCriticalBatches:
         # Nothing is read ahead: a step samples by the weights before it.
         return without_tuning(dataset)
 
-    def _sample_batches(self, start_step: int) -> Iterator[dict[str, Any]]:
-        plan = self._batches.plan.from_step(start_step)
-        for step, planned in enumerate(plan, start_step):
-            batch = self._batches.gather(planned)
-            ids = self._batches.caption_image_ids[planned.captions]
-            yield self._sample_batch(batch, ids, step)
-
     def _sample_batch(
-        self, batch: Mapping[str, np.ndarray], image_ids: np.ndarray, step: int
+        self, planned: PlannedBatch, step: int
     ) -> dict[str, np.ndarray]:
+        batch = self.batches.gather(planned)
         name = self._graph.model.image_input
         images = batch[name].astype(np.float32)
         seed = tf.constant([self._seed, step], tf.int32)
         sampled = self._sample(images, seed).numpy()
-        ids = image_ids.reshape(len(images), -1)[:, 0]
+        ids = self.batches.caption_image_ids[planned.captions]
+        ids = ids.reshape(len(images), -1)[:, 0]
         weights = np.full(
             (len(images), self._num_samples + 1), _REFERENCE_WEIGHT, np.float32
         )
@@ -159,7 +122,7 @@ class SelfCriticalBatches:
         )
         given = given[np.arange(len(images)), chosen]  # (images, length)
         width = max(sampled.shape[2], given.shape[1])
-        pad_token_id = self._tokenizer.pad_token_id
+        pad_token_id = self.captioner.tokenizer.pad_token_id
         token_ids = np.full((*weights.shape, width), pad_token_id, np.int32)
         token_ids[:, :-1, : sampled.shape[2]] = sampled
         token_ids[:, -1, : given.shape[1]] = given
@@ -176,20 +139,25 @@ class SelfCriticalBatches:
         embedding = images
         if self._graph.model.image_tower is not None:
             embedding = self._graph.embed_pixels(images)
-        options = dataclasses.replace(self._options, seed=seed)
+        options = DecodingOptions(
+            passes=4,
+            temperature=1.0,  # of the model's own probabilities
+            top_p=0.9,
+            num_captions=self._num_samples,
+            seed=seed,
+        )
         return self._graph.draw_captions(embedding, options=options)
 
     def _advantages(
         self, image_ids: np.ndarray, sampled: np.ndarray
     ) -> np.ndarray:
         """Each sample's CIDEr-D less the mean of the image's others."""
+        decode = self.captioner.tokenizer.decode
+        pairs = zip(image_ids.tolist(), sampled.tolist(), strict=True)
         scores = np.array(
             [
-                [
-                    self._cider.score(int(image_id), text)
-                    for text in map(self._tokenizer.decode, samples.tolist())
-                ]
-                for image_id, samples in zip(image_ids, sampled, strict=True)
+                [self._cider.score(image_id, decode(ids)) for ids in samples]
+                for image_id, samples in pairs
             ],
             np.float32,
         )

@@ -5,15 +5,14 @@ import sys
 
 import pytest
 
-from bmt_keras.settings import Settings
-from bmt_keras.training import preparation
+from bmt_keras.training import run as training_run
 
 # The file is imported anew in the process that it starts.
 SCRIPT = """
 import os, signal, sys, time
 
 from bmt_keras.errors import InputError
-from bmt_keras.training.preparation import call_in_own_process
+from bmt_keras.training.own_process import call_in_own_process
 
 
 def report(*, on_progress):
@@ -98,26 +97,21 @@ def test_frozen_tower_embeds_images_in_a_process_of_its_own(
     bmt, write_captions, tmp_path, monkeypatch
 ):
     called = []
-    call = preparation.call_in_own_process
+    call = training_run.call_in_own_process
 
     def record(*arguments, **options):
         called.append(arguments)
         call(*arguments, **options)
 
-    monkeypatch.setattr(preparation, "call_in_own_process", record)
+    monkeypatch.setattr(training_run, "call_in_own_process", record)
     out = tmp_path / "run"
-    captions = write_captions(range(1, 11))
-    result = bmt("train", *captions, *FROZEN, "--out", out)
+    command = ("train", *write_captions(range(1, 11)), *FROZEN, "--out", out)
+    result = bmt(*command)
     assert result.code == 0, result
     assert (out / "captioner" / "image_tower.keras").is_file()
     assert len(called) == 1
     assert "Reading images (train): 8 of 8" in result.err
     assert "Reading images (val): 2 of 2" in result.err
     # What is there is not embedded anew.
-    preparation.prepare_in_own_process(
-        *(Settings(), [], []),
-        cache=out / "cache",
-        skip_bad=False,
-        on_progress=print,
-    )
+    assert bmt(*command).code == 0
     assert len(called) == 1

@@ -8,7 +8,7 @@ from keras import ops
 
 from bmt_keras.layers import BimodalFusion
 from bmt_keras.models.training_step import mask_batch, sum_concept_losses
-from bmt_keras.training.checkpoints import copy_weights
+from bmt_keras.training.run import copy_weights
 
 VOCABULARY = 16
 RNG = np.random.default_rng(0)

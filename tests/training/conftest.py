@@ -38,14 +38,8 @@ def run(data, tokenizer):
 
     def run(settings, out, **options):
         keras.utils.set_random_seed(settings.optimization.seed)
-        return Run(
-            data,
-            settings,
-            tokenizer=tokenizer,
-            image_tower=build_image_tower(settings),
-            out=out,
-            verbose=0,
-            **options,
-        ).train()
+        tower = build_image_tower(settings)
+        run = Run(settings, out, verbose=0, **options)
+        return run.train(data, tokenizer, tower)
 
     return run

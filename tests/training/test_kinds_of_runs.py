@@ -6,7 +6,7 @@ import pytest
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.models.lora import find_lora_layers
-from bmt_keras.training.checkpoints import load_last
+from bmt_keras.training.callbacks import load_last
 from bmt_keras.training.optimizer import build_optimizer, count_batches
 
 # A stopped fit leaves Keras' CSV log open, as a kill does.

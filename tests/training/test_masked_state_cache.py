@@ -73,15 +73,10 @@ def folder(tmp_path):
 
 @pytest.fixture
 def make_cache(batches, settings, tokenizer, make_model, folder):
-    def make(model=None, *, source=batches, steps=None, **changes):
-        return MaskedStateCache(
-            source,
-            model or make_model(),
-            settings=settings.replace(**changes),
-            tokenizer=tokenizer,
-            steps_per_epoch=steps or source.steps_per_epoch,
-            folder=folder,
-        )
+    def make(model=None, *, source=batches, **changes):
+        changed = settings.replace(**changes)
+        model = model or make_model()
+        return MaskedStateCache(source, model, changed, tokenizer, folder)
 
     return make
 
@@ -216,7 +211,7 @@ def test_only_captions_whose_turn_comes_are_encoded(
     batches, make_cache, folder, stored
 ):
     """An epoch may end before a pass over all captions does."""
-    make_cache(steps=1, redraw_epochs=2, epochs=2).dataset()
+    make_cache(steps_per_epoch=1, redraw_epochs=2, epochs=2).dataset()
     plan = islice(batches.plan.from_step(0), 2)
     read = np.concatenate([planned.captions for planned in plan])
     assert set(stored()["caption"]) == set(read)
@@ -253,7 +248,7 @@ def test_stale_cache_is_refused(
         "cached_maskings": make_cache(cached_maskings=1),
         "redraw_epochs": make_cache(redraw_epochs=4),
         "masking": make_cache(make_model(mask_rate=0.5)),
-        "read_captions": make_cache(steps=1),
+        "read_captions": make_cache(steps_per_epoch=1),
     }.items():
         with pytest.raises(InputError, match=rf"`{field}` is .* delete the"):
             stale.dataset()
@@ -288,9 +283,9 @@ def test_stopped_run_learns_what_an_unbroken_one_does(
     data, settings, tokenizer, image_tower, batches, tmp_path, stop_at
 ):
     def run(folder, **options):
-        options |= {"tokenizer": tokenizer, "image_tower": image_tower}
         resumable = settings.replace(checkpoint_steps=5)
-        return Run(data, resumable, out=folder, verbose=0, **options).train()
+        run = Run(resumable, folder, verbose=0, **options)
+        return run.train(data, tokenizer, image_tower)
 
     unbroken = run(tmp_path / "unbroken")
     steps = batches.steps_per_epoch

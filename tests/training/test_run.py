@@ -16,10 +16,9 @@ from bmt_keras.captioner import Captioner
 from bmt_keras.commands import main
 from bmt_keras.errors import InputError
 from bmt_keras.models import BimodalMaskedLM
-from bmt_keras.training.callbacks import drop_epochs
-from bmt_keras.training.checkpoints import load_last
+from bmt_keras.training.callbacks import drop_epochs, load_last
 from bmt_keras.training.optimizer import count_batches
-from bmt_keras.training.run import check_run
+from bmt_keras.training.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +108,10 @@ def test_finished_run_is_not_trained_but_takes_another_weight_of_concepts(
 
 
 def test_folder_of_another_run_is_refused(tiny_settings, tmp_path):
-    check_run(tiny_settings, tmp_path)
+    Run(tiny_settings, tmp_path)
     tiny_settings.save(tmp_path / "settings.json")
-    check_run(tiny_settings, tmp_path)
-    check_run(
+    Run(tiny_settings, tmp_path)
+    Run(
         tiny_settings.replace(
             checkpoint_steps=7, keep_checkpoints=9, passes=1, concept_weight=0.5
         ),
@@ -120,9 +119,9 @@ def test_folder_of_another_run_is_refused(tiny_settings, tmp_path):
     )
     other = tiny_settings.replace(learning_rate=0.5)
     with pytest.raises(InputError, match=r"`learning_rate` is 0\.001 there"):
-        check_run(other, tmp_path)
+        Run(other, tmp_path)
     with pytest.raises(InputError, match="must be 0 without `start`"):
-        check_run(tiny_settings.replace(self_critical_samples=2), tmp_path)
+        Run(tiny_settings.replace(self_critical_samples=2), tmp_path)
 
 
 def test_epochs_have_as_many_steps_as_asked_of_captions_of_all_lengths(

@@ -3,16 +3,13 @@ import pytest
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.errors import InputError
-from bmt_keras.models import (
-    BimodalMaskedLM,
-    build_image_tower,
-    build_masked_lm,
-)
-from bmt_keras.training.checkpoints import copy_weights, load_last
+from bmt_keras.models import build_image_tower, build_masked_lm
+from bmt_keras.training.callbacks import load_last
 from bmt_keras.training.data import make_batches
+from bmt_keras.training.optimizer import count_batches
+from bmt_keras.training.run import copy_weights
 from bmt_keras.training.self_critical import (
     SelfCriticalBatches,
-    SelfCriticalLM,
     without_regularization,
 )
 
@@ -21,16 +18,15 @@ from bmt_keras.training.self_critical import (
 def make(data, tiny_captioner):
     """Makes batches of the tiny captioner's samples."""
 
-    def make(**options):
-        batches = make_batches(
-            data.train,
-            data.train_features,
-            tiny_captioner.settings.replace(batch_size=6, group_size=2),
-            tiny_captioner.tokenizer,
+    def make(num_samples, seed=0):
+        settings = tiny_captioner.settings.replace(
+            batch_size=6, group_size=2, self_critical_samples=num_samples
         )
-        references = {each.image_id: each.captions for each in data.train}
+        batches = make_batches(
+            data.train, data.train_features, settings, tiny_captioner.tokenizer
+        )
         return batches, SelfCriticalBatches(
-            batches, tiny_captioner, references, **options
+            batches, tiny_captioner, settings.replace(seed=seed), data.train
         )
 
     return make
@@ -117,10 +113,10 @@ def test_run_by_samples_goes_on_and_leaves_an_ordinary_captioner(
     with pytest.raises(KeyboardInterrupt):
         run(settings, tmp_path / "a", start=start, callbacks=[stop_at(3)])
     last = load_last(tmp_path / "a" / "checkpoints")
-    assert isinstance(last, SelfCriticalLM)
+    assert 0 < count_batches(last.optimizer) < 4
     captioner = run(settings, tmp_path / "a", start=start)
     unbroken = run(settings, tmp_path / "b", start=start)
-    assert type(captioner.model) is BimodalMaskedLM
+    assert not captioner.model.is_self_critical
     assert captioner.settings.optimization.label_smoothing == 0
     weights = zip(
         captioner.model.trainable_weights,

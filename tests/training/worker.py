@@ -97,17 +97,11 @@ def train(out, strategy, settings=SETTINGS, **options):
     keras.utils.set_random_seed(settings.optimization.seed)
     encoder = small_cnn(16, 16, channels=8)
     encoder.trainable = False
-    return Run(
-        data,
-        settings,
-        tokenizer=CaptionTokenizer.from_captions(
-            caption for photo in data.train for caption in photo.captions
-        ),
-        image_tower=encoder,
-        out=Path(out),
-        strategy=strategy,
-        **options,
-    ).train()
+    tokenizer = CaptionTokenizer.from_captions(
+        caption for photo in data.train for caption in photo.captions
+    )
+    run = Run(settings, Path(out), strategy=strategy, **options)
+    return run.train(data, tokenizer, encoder)
 
 
 def dropout_of_replicas(strategy):
