@@ -7,50 +7,37 @@ and the keys and values that all passes read) and N bare text forward passes of
 as many candidates: ALBERT, fusion and the logits of all tokens.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
 from functools import cache, partial
 from typing import Any
 
 import library
 import numpy as np
 import tensorflow as tf
-from measure import Case, CaseBuilders, Group, Options, Row, main
+from measure import Case, Group, Options, Row, main
 
 PRESETS = ("notebook", "coco", "small")
 PASSES = (1, 2, 4, 8, 12)
 BATCHES = (1, 8)
 TOKENS = 12  # of the longest candidate: captions have as many on average
-WRITING = "{preset}, {passes} passes, batch {batch}"
-ENCODING = "{preset}, photo encoding, batch {batch}"
-FORWARD = "{preset}, text forward, batch {batch}"
 
 
-def make_rows(preset: str) -> list[Row]:
-    rows = []
-    for batch in BATCHES:
-        encoding, forward = (
-            name.format(preset=preset, batch=batch)
-            for name in (ENCODING, FORWARD)
-        )
-        rows += [Row(name, {name: 1}) for name in (encoding, forward)]
-        for passes in PASSES:
-            name = WRITING.format(preset=preset, passes=passes, batch=batch)
-            reference = {encoding: 1.0, forward: float(passes)}
-            rows.append(Row(name, {name: 1}, reference, at_most=1.15))
-    return rows
-
-
-def build_cases(preset: str, options: Options, _: ExitStack) -> CaseBuilders:
-    builders: dict[str, Callable[[], Case]] = {}
+def make_group(preset: str) -> Group:
+    rows, cases = [], {}
     for batch in BATCHES:
         of = {"preset": preset, "batch": batch}
-        builders[ENCODING.format(**of)] = partial(encode, options, **of)
-        builders[FORWARD.format(**of)] = partial(forward, options, **of)
+        encoding, bare = (
+            f"{preset}, {what}, batch {batch}"
+            for what in ("photo encoding", "text forward")
+        )
+        cases[encoding] = partial(encode, **of)
+        cases[bare] = partial(forward, **of)
+        rows += [Row(name, {name: 1}) for name in (encoding, bare)]
         for passes in PASSES:
-            name = WRITING.format(passes=passes, **of)
-            builders[name] = partial(write, options, passes=passes, **of)
-    return builders
+            name = f"{preset}, {passes} passes, batch {batch}"
+            cases[name] = partial(write, passes=passes, **of)
+            reference = {encoding: 1.0, bare: float(passes)}
+            rows.append(Row(name, {name: 1}, reference, at_most=1.15))
+    return Group("captioning", rows, cases)
 
 
 # === What is called of the library ===
@@ -136,10 +123,7 @@ def _canvas(captioner: Any, batch: int) -> np.ndarray:
     return canvas
 
 
-GROUPS = [
-    Group("captioning", make_rows(preset), partial(build_cases, preset))
-    for preset in PRESETS
-]
+GROUPS = [make_group(preset) for preset in PRESETS]
 
 if __name__ == "__main__":
     main(__doc__, GROUPS)

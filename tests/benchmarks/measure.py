@@ -12,37 +12,32 @@ import json
 import os
 import platform
 import re
-import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import corpus
+import numpy as np
 
 from bmt_keras.atomic import write_atomically
+from bmt_keras.training.own_process import end_with
 
 _PACKAGES = ("bmt-keras", "tensorflow", "keras", "keras-nlp", "numpy")
 Times = Mapping[str, Sequence[float]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """Something that is timed; one run is of `items` captions or images."""
 
     run: Callable[[], Any]
     items: float
-
-
-# Cases are built when they are needed: some hold a model of their own.
-CaseBuilders = Mapping[str, Callable[[], Case]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,17 +72,16 @@ class Options:
     small: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Rows whose cases take turns, and the function that builds the cases.
+class Group(NamedTuple):
+    """Rows whose cases take turns, in a process of their own.
 
-    `build` must be a function of a module: a fresh process calls it with the
-    options and a stack that closes, at the end, what the cases have opened.
+    `cases` has a function for each name, of a module, that builds the case:
+    some hold a model of their own.
     """
 
     name: str
     rows: Sequence[Row]
-    build: Callable[[Options, ExitStack], CaseBuilders]
+    cases: Mapping[str, Callable[[Options], Case]]
 
 
 # === Measuring ===
@@ -114,7 +108,7 @@ def compare(row: Row, times: Times) -> dict[str, Any]:
     own = _add(row.parts, times)
     figures = {
         "name": row.name,
-        "seconds": statistics.median(own),
+        "seconds": float(np.median(own)),
         "reference": " + ".join(
             name if share == 1 else f"{share:g} x {name}"
             for name, share in row.reference.items()
@@ -125,41 +119,34 @@ def compare(row: Row, times: Times) -> dict[str, Any]:
         return figures
     reference = _add(row.reference, times)
     is_speed = row.at_most is None
-    pairs = zip(own, reference, strict=True)
-    ratios = [b / a if is_speed else a / b for a, b in pairs]
-    ratio = statistics.median(ratios)
+    ratios = reference / own if is_speed else own / reference
+    ratio = float(np.median(ratios))
     wanted = row.at_least if is_speed else row.at_most
     met = None
     if wanted is not None:
         met = ratio >= wanted if is_speed else ratio <= wanted
     return {
         **figures,
-        "reference_seconds": statistics.median(reference),
+        "reference_seconds": float(np.median(reference)),
         "ratio": ratio,
-        "ratio_low": min(ratios),
-        "ratio_high": max(ratios),
+        "ratio_low": float(ratios.min()),
+        "ratio_high": float(ratios.max()),
         "is_speed": is_speed,
         "wanted": wanted,
         "is_met": met,
     }
 
 
-def _add(parts: Mapping[str, float], times: Times) -> list[float]:
-    rounds = zip(*(times[name] for name in parts), strict=True)
-    shares = list(parts.values())
-    return [
-        sum(a * b for a, b in zip(shares, each, strict=True)) for each in rounds
-    ]
+def _add(parts: Mapping[str, float], times: Times) -> np.ndarray:
+    return sum(share * np.array(times[name]) for name, share in parts.items())
 
 
 def measure_group(group: Group, options: Options) -> list[dict[str, Any]]:
     """Measures a group's rows in this process."""
     rows = [row for row in group.rows if options.match in row.name]
     used = {n: None for row in rows for n in (*row.parts, *row.reference)}
-    with ExitStack() as stack:
-        builders = group.build(options, stack)
-        cases = {name: builders[name]() for name in used}
-        times = take_turns(cases, rounds=options.rounds)
+    cases = {name: group.cases[name](options) for name in used}
+    times = take_turns(cases, rounds=options.rounds)
     return [{"group": group.name, **compare(row, times)} for row in rows]
 
 
@@ -178,25 +165,10 @@ def run_groups(groups: Sequence[Group], options: Options, out: Path) -> None:
         write_json(out, results)
 
 
-# === Processes ===
-
-
 def own_process() -> ProcessPoolExecutor:
     """A fresh process for functions of modules, which ends with this one."""
     context = get_context("spawn")
     return ProcessPoolExecutor(1, context, end_with, (os.getpid(),))
-
-
-def end_with(parent: int) -> None:
-    """Has this process end soon after its parent, even a killed one."""
-
-    def watch() -> None:
-        # What outlives its parent becomes another process' child.
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 # === Results ===
@@ -246,13 +218,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def main(description: str | None, groups: Sequence[Group]) -> None:
     """Runs a script: parses its options and measures its groups."""
-    options, out = parse_options(description)
-    with with_data(options) as options:
-        run_groups(groups, options, out)
-
-
-def parse_options(description: str | None) -> tuple[Options, Path]:
-    """Parses the options that all scripts share."""
     parser = argparse.ArgumentParser(description=description)
     add, default = parser.add_argument, Options()
     add("--out", type=Path, required=True, help="JSON file to write")
@@ -270,7 +235,8 @@ def parse_options(description: str | None) -> tuple[Options, Path]:
     out = given.pop("out")
     if given["small"]:
         given |= {"limit": 8, "rounds": 1, "steps": 1}
-    return Options(**given), out
+    with with_data(Options(**given)) as options:
+        run_groups(groups, options, out)
 
 
 @contextmanager
@@ -280,10 +246,6 @@ def with_data(options: Options) -> Iterator[Options]:
         yield options
         return
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        corpus.write_corpus(folder, count=options.limit)
-        made = {
-            "captions": folder / "captions.json",
-            "images": folder / "images",
-        }
-        yield dataclasses.replace(options, **made)
+        captions, images = Path(name, "captions.json"), Path(name, "images")
+        corpus.write_corpus(Path(name), count=options.limit)
+        yield dataclasses.replace(options, captions=captions, images=images)

@@ -29,52 +29,42 @@ class NotebookModel(keras.Model):
         masking: TokenMasking,
         image_embedding_shape: tuple[int, ...],
     ) -> None:
-        super().__init__(name="notebook")
-        self.text_tower = text_tower
+        token_ids = keras.Input((None,), dtype="int32")
+        padding_mask = keras.Input((None,), dtype="int32")
+        image = keras.Input(image_embedding_shape)
+        tokens = {
+            "token_ids": token_ids,
+            "padding_mask": padding_mask,
+            "segment_ids": ops.zeros_like(token_ids),
+        }
+        states = text_tower(tokens)["sequence_output"]
+        repeated = ImageEmbeddingRepeat()(image, states)
+        states = keras.layers.Concatenate()([states, repeated])
+        states = keras.layers.Dense(text_tower.embedding_dim)(states)
+        head = MaskedTokenHead(text_tower.token_embedding, use_dense=False)
+        # (batch, length, vocabulary_size)
+        super().__init__([token_ids, padding_mask, image], head(states))
         self.masking = masking
-        self.repeat = ImageEmbeddingRepeat()
-        self.concatenate = keras.layers.Concatenate()
-        self.dense = keras.layers.Dense(text_tower.embedding_dim)
-        self.head = MaskedTokenHead(text_tower.token_embedding, use_dense=False)
         self.token_loss = MaskedTokenLoss()
-        self.loss_tracker = keras.metrics.Mean(name="loss")
-        # Builds the layers.
-        self._fuse(
-            keras.Input((None, text_tower.hidden_dim)),
-            keras.Input(image_embedding_shape),
-        )
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Masks a batch of token ids and image embeddings, and learns."""
+        padding_mask, image = data["padding_mask"], data["image_embedding"]
         masked = self.masking(
-            data["token_ids"],
-            padding_mask=data["padding_mask"],
-            training=True,
+            data["token_ids"], padding_mask=padding_mask, training=True
         )
         used = tf.where(masked["sample_weight"] > 0)
         positions = tf.gather_nd(masked["mask_positions"], used)
         indices = tf.stack([tf.cast(used[:, 0], tf.int32), positions], axis=1)
         labels = tf.gather_nd(masked["labels"], used)
         with tf.GradientTape() as tape:
-            states = self.text_tower(
-                {
-                    "token_ids": masked["token_ids"],
-                    "padding_mask": data["padding_mask"],
-                    "segment_ids": ops.zeros_like(data["token_ids"]),
-                },
-                training=True,
-            )["sequence_output"]
-            # (batch, length, vocabulary_size)
-            logits = self._fuse(states, data["image_embedding"])
+            logits = self(
+                [masked["token_ids"], padding_mask, image], training=True
+            )
             masked_logits = tf.gather_nd(logits, indices)
             losses = self.token_loss.cross_entropy(masked_logits, labels)
             loss = ops.mean(losses)
         variables = self.trainable_weights
         gradients = tape.gradient(loss, variables)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        self.loss_tracker.update_state(loss)
-        return {"loss": self.loss_tracker.result()}
-
-    def _fuse(self, states: Any, image_embedding: Any) -> Any:
-        repeated = self.repeat(image_embedding, states)
-        return self.head(self.dense(self.concatenate([states, repeated])))
+        return {"loss": loss}

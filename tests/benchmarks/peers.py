@@ -11,90 +11,70 @@ over while another process computes.
 
 import importlib.util
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from measure import Case, CaseBuilders, Group, Options, Row, main, own_process
+from measure import Case, Group, Options, Row, main, own_process
 
 BATCHES = (1, 8)
 TOKENS = 20  # of a caption
 GIT, BLIP = "GIT-base", "BLIP-base"
-
-
-class _Ours(NamedTuple):
-    """A way to caption, and how many times as fast as peers it is to be."""
-
-    preset: str
-    passes: int
-    wanted: Mapping[str, float | None]
-    is_length_free: bool = False  # several are tried, up to the peers'
-
-    def name(self, batch: int) -> str:
-        lengths = "lengths up to " if self.is_length_free else ""
-        return (
-            f"{self.preset}, {self.passes} passes, {lengths}{TOKENS} tokens, "
-            f"batch {batch}"
-        )
-
-
 _BASE, _SMALL, _FREE = {GIT: 2, BLIP: 3}, {GIT: 5, BLIP: 5}, {GIT: None}
+# Preset, passes, whether several lengths are tried, up to the peers', and how
+# many times as fast as each peer it is to be.
 _OURS = (
-    _Ours("notebook", 4, _BASE),
-    _Ours("coco", 4, _BASE),
-    _Ours("small", 4, _SMALL),
-    _Ours("small", 10, _SMALL),
-    _Ours("coco", 4, _FREE, is_length_free=True),
-    _Ours("small", 10, _FREE, is_length_free=True),
+    ("notebook", 4, False, _BASE),
+    ("coco", 4, False, _BASE),
+    ("small", 4, False, _SMALL),
+    ("small", 10, False, _SMALL),
+    ("coco", 4, True, _FREE),
+    ("small", 10, True, _FREE),
 )
 
 
-def _theirs(peer: str, batch: int) -> str:
-    return f"{peer}, {TOKENS} tokens, batch {batch}"
-
-
-def make_rows() -> list[Row]:
-    rows = []
+def make_group() -> Group:
+    rows, cases = [], {}
     for batch in BATCHES:
-        for ours in _OURS:
-            name = ours.name(batch)
-            rows += [
-                Row(name, {name: 1}, {_theirs(peer, batch): 1}, at_least=times)
-                for peer, times in ours.wanted.items()
-            ]
+        size = f"{TOKENS} tokens, batch {batch}"
         for peer in (GIT, BLIP):
-            rows.append(Row(_theirs(peer, batch), {_theirs(peer, batch): 1}))
-    return rows
+            name = f"{peer}, {size}"
+            cases[name] = partial(ask_peer, peer=peer, batch=batch)
+            rows.append(Row(name, {name: 1}))
+        for preset, passes, is_length_free, wanted in _OURS:
+            lengths = "lengths up to " if is_length_free else ""
+            name = f"{preset}, {passes} passes, {lengths}{size}"
+            cases[name] = partial(
+                write,
+                preset=preset,
+                batch=batch,
+                passes=passes,
+                is_length_free=is_length_free,
+            )
+            rows += [
+                Row(name, {name: 1}, {f"{peer}, {size}": 1}, at_least=times)
+                for peer, times in wanted.items()
+            ]
+    return Group("peers", rows, cases)
 
 
-def build_cases(options: Options, stack: ExitStack) -> CaseBuilders:
+def write(options: Options, **settings: Any) -> Case:
     # Not above: the process of PyTorch imports this file, but no TensorFlow.
     import captioning
 
-    pool = stack.enter_context(own_process())
+    return captioning.write(options, tokens=TOKENS, **settings)
 
-    def build_peer(peer: str, batch: int) -> Case:
-        def run() -> None:
-            pool.submit(caption_with, peer, batch).result()
 
-        return Case(run, items=batch)
+def ask_peer(_: Options, *, peer: str, batch: int) -> Case:
+    def run() -> None:
+        _pool().submit(caption_with, peer, batch).result()
 
-    builders = {}
-    for batch in BATCHES:
-        for ours in _OURS:
-            builders[ours.name(batch)] = partial(
-                captioning.write,
-                options,
-                preset=ours.preset,
-                batch=batch,
-                passes=ours.passes,
-                tokens=TOKENS,
-                is_length_free=ours.is_length_free,
-            )
-        for peer in (GIT, BLIP):
-            builders[_theirs(peer, batch)] = partial(build_peer, peer, batch)
-    return builders
+    return Case(run, items=batch)
+
+
+@cache
+def _pool() -> ProcessPoolExecutor:
+    return own_process()
 
 
 # === In the process of PyTorch ===
@@ -127,7 +107,7 @@ def _load_peer(peer: str) -> Any:
     return transformers.BlipForConditionalGeneration(config).eval()
 
 
-GROUPS = [Group("peers", make_rows(), build_cases)]
+GROUPS = [make_group()]
 
 if __name__ == "__main__":
     if importlib.util.find_spec("torch") is None:

@@ -11,8 +11,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import keras
 import library
 import numpy as np
 import tensorflow as tf
-from measure import Case, CaseBuilders, Group, Options, Row, main
+from measure import Case, Group, Options, Row, main
 from notebook_step import NotebookModel
 
 from bmt_keras.data.batches import CaptionBatches
@@ -29,16 +28,13 @@ from bmt_keras.training.data import make_batches
 from bmt_keras.training.masked_state_cache import MaskedStateCache
 from bmt_keras.training.optimizer import compile_model
 
-NOTEBOOK = "notebook's step"
-ALBERT = "bare ALBERT forward"
+NOTEBOOK, ALBERT = "notebook's step", "bare ALBERT forward"
 LIVE, BUCKETED = "live, batch 8", "live, batch 8, buckets"
-CACHING = "caching of a masking"
 CACHED, CACHED_64 = "cached, batch 8", "cached, batch 64"
-PIPELINE = "input pipeline: {}"
-BATCH, LARGE_BATCH = 8, 64
+CACHING, READING = "caching of a masking", "input pipeline: {}"
+BATCH = 8  # the preset's
 EPOCHS = 20  # of the run over which caching is averaged
 _MASKINGS = (1, 2, 5)
-_BUCKET_WIDTH = 4
 _CACHED_IMAGES = 52  # about 256 captions, whose states a round computes
 _MORE = 10  # times as many cached steps as live ones make up a round
 
@@ -49,10 +45,8 @@ def training_rows() -> list[Row]:
         Row(NOTEBOOK, reference, {ALBERT: 1}, at_most=1.3),
         Row(LIVE, {LIVE: 1}, reference, at_least=1.3),
         Row(BUCKETED, {BUCKETED: 1}, reference, at_least=1.3),
-        Row(CACHING, {CACHING: 1}, {ALBERT: 1}),
     ]
     for name, wanted in ((CACHED, 10), (CACHED_64, 15)):
-        rows.append(Row(f"{name}, step alone", {name: 1}, reference))
         for maskings in _MASKINGS:
             parts = {name: 1.0, CACHING: maskings / EPOCHS}
             run = f"{name}, {EPOCHS} epochs, {maskings} maskings"
@@ -61,42 +55,17 @@ def training_rows() -> list[Row]:
     return rows
 
 
-def pipeline_rows() -> list[Row]:
-    return [
-        Row(read, {read: 1}, {name: 1}, at_least=5)
-        for name in (LIVE, CACHED, CACHED_64)
-        for read in [PIPELINE.format(name)]
-    ]
-
-
-def build_cases(options: Options, stack: ExitStack) -> CaseBuilders:
-    folder = stack.enter_context(tempfile.TemporaryDirectory())
-    subject = _Subject(options, Path(folder))
-    return {
-        NOTEBOOK: subject.notebook,
-        ALBERT: subject.albert,
-        LIVE: partial(subject.live, bucket_width=0),
-        BUCKETED: partial(subject.live, bucket_width=_BUCKET_WIDTH),
-        CACHING: subject.caching,
-        CACHED: partial(subject.cached, BATCH),
-        CACHED_64: partial(subject.cached, LARGE_BATCH),
-        PIPELINE.format(LIVE): subject.read_live,
-        PIPELINE.format(CACHED): partial(subject.read_cached, BATCH),
-        PIPELINE.format(CACHED_64): partial(subject.read_cached, LARGE_BATCH),
-    }
-
-
 # === What is called of the library ===
 
 
 class _Subject:
     """Preset `notebook` and its data; the methods build the cases."""
 
-    def __init__(self, options: Options, folder: Path) -> None:
+    def __init__(self, options: Options) -> None:
         self._steps = options.steps
-        self._folder = folder
+        self._folder = tempfile.TemporaryDirectory()
         self._settings = library.make_settings(
-            options, "notebook", batch_size=BATCH, epochs=EPOCHS
+            options, "notebook", epochs=EPOCHS, cached_maskings=1
         )
         self._images = library.read_images(options)
         self._tokenizer = library.find_tokenizer(self._settings, self._images)
@@ -132,39 +101,36 @@ class _Subject:
 
         return Case(run, items=_count_captions(planned))
 
-    def live(self, *, bucket_width: int) -> Case:
+    def live(self, **settings: Any) -> Case:
         """The library's step, with ALBERT in it."""
-        batches = self._make_batches(bucket_width=bucket_width)
-        return self._train_live(self._build_compiled(), batches)
+        return self._train_live(
+            self._build_model(), self._make_batches(**settings)
+        )
 
     def caching(self) -> Case:
         """Computing one masking's states of captions."""
-        batches = self._make_batches(num_images=_CACHED_IMAGES)
-        folder = self._folder / "caching"
-        cache = self._make_cache(self._build_model(), batches, folder)
+        batches = self._make_batches(_CACHED_IMAGES)
+        cache = self._make_cache(self._build_model(), batches)
 
         def run() -> None:
-            for states in folder.glob("round-*"):
+            for states in cache.folder.glob("round-*"):
                 shutil.rmtree(states)
             cache.dataset()
 
         return Case(run, items=len(batches))
 
-    def cached(self, batch_size: int) -> Case:
+    def cached(self, *, batch_size: int = BATCH) -> Case:
         """The library's step on states computed before."""
-        model, steps = self._build_compiled(), self._steps * _MORE
+        model, steps = self._build_model(), self._steps * _MORE
         dataset = self._cached_data(model, batch_size)
         run = _train_steps(model, dataset, steps)
         return Case(run, items=steps * batch_size)
 
-    def read_live(self) -> Case:
-        return self._read(self._make_batches().dataset(), BATCH)
-
-    def read_cached(self, batch_size: int) -> Case:
-        dataset = self._cached_data(self._build_model(), batch_size)
-        return self._read(dataset, batch_size)
-
-    def _read(self, dataset: tf.data.Dataset, batch_size: int) -> Case:
+    def read(self, *, batch_size: int = BATCH, is_cached: bool = True) -> Case:
+        """The batches alone."""
+        dataset = self._make_batches().dataset()
+        if is_cached:
+            dataset = self._cached_data(self._build_model(), batch_size)
         iterator, steps = iter(dataset), self._steps * _MORE
 
         def run() -> None:
@@ -174,17 +140,14 @@ class _Subject:
         return Case(run, items=steps * batch_size)
 
     def _build_model(self) -> BimodalMaskedLM:
-        return build_masked_lm(
+        model = build_masked_lm(
             self._settings, self._tokenizer, image_tower=self._image_tower
         )
-
-    def _build_compiled(self) -> BimodalMaskedLM:
-        model = self._build_model()
         compile_model(model, self._settings, total_steps=1)
         return model
 
     def _make_batches(
-        self, *, num_images: int | None = None, **settings: Any
+        self, num_images: int | None = None, **settings: Any
     ) -> CaptionBatches:
         return make_batches(
             self._images[:num_images],
@@ -210,27 +173,20 @@ class _Subject:
         return [planned[int(index)] for index in chosen]
 
     def _make_cache(
-        self, model: BimodalMaskedLM, batches: CaptionBatches, folder: Path
+        self, model: BimodalMaskedLM, batches: CaptionBatches
     ) -> MaskedStateCache:
+        # Each model has weights, and so states, of its own.
+        folder = Path(tempfile.mkdtemp(dir=self._folder.name))
         return MaskedStateCache(
-            batches,
-            model,
-            settings=self._settings.replace(cached_maskings=1),
-            tokenizer=self._tokenizer,
-            steps_per_epoch=batches.steps_per_epoch,
-            folder=folder,
+            batches, model, self._settings, self._tokenizer, folder
         )
 
     def _cached_data(
         self, model: BimodalMaskedLM, batch_size: int
     ) -> tf.data.Dataset:
         """Batches with the states that the model's ALBERT gives."""
-        batches = self._make_batches(
-            batch_size=batch_size, num_images=_CACHED_IMAGES
-        )
-        # Each model has weights, and so states, of its own.
-        folder = tempfile.mkdtemp(dir=self._folder)
-        return self._make_cache(model, batches, Path(folder)).dataset()
+        batches = self._make_batches(_CACHED_IMAGES, batch_size=batch_size)
+        return self._make_cache(model, batches).dataset()
 
 
 def _train_steps(
@@ -252,9 +208,34 @@ def _count_captions(planned: list[Any]) -> int:
     return sum(len(each.captions) for each in planned)
 
 
+_subject = cache(_Subject)
+
+
+def _build(
+    case: Callable[..., Case], options: Options, **settings: Any
+) -> Case:
+    return case(_subject(options), **settings)
+
+
+CASES = {
+    NOTEBOOK: partial(_build, _Subject.notebook),
+    ALBERT: partial(_build, _Subject.albert),
+    LIVE: partial(_build, _Subject.live),
+    BUCKETED: partial(_build, _Subject.live, bucket_width=4),
+    CACHING: partial(_build, _Subject.caching),
+    CACHED: partial(_build, _Subject.cached),
+    CACHED_64: partial(_build, _Subject.cached, batch_size=64),
+    READING.format(LIVE): partial(_build, _Subject.read, is_cached=False),
+    READING.format(CACHED): partial(_build, _Subject.read),
+    READING.format(CACHED_64): partial(_build, _Subject.read, batch_size=64),
+}
+READING_ROWS = [
+    Row(READING.format(name), {READING.format(name): 1}, {name: 1}, at_least=5)
+    for name in (LIVE, CACHED, CACHED_64)
+]
 GROUPS = [
-    Group("training", training_rows(), build_cases),
-    Group("pipeline", pipeline_rows(), build_cases),
+    Group("training", training_rows(), CASES),
+    Group("pipeline", READING_ROWS, CASES),
 ]
 
 if __name__ == "__main__":
