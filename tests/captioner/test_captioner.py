@@ -266,7 +266,7 @@ def test_lengths_must_come_from_a_head_or_from_counts(frozen_tower_captioner):
 
 def test_captioner_imports_neither_evaluation_nor_training():
     code = (
-        "import sys, bmt_keras.captioner, bmt_keras.captioner.to_file\n"
+        "import sys, bmt_keras.captioner, bmt_keras.captioner.files\n"
         "parts = ('evaluation', 'training', 'commands')\n"
         "print([name for name in sys.modules for part in parts"
         " if name.startswith(f'bmt_keras.{part}')])"
