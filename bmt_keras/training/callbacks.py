@@ -76,7 +76,7 @@ class CaptionLog(keras.callbacks.Callback):
     ) -> None:
         """Writes one table."""
         rows = ["| image | caption | by people |", "|---|---|---|"]
-        captions = self._captioner.caption_features(self._features)
+        captions = self._captioner.caption(self._features)
         for image, caption in zip(self._images, captions, strict=True):
             rows.append(
                 f"| {image.image_id} | {caption.text} | {image.captions[0]} |"

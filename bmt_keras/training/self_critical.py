@@ -24,7 +24,7 @@ import tensorflow as tf
 from bmt_keras.captioner import Captioner
 from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.data.untuned import without_tuning
-from bmt_keras.decoding import DecodingOptions
+from bmt_keras.decoding import DecodingOptions, draw_captions
 from bmt_keras.evaluation.cider_d import CiderD
 from bmt_keras.models import BimodalMaskedLM
 from bmt_keras.settings import Settings
@@ -177,7 +177,7 @@ class SelfCriticalBatches:
         if self._graph.model.image_tower is not None:
             embedding = self._graph.embed_pixels(images)
         options = dataclasses.replace(self._options, seed=seed)
-        return self._graph.draw_captions(embedding, options=options)
+        return draw_captions(self._graph.predictor(embedding), options=options)
 
     def _advantages(
         self, image_ids: np.ndarray, sampled: np.ndarray
