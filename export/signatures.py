@@ -7,6 +7,12 @@ import tensorflow as tf
 
 from bmt_keras import contract
 from bmt_keras.captioner.graph import CaptionGraph
+from bmt_keras.decoding import (
+    fill_masks,
+    mask_candidates,
+    mask_predict,
+    score_tokens,
+)
 
 from .guards import Outputs, TextEncoder, blank_errors, run_nonempty
 from .shared_graph import share_parts
@@ -20,10 +26,7 @@ _TOKEN_IDS, _PADDING_MASK = (
     tf.TensorSpec((None, None), tf.int32, name=name)
     for name in (contract.TOKEN_IDS, contract.PADDING_MASK)
 )
-_WRITTEN = (
-    *(contract.CAPTION, contract.SCORE),
-    *(contract.TOKEN_IDS, contract.TOKEN_SCORES),
-)
+_WRITTEN = (contract.SCORE, contract.TOKEN_IDS, contract.TOKEN_SCORES)
 
 
 class CaptionerSignatures:
@@ -39,7 +42,7 @@ class CaptionerSignatures:
             graph.tokenizer, max_caption_tokens=graph.max_caption_tokens
         )
         self._embedding_spec = tf.TensorSpec(
-            (None, *graph.embedding_shape),
+            (None, *graph.model.image_embedding_shape),
             tf.float32,
             name=contract.IMAGE_EMBEDDING,
         )
@@ -130,11 +133,18 @@ class CaptionerSignatures:
     def _fill_mask(self, embedding: tf.Tensor, text: tf.Tensor) -> Outputs:
         graph = self._graph
         token_ids, refused = self._texts.encode_templates(text)
-        filled = graph.fill_masks(embedding, token_ids)
+        predictor = graph.predictor(embedding)
+        # As `fill_templates` without gaps, in a smaller graph.
+        filled = fill_masks(
+            predictor, token_ids, options=graph.default_options()
+        )
         # (batch, max_caption_tokens, NUM_CANDIDATES) both: for each mask, from
         # the left, the likeliest tokens while all other masks are masks.
-        tokens, probabilities = graph.mask_candidates(
-            embedding, token_ids, count=NUM_CANDIDATES
+        tokens, probabilities = mask_candidates(
+            predictor,
+            token_ids,
+            count=NUM_CANDIDATES,
+            max_caption_tokens=graph.max_caption_tokens,
         )
         candidates = graph.tokenizer.decode_tensor(tf.reshape(tokens, (-1, 1)))
         return {
@@ -149,7 +159,8 @@ class CaptionerSignatures:
         token_ids, refused = self._texts.encode_captions(
             text, drop_final_period=graph.settings.batches.drop_final_period
         )
-        total = tf.reduce_sum(graph.score_captions(embedding, token_ids), 1)
+        scores = score_tokens(graph.predictor(embedding), token_ids)
+        total = tf.reduce_sum(scores, axis=1)
         is_token = tf.not_equal(token_ids, graph.tokenizer.pad_token_id)
         # `[CLS]` and `[SEP]` have no score.
         count = tf.reduce_sum(tf.cast(is_token, tf.float32), axis=1) - 2.0
@@ -192,11 +203,17 @@ class CaptionerSignatures:
         free = tf.equal(length, 0)
         shortest = tf.where(free, 1, length)
         longest = tf.where(free, most, length)
-        written = self._graph.write_captions(
-            image_embedding, length_bounds=tf.stack([shortest, longest], axis=1)
+        written = mask_predict(
+            self._graph.predictor(image_embedding),
+            options=self._graph.default_options(),
+            length_bounds=tf.stack([shortest, longest], axis=1),
         )
         # (batch, one caption, ...)
-        return {name: written[name][:, 0] for name in _WRITTEN}
+        outputs = {name: written[name][:, 0] for name in _WRITTEN}
+        caption = self._graph.tokenizer.decode_tensor(
+            outputs[contract.TOKEN_IDS]
+        )
+        return {contract.CAPTION: caption, **outputs}
 
     def _check_length(self, length: tf.Tensor) -> tf.Tensor:
         most = self._graph.max_caption_tokens

@@ -32,7 +32,7 @@ def make_example_inputs(
     image, noise = _make_jpeg(captioner), _make_jpeg(captioner, seed=0)
     broken = b"no image"
     length = captioner.settings.text.sequence_length
-    shape = (2, *captioner.graph.embedding_shape)
+    shape = (2, *captioner.model.image_embedding_shape)
     embedding = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     embedding[0] = 1.0  # equal values make a short request
     masks = np.full((2, length), captioner.tokenizer.mask_token_id, np.int32)

@@ -1,72 +1,109 @@
-"""From a captioner's log-probabilities to confidences that come true.
+"""Fits a captioner's confidences to its guesses at masked tokens.
 
-A confidence is a probability in [0, 1]: how often such a token is right. It is
-fitted on tokens of captions by people, masked and guessed by the model.
+The guesses are at captions by people, of images of no training.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-_LOG_ODDS_LIMIT = 16.0  # a probability within 1.1e-7 of 0 or 1, as float32
+from bmt_keras.captioner.captioner import Captioner
+from bmt_keras.captioner.captions import (
+    Calibration,
+    Floats,
+    log_odds,
+    log_sigmoid,
+)
+from bmt_keras.data.captions import CaptionedImage
+
 _TEMPERATURES = (0.05, 20.0)
 _STEPS = 100
-_Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What turns log-probabilities into confidences.
+def calibrate(
+    captioner: Captioner,
+    images: Sequence[CaptionedImage],
+    features: np.ndarray,
+) -> None:
+    """Sets a captioner's `calibration`, fitted on images of no training.
 
-    A captioner keeps the log-probability log p of the token that it chose, not
-    the logits of all. So the two cases "this token" and "any other" are scaled:
-
-        z = log p - log(1 - p),    p' = sigmoid(z / temperature + offset).
-
-    A temperature above 1 draws confidences together; the offset lifts or lowers
-    all of them, as a model needs whose loss smooths the labels. Temperature
-    alone leaves a confidence of one half where it is.
-
-    Attributes:
-        temperature: Above 0.
-        offset: In log-odds.
-
-    Raises:
-        ValueError: The temperature is not above 0.
-
-    Reference:
-        Platt 1999, "Probabilistic outputs for support vector machines"; Guo et
-        al. 2017, https://arxiv.org/abs/1706.04599, section 4.
+    Args:
+        captioner: The captioner.
+        images: Images with captions by people; a caption of each is read.
+        features: (images, ...), of `Captioner.read_features`.
     """
-
-    temperature: float = 1.0
-    offset: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Checks the temperature."""
-        if not self.temperature > 0:
-            raise ValueError(
-                f"`temperature` must be above 0. Received: {self.temperature}"
-            )
-
-    def apply(self, log_probs: ArrayLike) -> _Floats:
-        """Scales log-probabilities.
-
-        Args:
-            log_probs: float, any shape, in nats, at most 0.
-
-        Returns:
-            float64, the same shape: log p'.
-
-        Raises:
-            ValueError: A value is no log-probability.
-        """
-        odds = _log_odds(np.asarray(log_probs, np.float64))
-        return _log_sigmoid(odds / self.temperature + self.offset)
+    # Others than those that evaluation looks at.
+    captions = one_caption_each(images, first=1)
+    guesses = guess_masked_tokens(captioner, features, captions, seed=1)
+    captioner.calibration = fit_calibration(guesses.log_probs, guesses.correct)
 
 
 # === Guesses at masked tokens ===
+
+
+class MaskedGuesses(NamedTuple):
+    """A captioner's guesses at masked tokens: arrays, (tokens,)."""
+
+    predictions: np.ndarray  # the likeliest tokens
+    labels: np.ndarray  # the masked ones
+    log_probs: np.ndarray  # of the predictions, in nats, at most 0
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Which predictions are right."""
+        return self.predictions == self.labels
+
+
+def guess_masked_tokens(
+    captioner: Captioner,
+    features: np.ndarray,
+    captions: Sequence[str],
+    *,
+    share: float = 0.15,
+    seed: int = 0,
+) -> MaskedGuesses:
+    """Masks a share of the tokens of captions and lets the model guess them.
+
+    Args:
+        captioner: The captioner.
+        features: (captions, ...), of `Captioner.read_features`.
+        captions: A caption by people for each row of the features.
+        share: Share of masked tokens; at least one token per caption.
+        seed: Seed of the masks.
+    """
+    tokenizer = captioner.tokenizer
+    token_ids = captioner.encode(captions)
+    is_token = ~np.isin(token_ids, tokenizer.special_token_ids)
+    counts = np.maximum(np.rint(share * is_token.sum(axis=1)), 1)
+    rng = np.random.default_rng(seed)
+    # The rank of a random number per token; others come behind the tokens.
+    order = np.where(is_token, rng.random(is_token.shape), 2.0)
+    ranks = order.argsort(axis=1).argsort(axis=1)
+    masked = is_token & (ranks < counts[:, None])  # (captions, length)
+    shown = np.where(masked, tokenizer.mask_token_id, token_ids)
+    predictions, log_probs = captioner.guess_tokens(features, shown)
+    # A log-probability may be rounded to more than 0.
+    log_probs = np.minimum(log_probs[masked].astype(float), 0.0)  # (tokens,)
+    return MaskedGuesses(predictions[masked], token_ids[masked], log_probs)
+
+
+def one_caption_each(
+    images: Sequence[CaptionedImage], first: int = 0
+) -> list[str]:
+    """A caption of each image: its number `first`, `first` + 1, … in turn.
+
+    Some data sets sort an image's captions, the longest first: all first ones,
+    or all last ones, would be captions of one kind.
+    """
+    return [
+        image.captions[(first + number) % len(image.captions)]
+        for number, image in enumerate(images)
+    ]
+
+
+# === The fit ===
 
 
 def fit_calibration(log_probs: ArrayLike, correct: ArrayLike) -> Calibration:
@@ -79,7 +116,7 @@ def fit_calibration(log_probs: ArrayLike, correct: ArrayLike) -> Calibration:
     least.
 
     Args:
-        log_probs: float, (tokens,), in nats, at most 0.
+        log_probs: float, (tokens,), in nats, at most 0; at least one.
         correct: bool, (tokens,).
 
     Returns:
@@ -87,17 +124,10 @@ def fit_calibration(log_probs: ArrayLike, correct: ArrayLike) -> Calibration:
         confidence tells nothing, or the wrong thing.
 
     Raises:
-        ValueError: There is no token, the shapes differ or a value is no
-            log-probability.
+        ValueError: A value is no log-probability.
     """
-    values = np.asarray(log_probs, np.float64)
-    hits = np.asarray(correct).astype(bool)
-    if values.ndim != 1 or values.shape != hits.shape or not values.size:
-        raise ValueError(
-            "`log_probs` and `correct` must both have the shape (tokens,), of "
-            f"at least one token. Received: {values.shape} and {hits.shape}."
-        )
-    odds, right = _log_odds(values), hits.sum()
+    odds, hits = log_odds(log_probs), np.asarray(correct).astype(bool)
+    right = hits.sum()
     targets = np.where(
         hits, (right + 1) / (right + 2), 1 / (hits.size - right + 2)
     )
@@ -110,7 +140,7 @@ def fit_calibration(log_probs: ArrayLike, correct: ArrayLike) -> Calibration:
 
 
 def _fit_line(
-    odds: _Floats, targets: _Floats, *, scale: float | None = None
+    odds: Floats, targets: Floats, *, scale: float | None = None
 ) -> tuple[float, float]:
     """Logistic regression by Newton's method, with or without a given scale."""
     columns = np.stack([odds, np.ones_like(odds)])  # (2, tokens)
@@ -118,7 +148,7 @@ def _fit_line(
     line = np.array([1.0 if scale is None else scale, 0.0])
     loss = _mean_loss(line @ columns, targets)
     for _ in range(_STEPS):
-        predicted = np.exp(_log_sigmoid(line @ columns))
+        predicted = np.exp(log_sigmoid(line @ columns))
         slope = columns[free] @ (predicted - targets) / odds.size
         weighted = columns[free] * (predicted * (1 - predicted))
         curvature = weighted @ columns[free].T / odds.size
@@ -138,22 +168,6 @@ def _fit_line(
     return float(line[0]), float(line[1])
 
 
-def _mean_loss(odds: _Floats, targets: _Floats) -> float:
-    right, wrong = _log_sigmoid(odds), _log_sigmoid(-odds)
+def _mean_loss(odds: Floats, targets: Floats) -> float:
+    right, wrong = log_sigmoid(odds), log_sigmoid(-odds)
     return -float(np.mean(targets * right + (1 - targets) * wrong))
-
-
-def _log_odds(log_probs: _Floats) -> _Floats:
-    if not np.all(log_probs <= 0):
-        raise ValueError(
-            "`log_probs` must be at most 0. Received: up to "
-            f"{np.max(log_probs)}"
-        )
-    # expm1 keeps 1 - p exact where p is nearly 1; p of 0 or 1 has no odds.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        odds = log_probs - np.log(-np.expm1(log_probs))
-    return np.clip(odds, -_LOG_ODDS_LIMIT, _LOG_ODDS_LIMIT)
-
-
-def _log_sigmoid(values: _Floats) -> _Floats:
-    return -np.logaddexp(0.0, -values)

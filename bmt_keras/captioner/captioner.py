@@ -1,20 +1,22 @@
 """The captioner: what users call."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from bmt_keras.captioner.calibration import Calibration
-from bmt_keras.captioner.captions import Caption, to_captions, to_scores
+from bmt_keras.captioner.captions import (
+    Calibration,
+    Caption,
+    to_captions,
+    to_score,
+)
 from bmt_keras.captioner.folder import load_parts, save_parts
 from bmt_keras.captioner.graph import CaptionGraph, TracedGraph
 from bmt_keras.captioner.inputs import (
-    Batches,
     Image,
     ImageReader,
     Length,
@@ -23,12 +25,17 @@ from bmt_keras.captioner.inputs import (
     encode_keywords,
     encode_templates,
     pad_rows,
-    pair_with_texts,
-    to_batch,
 )
 from bmt_keras.data.captions import drop_final_period
 from bmt_keras.data.tokenizer import CaptionTokenizer
-from bmt_keras.decoding import GAP, DecodingOptions
+from bmt_keras.decoding import (
+    GAP,
+    DecodingOptions,
+    fill_templates,
+    guess_tokens,
+    mask_predict,
+    score_tokens,
+)
 from bmt_keras.errors import InputError
 from bmt_keras.models import BimodalMaskedLM
 from bmt_keras.settings import DecodingSettings, Settings
@@ -41,10 +48,10 @@ _CANDIDATES_AT_ONCE = 256
 class Captioner:
     """Writes, completes and judges captions of images.
 
-    An image is a path, encoded bytes, RGB pixels, uint8, (height, width, 3), or
-    an image of Pillow. Many are a list or another iterable of them, or one
-    array, (images, height, width, 3). One image in gives one result out; many
-    give a list.
+    An image is a path, encoded bytes, RGB pixels, uint8, (height, width, 3), an
+    image of Pillow, or a row of what `read_features` gave for it. Many are a
+    list or another iterable of them, or one array, (images, ...). One image in
+    gives one result out; many give a list.
 
     Args:
         model: The masked language model.
@@ -81,11 +88,7 @@ class Captioner:
         calibration: Calibration | None = None,
     ) -> None:
         self.graph = CaptionGraph(
-            model,
-            tokenizer,
-            settings=settings,
-            image_tower=image_tower,
-            length_counts=length_counts,
+            model, tokenizer, settings, image_tower, length_counts
         )
         self.model = model
         self.tokenizer = tokenizer
@@ -197,18 +200,20 @@ class Captioner:
         bounds = check_lengths(length, options, self.graph.max_caption_tokens)
         arrays = {"length_bounds": np.array(bounds, np.int32)}
         if keywords:
-            most = bounds[1]
-            arrays["keywords"] = encode_keywords(keywords, self.tokenizer, most)
-        batch, is_one = to_batch(images)
-        batch_size = _images_at_once(batch_size, options)
+            words = encode_keywords(keywords, self.tokenizer, bounds[1])
+            arrays["keywords"] = words[None]  # the same for all images
+        batch, is_one = self._reader.to_batch(images)
+        most = _CANDIDATES_AT_ONCE // options.num_candidates
+        batch_size = min(batch_size, max(most, 1))
         captions: list[list[Caption]] = []
-        for rows, pixels in self._reader.read_batches(batch, batch_size):
+        for rows, values in self._reader.read_batches(batch, batch_size):
             # Batches draw apart, and the same again at the next call.
             seeded = dataclasses.replace(options, seed=(seed, rows.start))
-            captions += self._write(
-                self.graph.write_captions, pixels, seeded, **arrays
+            written = self._traced.run(
+                mask_predict, values, options=seeded, **arrays
             )
-        results = captions if num_captions > 1 else _only(captions)
+            captions += self._to_captions(written)
+        results = captions if num_captions > 1 else [own for (own,) in captions]
         return results[0] if is_one else results
 
     def fill_mask(
@@ -235,19 +240,22 @@ class Captioner:
             InputError: A text is empty, has nothing to fill, is too long or
                 has unknown words; or the counts differ.
         """
-        batch, texts, is_one = pair_with_texts(images, texts)
+        batch, texts, is_one = self._reader.pair_with_texts(images, texts)
         templates = encode_templates(
             texts, self.tokenizer, self.graph.max_caption_tokens
         )
         # A gap may have any width: several are tried, as lengths are.
         candidates = _GAP_CANDIDATES if (templates == GAP).any() else 1
         options = self._options(passes=passes, length_candidates=candidates)
-        step = self.graph.fill_templates
         captions: list[Caption] = []
-        for rows, pixels in self._reader.read_batches(batch, batch_size):
-            captions += _only(
-                self._write(step, pixels, options, templates=templates[rows])
-            )
+        for written in self._run(
+            fill_templates,
+            batch,
+            batch_size,
+            options=options,
+            templates=templates,
+        ):
+            captions += [own for (own,) in self._to_captions(written)]
         return captions[0] if is_one else captions
 
     def score(
@@ -272,16 +280,17 @@ class Captioner:
         Raises:
             InputError: A text is empty or too long, or the counts differ.
         """
-        batch, texts, is_one = pair_with_texts(images, texts)
+        batch, texts, is_one = self._reader.pair_with_texts(images, texts)
         token_ids = encode_captions(
-            self.plain_captions(texts),
+            self._as_trained(texts),
             self.tokenizer,
             self.graph.max_caption_tokens,
         )
-        values = self._score(
-            self._reader.read_batches(batch, batch_size), token_ids
-        )
-        scores = to_scores(texts, token_ids, values, self.tokenizer)
+        values = self._score(batch, token_ids, batch_size)
+        scores = [
+            to_score(*each, self.tokenizer)
+            for each in zip(texts, token_ids, values, strict=True)
+        ]
         return scores[0] if is_one else scores
 
     def rank(
@@ -296,7 +305,7 @@ class Captioner:
         Raises:
             InputError: As `score`.
         """
-        batch, is_one = to_batch(images)
+        batch, is_one = self._reader.to_batch(images)
         # Image by image: the reader decodes one with several texts once.
         ranked = [
             sorted(self.score(image, list(texts)), key=lambda each: -each.mean)
@@ -322,49 +331,21 @@ class Captioner:
         Raises:
             InputError: An image cannot be read, or there is none.
         """
-        batches = []
-        for _, features in self._reader.read_batches(
-            to_batch(images)[0], batch_size
-        ):
+        batch, _ = self._reader.to_batch(images)
+        features = []
+        for _, values in self._reader.read_batches(batch, batch_size):
             if self.model.image_tower is None:
-                # `tf.identity` gives the embedding as it is.
-                features = self._traced.run(tf.identity, features)
-                features = features.astype(np.float16)
-            batches.append(features)
-        if not batches:
+                embedding = self._traced.embed_pixels(values)
+                values = embedding.numpy().astype(np.float16)
+            features.append(values)
+        if not features:
             raise InputError("Expected images, found none.")
-        return np.concatenate(batches)
-
-    def caption_features(
-        self,
-        features: np.ndarray,
-        *,
-        passes: int | None = None,
-        batch_size: int = 32,
-    ) -> list[Caption]:
-        """Writes a caption of each image.
-
-        Args:
-            features: (images, ...), of `read_features`.
-            passes: Parallel passes; None for the settings'.
-            batch_size: Images at once; fewer where each has many candidates.
-        """
-        options = self._options(passes=passes)
-        bounds = np.array([1, self.graph.max_caption_tokens], np.int32)
-        step = self.graph.write_captions
-        captions: list[Caption] = []
-        for _, images in self._split(
-            features, _images_at_once(batch_size, options)
-        ):
-            captions += _only(
-                self._write(step, images, options, length_bounds=bounds)
-            )
-        return captions
+        return np.concatenate(features)
 
     def score_features(
         self, features: np.ndarray, texts: Sequence[str]
     ) -> list[float]:
-        """Scores captions of images.
+        """Scores captions of images; any caption has a score.
 
         Args:
             features: (captions, ...), of `read_features`.
@@ -374,16 +355,14 @@ class Captioner:
         Returns:
             The mean log-probability per token of each caption, in nats.
         """
-        rows = self.tokenizer.encode(
-            self.plain_captions(texts),
-            sequence_length=self.settings.text.sequence_length,
-        )
-        token_ids = pad_rows(rows, self.tokenizer.pad_token_id)
-        values = self._score(self._split(features, 100), token_ids)
+        token_ids = self.encode(texts)
+        is_used = token_ids != self.tokenizer.pad_token_id
         # `[CLS]` and `[SEP]` have no score; a caption may have no word.
+        counts = np.maximum(is_used.sum(axis=1) - 2, 1).tolist()
+        values = self._score(features, token_ids, batch_size=100)
         return [
-            float(each.sum() / max(len(row) - 2, 1))
-            for each, row in zip(values, rows, strict=True)
+            float(each.sum() / count)
+            for each, count in zip(values, counts, strict=True)
         ]
 
     def guess_tokens(
@@ -399,20 +378,20 @@ class Captioner:
             int32 and float32, (captions, length): tokens, and their
             log-probabilities.
         """
-        # One batch: how many fit at once is the caller's to know.
-        ((_, images),) = self._split(features, len(features))
-        tokens, log_probs = self._traced.run(
-            self.graph.guess_tokens,
-            images,
-            token_ids=np.asarray(token_ids, np.int32),
-        )
-        return tokens, log_probs
+        batches = [*self._run(guess_tokens, features, 64, token_ids=token_ids)]
+        tokens, log_probs = zip(*batches, strict=True)
+        return np.concatenate(tokens), np.concatenate(log_probs)
 
-    def plain_captions(self, texts: Sequence[str]) -> Sequence[str]:
-        """Captions as training saw them, perhaps without their full stops."""
-        if self.settings.batches.drop_final_period:
-            return [drop_final_period(text) for text in texts]
-        return texts
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Encodes captions as training did: int32, (captions, length), padded.
+
+        Longer ones than the model's longest lose their last tokens.
+        """
+        rows = self.tokenizer.encode(
+            self._as_trained(texts),
+            sequence_length=self.settings.text.sequence_length,
+        )
+        return pad_rows(rows, self.tokenizer.pad_token_id)
 
     def __repr__(self) -> str:
         """Names the parts and how captions are decoded."""
@@ -420,7 +399,7 @@ class Captioner:
         return (
             "Captioner(\n"
             f"  image_tower={image.model}, {image.height}x{image.width} "
-            f"pixels to {self.graph.embedding_shape},\n"
+            f"pixels to {model.image_embedding_shape},\n"
             f"  text_tower={type(model.text_tower).__name__},\n"
             f"  fusion={type(model.fusion).__name__},\n"
             f"  vocabulary_size={self.tokenizer.vocabulary_size},\n"
@@ -434,47 +413,36 @@ class Captioner:
     ) -> DecodingOptions:
         if passes is not None:
             changes["passes"] = passes
-        # The settings have been checked: what is refused here is the call's.
-        try:
-            return dataclasses.replace(self.graph.default_options(), **changes)
-        except ValueError as error:
-            raise InputError(str(error)) from error
+        return dataclasses.replace(self.graph.default_options(), **changes)
 
-    def _write(
+    def _run(
         self,
         step: Callable[..., Any],
-        images: np.ndarray,
-        options: DecodingOptions,
-        **arrays: np.ndarray,
-    ) -> list[list[Caption]]:
-        written = self._traced.run(step, images, options=options, **arrays)
+        images: Iterable[Image],
+        batch_size: int,
+        *,
+        options: DecodingOptions | None = None,
+        **tables: np.ndarray,
+    ) -> Iterator[Any]:
+        """Runs a step batch by batch; `tables` have a row per image."""
+        for rows, values in self._reader.read_batches(images, batch_size):
+            own = {name: table[rows] for name, table in tables.items()}
+            yield self._traced.run(step, values, options=options, **own)
+
+    def _to_captions(self, written: Any) -> list[list[Caption]]:
         return to_captions(written, self.tokenizer, self.calibration)
 
     def _score(
-        self, batches: Batches, token_ids: np.ndarray
+        self, images: Iterable[Image], token_ids: np.ndarray, batch_size: int
     ) -> list[np.ndarray]:
         """A row of log-probabilities, float32, (length,), for each caption."""
-        step = self.graph.score_captions
-        values: list[np.ndarray] = []
-        for rows, images in batches:
-            values += [
-                *self._traced.run(step, images, token_ids=token_ids[rows])
-            ]
-        return values
+        batches = self._run(
+            score_tokens, images, batch_size, token_ids=token_ids
+        )
+        return [row for values in batches for row in values]
 
-    def _split(self, features: np.ndarray, batch_size: int) -> Batches:
-        # Embeddings are kept as float16, of which the graph has no trace.
-        is_pixels = self.model.image_tower is not None
-        dtype = np.uint8 if is_pixels else np.float32
-        for start in range(0, len(features), batch_size):
-            rows = slice(start, start + batch_size)
-            yield rows, np.asarray(features[rows], dtype)
-
-
-def _images_at_once(batch_size: int, options: DecodingOptions) -> int:
-    most = max(1, _CANDIDATES_AT_ONCE // options.num_candidates)
-    return min(batch_size, most)
-
-
-def _only(captions: list[list[Caption]]) -> list[Caption]:
-    return [own for (own,) in captions]
+    def _as_trained(self, texts: Sequence[str]) -> Sequence[str]:
+        """Captions as training saw them, perhaps without their full stops."""
+        if self.settings.batches.drop_final_period:
+            return [drop_final_period(text) for text in texts]
+        return texts

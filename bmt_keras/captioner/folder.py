@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from bmt_keras.atomic import write_folder_atomically
-from bmt_keras.captioner.calibration import Calibration
+from bmt_keras.captioner.captions import Calibration
 from bmt_keras.captioner.graph import CaptionGraph
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError

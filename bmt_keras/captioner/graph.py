@@ -1,4 +1,4 @@
-"""From image bytes to captions in TensorFlow ops.
+"""From image bytes to what decoding asks for, in TensorFlow ops.
 
 The captioner runs the graph and the export stores it: both write the same
 captions because both are this code.
@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -17,72 +16,51 @@ from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.decoding import (
     DecodingOptions,
     ExpectedTokens,
-    SpecialTokens,
     TokenPredictor,
-    draw_captions,
-    fill_masks,
-    fill_templates,
-    guess_tokens,
-    mask_candidates,
-    mask_predict,
-    score_tokens,
 )
 from bmt_keras.models import BimodalMaskedLM, fold_batch_norm
 from bmt_keras.settings import Settings
 
 
+@dataclasses.dataclass(eq=False)
 class CaptionGraph:
-    """The steps between an image and its caption.
+    """The steps between an image and what decoding asks for.
 
-    All but the first two take `image_embedding`, float32, (images,
-    *embedding_shape), which `embed_pixels` gives. Whole captions are
-    `token_ids`, int32, (images, length), `[CLS]` … `[SEP]`, padded. The
-    arguments are those of `Captioner`.
+    The arguments are those of `Captioner`.
 
     Raises:
         ValueError: There is no image tower, or nothing that tells lengths.
     """
 
-    def __init__(
-        self,
-        model: BimodalMaskedLM,
-        tokenizer: CaptionTokenizer,
-        *,
-        settings: Settings,
-        image_tower: keras.Model | None = None,
-        length_counts: Sequence[int] | None = None,
-    ) -> None:
-        tower = model.image_tower or image_tower
-        if tower is None:
+    model: BimodalMaskedLM
+    tokenizer: CaptionTokenizer
+    settings: Settings
+    image_tower: Any  # a Keras model; None where `model` has one
+    length_counts: Sequence[int] | None
+
+    def __post_init__(self) -> None:
+        """Checks that the parts suffice."""
+        self.image_tower = self.model.image_tower or self.image_tower
+        if self.image_tower is None:
             raise ValueError(
                 "`image_tower` must be given for a model that takes image "
                 "embeddings. Received: image_tower=None."
             )
-        if model.length_head is None and length_counts is None:
+        if self.model.length_head is None and self.length_counts is None:
             raise ValueError(
                 "`length_counts` must be given for a model without a length "
                 "head. Received: length_counts=None."
             )
-        self.model = model
-        self.tokenizer = tokenizer
-        self.settings = settings
-        self.image_tower: keras.Model = tower
         # What embeds images; a tower that is trained along changes each step,
         # so only a frozen one can be folded.
-        self.embedder: keras.Model = tower
-        if model.image_tower is None:
-            self.embedder = fold_batch_norm(tower)
-        self.length_counts = length_counts
+        self.embedder = self.image_tower
+        if self.model.image_tower is None:
+            self.embedder = fold_batch_norm(self.image_tower)
 
     @property
     def pixels_shape(self) -> tuple[int, int, int]:
         """Shape of an image's pixels: height, width and 3."""
         return self.settings.image.height, self.settings.image.width, 3
-
-    @property
-    def embedding_shape(self) -> tuple[int, ...]:
-        """Shape of an image's embedding, without batch."""
-        return self.model.image_embedding_shape
 
     @property
     def max_caption_tokens(self) -> int:
@@ -95,8 +73,6 @@ class CaptionGraph:
         # No more candidates than there are lengths.
         candidates = min(options.length_candidates, self.max_caption_tokens)
         return dataclasses.replace(options, length_candidates=candidates)
-
-    # === Images ===
 
     def read_pixels(self, image_bytes: tf.Tensor) -> tuple[Any, Any]:
         """Decodes and resizes images, string, (images,), as training did.
@@ -113,131 +89,14 @@ class CaptionGraph:
         embedding = self.embedder(tf.cast(pixels, tf.float32), training=False)
         return tf.cast(embedding, tf.float32)
 
-    # === Captions ===
+    def predictor(self, image_embedding: tf.Tensor) -> TokenPredictor:
+        """The model as decoding sees it, with what it knows of the images.
 
-    def write_captions(
-        self,
-        image_embedding: tf.Tensor,
-        *,
-        options: DecodingOptions | None = None,
-        length_bounds: tf.Tensor | None = None,
-        keywords: tf.Tensor | None = None,
-    ) -> dict[str, Any]:
-        """Writes captions.
-
-        Args:
-            image_embedding: The images.
-            options: None for `default_options`.
-            length_bounds: int32, (2,) or (images, 2), fewest and most tokens.
-            keywords: int32, (keywords, tokens), padded: they stand in every
-                caption.
-
-        Returns:
-            The dictionary of `mask_predict` and `caption`, string, (images,
-            num_captions).
+        `image_embedding`, float32, (images, ...), is of `embed_pixels`.
         """
-        if keywords is not None:
-            images = tf.shape(image_embedding)[0]
-            keywords = tf.tile(keywords[None], (images, 1, 1))
-        return self._with_text(
-            mask_predict(
-                self._predictor(image_embedding),
-                self._length_log_probs(image_embedding),
-                options=options or self.default_options(),
-                length_bounds=length_bounds,
-                keywords=keywords,
-            )
-        )
-
-    def draw_captions(
-        self, image_embedding: tf.Tensor, *, options: DecodingOptions
-    ) -> tf.Tensor:
-        """Draws token ids, int32, (images, num_captions, width)."""
-        return draw_captions(
-            self._predictor(image_embedding),
-            self._length_log_probs(image_embedding),
-            options=options,
-        )
-
-    def fill_templates(
-        self,
-        image_embedding: tf.Tensor,
-        templates: tf.Tensor,
-        *,
-        options: DecodingOptions,
-    ) -> dict[str, Any]:
-        """Writes what `templates`, int32, (images, tokens), leave open."""
-        return self._with_text(
-            fill_templates(
-                self._predictor(image_embedding),
-                self._length_log_probs(image_embedding),
-                templates,
-                options=options,
-            )
-        )
-
-    # === Given tokens ===
-
-    def fill_masks(
-        self, image_embedding: tf.Tensor, token_ids: tf.Tensor
-    ) -> tf.Tensor:
-        """Writes the masks of captions: int32, (images, length)."""
-        # The same as `fill_templates` without gaps, in a smaller graph.
-        return fill_masks(
-            self._predictor(image_embedding),
-            token_ids,
-            options=self.default_options(),
-        )
-
-    def score_captions(
-        self, image_embedding: tf.Tensor, token_ids: tf.Tensor
-    ) -> tf.Tensor:
-        """Each token's log-probability given all others, in nats.
-
-        Returns:
-            float32, (images, length); 0 at `[CLS]`, `[SEP]` and padding.
-        """
-        return score_tokens(self._predictor(image_embedding), token_ids)
-
-    def guess_tokens(
-        self, image_embedding: tf.Tensor, token_ids: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The likeliest token at each position of captions with masks.
-
-        Returns:
-            Token ids, int32, and their log-probabilities, float32, both
-            (images, length). Special tokens are never guessed.
-        """
-        return guess_tokens(self._predictor(image_embedding), token_ids)
-
-    def mask_candidates(
-        self, image_embedding: tf.Tensor, token_ids: tf.Tensor, *, count: int
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The `count` likeliest tokens at each mask, all others still masked.
-
-        Returns:
-            Token ids, int32, and their probabilities, float32, both (images,
-            max_caption_tokens, count), the first mask and the likeliest token
-            first. Behind the last mask all are padding, of probability 0.
-        """
-        return mask_candidates(
-            self._predictor(image_embedding),
-            token_ids,
-            count=count,
-            max_caption_tokens=self.max_caption_tokens,
-        )
-
-    def _with_text(self, written: dict[str, Any]) -> dict[str, Any]:
-        shape = tf.shape(written["score"])  # (images, num_captions)
-        caption = self.tokenizer.decode_tensor(_to_rows(written["token_ids"]))
-        return {"caption": tf.reshape(caption, shape), **written}
-
-    def _predictor(self, image_embedding: tf.Tensor) -> TokenPredictor:
-        """The model on any number of candidates of each image."""
         # What all passes and candidates share is computed once per image.
         projected = self.model.project_image(image_embedding)
-        tokenizer, head = self.tokenizer, self.model.concept_head
-        expected = None
+        head, expected = self.model.concept_head, None
         if head is not None:
             found = projected.token_probabilities
             expected = ExpectedTokens(found, head.rarity())
@@ -258,15 +117,8 @@ class CaptionGraph:
 
         return TokenPredictor(
             predict_logits,
-            SpecialTokens(
-                tokenizer.pad_token_id,
-                tokenizer.cls_token_id,
-                tokenizer.sep_token_id,
-                tokenizer.mask_token_id,
-                banned=tuple(tokenizer.special_token_ids),
-                continuing=tuple(tokenizer.continuing_token_ids),
-            ),
-            vocabulary_size=tokenizer.vocabulary_size,
+            self.tokenizer,
+            length_log_probs=self._length_log_probs(image_embedding),
             expected=expected,
         )
 
@@ -287,7 +139,7 @@ def _to_rows(values: tf.Tensor) -> tf.Tensor:
 
 
 class TracedGraph:
-    """Runs steps of a caption graph on arrays.
+    """Runs a caption graph, and decoding on it, on arrays.
 
     A step is traced once for each set of options that shape it.
     """
@@ -295,6 +147,10 @@ class TracedGraph:
     def __init__(self, graph: CaptionGraph) -> None:
         self._graph = graph
         self.functions: dict[Any, Any] = {}
+        pixels = tf.TensorSpec((None, *graph.pixels_shape), tf.uint8)
+        self.embed_pixels = tf.function(
+            graph.embed_pixels, input_signature=[pixels]
+        )
 
     def run(
         self,
@@ -304,7 +160,7 @@ class TracedGraph:
         options: DecodingOptions | None = None,
         **arrays: np.ndarray,
     ) -> Any:
-        """Runs a method of the graph that takes `image_embedding` first.
+        """Runs a function of decoding, which takes a `TokenPredictor` first.
 
         `images` are uint8 pixels, (images, height, width, 3), or float32 image
         embeddings. Tables among `arrays`, its other arguments, may have any
@@ -317,10 +173,10 @@ class TracedGraph:
             def call(images: Any, numbers: Any, arrays: Any) -> Any:
                 if images.dtype == tf.uint8:
                     images = self._graph.embed_pixels(images)
-                if static is None:
-                    return step(images, **arrays)
-                asked = dataclasses.replace(static, **numbers)
-                return step(images, options=asked, **arrays)
+                if static is not None:
+                    asked = dataclasses.replace(static, **numbers)
+                    arrays = {**arrays, "options": asked}
+                return step(self._graph.predictor(images), **arrays)
 
             # Without a signature each number of images would be a trace.
             self.functions[key] = tf.function(
@@ -354,5 +210,5 @@ def _split_options(
 
 
 def _spec(array: np.ndarray) -> tf.TensorSpec:
-    shape = (None, None) if array.ndim == 2 else array.shape
+    shape = (None,) * array.ndim if array.ndim > 1 else array.shape
     return tf.TensorSpec(shape, array.dtype)

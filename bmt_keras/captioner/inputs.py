@@ -29,87 +29,101 @@ class PILImage(Protocol):
 
 Image = str | os.PathLike[str] | bytes | np.ndarray | PILImage
 Length = int | tuple[int, int] | None
-# Rows of what is read, and their pixels or embeddings, (batch, ...).
-Batches = Iterator[tuple[slice, np.ndarray]]
 
 
 # === Images ===
 
 
-def to_batch(images: Image | Iterable[Image]) -> tuple[Iterable[Image], bool]:
-    """Gives images to iterate over, and whether there was one alone."""
-    is_one = isinstance(images, str | bytes | os.PathLike)
-    is_one |= hasattr(images, "convert")
-    # An array of more than 3 axes is a batch.
-    is_one |= isinstance(images, np.ndarray) and images.ndim <= 3
-    return cast(Iterable[Image], [images] if is_one else images), is_one
-
-
-def pair_with_texts(
-    images: Image | Iterable[Image], texts: str | Sequence[str]
-) -> tuple[list[Image], list[str], bool]:
-    """Gives as many images as texts, and whether one of each was given.
-
-    One image goes with all texts, and one text with all images.
-    """
-    batch, is_one = to_batch(images)
-    paired, is_text = list(batch), isinstance(texts, str)
-    wanted = [texts] if isinstance(texts, str) else list(texts)
-    if is_one:
-        paired *= len(wanted)
-    elif is_text:
-        wanted *= len(paired)
-    if len(paired) != len(wanted):
-        raise InputError(
-            "`texts` must be one for each image. Received: "
-            f"{len(wanted)} texts, {len(paired)} images."
-        )
-    return paired, wanted, is_one and is_text
-
-
 class ImageReader:
-    """Turns images of several kinds into a graph's pixels."""
+    """Turns images of several kinds into what a graph takes."""
 
     def __init__(self, graph: CaptionGraph) -> None:
-        self._shape = graph.pixels_shape
+        self._pixels_shape = graph.pixels_shape
+        self._embedding_shape = graph.model.image_embedding_shape
         self._read = tf.function(
             graph.read_pixels,
             input_signature=[tf.TensorSpec((None,), tf.string)],
         )
 
-    def read_batches(self, images: Iterable[Image], batch_size: int) -> Batches:
-        """Reads images batch by batch; a bad one is named by path or number."""
-        numbered = enumerate(images)
-        while batch := list(islice(numbered, batch_size)):
-            start = batch[0][0]
-            yield slice(start, start + batch_size), self._read_batch(batch)
+    def to_batch(
+        self, images: Image | Iterable[Image]
+    ) -> tuple[Iterable[Image], bool]:
+        """Gives images to iterate over, and whether there was one alone."""
+        is_one = isinstance(images, str | bytes | os.PathLike)
+        is_one |= hasattr(images, "convert")
+        if isinstance(images, np.ndarray):
+            is_pixels = images.dtype == np.uint8
+            axes = 3 if is_pixels else len(self._embedding_shape)
+            is_one = images.ndim <= axes  # an array of more is a batch
+        return cast(Iterable[Image], [images] if is_one else images), is_one
 
-    def _read_batch(self, batch: Sequence[tuple[int, Image]]) -> np.ndarray:
-        pixels = np.empty((len(batch), *self._shape), np.uint8)
+    def pair_with_texts(
+        self, images: Image | Iterable[Image], texts: str | Sequence[str]
+    ) -> tuple[list[Image], list[str], bool]:
+        """Gives as many images as texts, and whether one of each was given.
+
+        One image goes with all texts, and one text with all images.
+        """
+        batch, is_one = self.to_batch(images)
+        paired, is_text = list(batch), isinstance(texts, str)
+        wanted = [texts] if isinstance(texts, str) else list(texts)
+        if is_one:
+            paired *= len(wanted)
+        elif is_text:
+            wanted *= len(paired)
+        if len(paired) != len(wanted):
+            raise InputError(
+                "`texts` must be one for each image. Received: "
+                f"{len(wanted)} texts, {len(paired)} images."
+            )
+        return paired, wanted, is_one and is_text
+
+    def read_batches(
+        self, images: Iterable[Image], batch_size: int
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """Reads images batch by batch; a bad one is named by path or number.
+
+        Yields:
+            The batch's rows, and its pixels, uint8, or embeddings, float32.
+        """
+        left, start = iter(images), 0
+        while batch := list(islice(left, batch_size)):
+            rows = slice(start, start + batch_size)
+            yield rows, self._read_batch(batch, start)
+            start += batch_size
+
+    def _read_batch(self, images: list[Any], start: int) -> np.ndarray:
+        if all(map(self._is_embedding, images)):
+            # They are kept as float16, of which the graph has no trace.
+            return np.stack(images, dtype=np.float32)
+        pixels = np.empty((len(images), *self._pixels_shape), np.uint8)
         encoded: dict[int, bytes] = {}
         copied = []
-        for row, (number, image) in enumerate(batch):
-            if row and image is batch[row - 1][1]:
+        for row, image in enumerate(images):
+            if row and image is images[row - 1]:
                 copied.append(row)  # one image with several texts
             elif isinstance(image, bytes):
                 encoded[row] = image
             elif isinstance(image, str | os.PathLike):
                 encoded[row] = _read_file(Path(image))
             else:
-                pixels[row] = self._resize(image, number)
+                pixels[row] = self._resize(image, start + row)
         if encoded:
             # One call for all: the graph decodes them side by side.
             decoded, errors = self._read(tf.constant(list(encoded.values())))
             for row, error in zip(encoded, errors.numpy(), strict=True):
                 if error:
-                    number, image = batch[row]
-                    is_named = not isinstance(image, bytes)
-                    name = image if is_named else f"images[{number}]"
+                    is_named = not isinstance(images[row], bytes)
+                    name = images[row] if is_named else f"images[{start + row}]"
                     raise InputError(f"{name!s}: {error.decode()}")
             pixels[list(encoded)] = decoded
         for row in copied:
             pixels[row] = pixels[row - 1]
         return pixels
+
+    def _is_embedding(self, image: Any) -> bool:
+        is_array = isinstance(image, np.ndarray) and image.dtype.kind == "f"
+        return is_array and image.shape == self._embedding_shape
 
     def _resize(self, image: Any, number: int) -> Any:
         if hasattr(image, "convert"):
@@ -122,9 +136,9 @@ class ImageReader:
                 f"images[{number}]: expected a path, bytes, an image of Pillow "
                 f"or RGB pixels, uint8 (height, width, 3), found {found}."
             )
-        if image.shape == self._shape:
+        if image.shape == self._pixels_shape:
             return image
-        return resize_pixels(tf.constant(image), *self._shape[:2])
+        return resize_pixels(tf.constant(image), *self._pixels_shape[:2])
 
 
 def _read_file(path: Path) -> bytes:

@@ -133,7 +133,7 @@ def _write_file(
     out: Path,
     controls: dict[str, Any],
 ) -> None:
-    from bmt_keras.captioner.to_file import caption_to_file
+    from bmt_keras.captioner.files import caption_to_file
 
     with show_progress("Captioning images") as on_progress:
         bad = caption_to_file(
@@ -141,7 +141,7 @@ def _write_file(
             paths,
             out,
             on_progress=partial(on_progress, "all"),
-            controls=controls,
+            **controls,
         )
     for image in bad:
         typer.echo(f"bmt: cannot be read: {image}", err=True)

@@ -5,7 +5,6 @@ captions are (images, candidates, width) from the blank canvas to the choice; a
 `width` counts `[CLS]` and `[SEP]`.
 """
 
-from bmt_keras.decoding.canvas import SpecialTokens
 from bmt_keras.decoding.constraints import GAP
 from bmt_keras.decoding.mask_predict import (
     draw_captions,
@@ -14,8 +13,9 @@ from bmt_keras.decoding.mask_predict import (
     mask_predict,
 )
 from bmt_keras.decoding.options import DecodingOptions
-from bmt_keras.decoding.predictor import ExpectedTokens, TokenPredictor
-from bmt_keras.decoding.scoring import (
+from bmt_keras.decoding.predictor import (
+    ExpectedTokens,
+    TokenPredictor,
     guess_tokens,
     mask_candidates,
     score_tokens,
@@ -25,7 +25,6 @@ __all__ = [
     "GAP",
     "DecodingOptions",
     "ExpectedTokens",
-    "SpecialTokens",
     "TokenPredictor",
     "draw_captions",
     "fill_masks",

@@ -1,34 +1,17 @@
-"""What decoding writes on: framed captions of tokens and masks."""
+"""What decoding writes on: framed captions of tokens and masks.
 
-from dataclasses import dataclass
+`tokenizer` tells here and elsewhere which ids are special. It is a
+`CaptionTokenizer` or what else has its ids as attributes.
+"""
+
 from typing import Any, NamedTuple
 
 from keras import ops
 
+from bmt_keras.data.tokenizer import CaptionTokenizer
+
 NEVER = -1e9  # a log-probability that stands for impossible
 LAST = NEVER / 4  # one of what is written where nothing else can be
-
-
-@dataclass(frozen=True)
-class SpecialTokens:
-    """Ids of the tokens that frame a caption and of those never written.
-
-    Attributes:
-        pad_token_id: Padding.
-        cls_token_id: Begin.
-        sep_token_id: End.
-        mask_token_id: Mask.
-        banned: Ids never written; the four above belong among them.
-        continuing: Ids that go on with the word before them. They are not
-            written after a given word, which would become another.
-    """
-
-    pad_token_id: int
-    cls_token_id: int
-    sep_token_id: int
-    mask_token_id: int
-    banned: tuple[int, ...]
-    continuing: tuple[int, ...] = ()
 
 
 class Canvas(NamedTuple):
@@ -44,16 +27,16 @@ class Canvas(NamedTuple):
     is_start: Any = None
 
 
-def blank_canvas(lengths: Any, special: SpecialTokens) -> Canvas:
+def blank_canvas(lengths: Any, tokenizer: CaptionTokenizer) -> Canvas:
     """Makes captions of masks alone; `lengths`: int32, (images, candidates)."""
     width = ops.max(lengths, initial=1) + 2
     shape = (*ops.shape(lengths), width)
-    masks = ops.full(shape, special.mask_token_id, "int32")
-    return frame_tokens(masks, lengths, special)
+    masks = ops.full(shape, tokenizer.mask_token_id, "int32")
+    return frame_tokens(masks, lengths, tokenizer)
 
 
 def frame_tokens(
-    token_ids: Any, lengths: Any, special: SpecialTokens
+    token_ids: Any, lengths: Any, tokenizer: CaptionTokenizer
 ) -> Canvas:
     """Sets the frame around tokens that stand from position 1 on.
 
@@ -61,10 +44,23 @@ def frame_tokens(
     stand anything.
     """
     positions, last = positions_in(token_ids), lengths[..., None] + 1
-    ids = ops.where(positions < last, token_ids, special.pad_token_id)
-    ids = ops.where(ops.equal(positions, last), special.sep_token_id, ids)
-    ids = ops.where(ops.equal(positions, 0), special.cls_token_id, ids)
+    ids = ops.where(positions < last, token_ids, tokenizer.pad_token_id)
+    ids = ops.where(ops.equal(positions, last), tokenizer.sep_token_id, ids)
+    ids = ops.where(ops.equal(positions, 0), tokenizer.cls_token_id, ids)
     return Canvas(ops.cast(ids, "int32"), ops.zeros(ops.shape(ids), "float32"))
+
+
+def padding_mask_of(token_ids: Any, tokenizer: CaptionTokenizer) -> Any:
+    """1 at tokens, 0 at padding: int32, as `token_ids`."""
+    return ops.cast(ops.not_equal(token_ids, tokenizer.pad_token_id), "int32")
+
+
+def in_frame(token_ids: Any, tokenizer: CaptionTokenizer) -> Any:
+    """True between `[CLS]` and `[SEP]`: bool, as `token_ids`."""
+    mask = padding_mask_of(token_ids, tokenizer)
+    last = ops.sum(mask, axis=-1, keepdims=True) - 1
+    positions = positions_in(token_ids)
+    return (positions > 0) & (positions < last)
 
 
 def positions_in(values: Any) -> Any:
@@ -72,21 +68,25 @@ def positions_in(values: Any) -> Any:
     return ops.arange(ops.shape(values)[-1], dtype="int32")
 
 
-def padding_mask_of(token_ids: Any, special: SpecialTokens) -> Any:
-    """1 at tokens, 0 at padding: int32, as `token_ids`."""
-    return ops.cast(ops.not_equal(token_ids, special.pad_token_id), "int32")
+def gather_positions(chosen: Any) -> Any:
+    """The positions where `chosen` is True, before any others.
+
+    Of bool, (images, candidates, width), int32, (images, candidates,
+    positions): as many as the candidate with most of them has, at least one.
+    """
+    counts = ops.sum(ops.cast(chosen, "int32"), axis=-1)
+    positions, width = positions_in(chosen), ops.shape(chosen)[-1]
+    key = ops.where(chosen, positions, positions + width)
+    order = ops.argsort(key, axis=-1)
+    return ops.cast(order, "int32")[..., : ops.max(counts, initial=1)]
 
 
-def in_frame(token_ids: Any, special: SpecialTokens) -> Any:
-    """True between `[CLS]` and `[SEP]`: bool, as `token_ids`."""
-    mask = padding_mask_of(token_ids, special)
-    last = ops.sum(mask, axis=-1, keepdims=True) - 1
-    positions = positions_in(token_ids)
-    return (positions > 0) & (positions < last)
+def spread_to_positions(values: Any, chosen: Any) -> Any:
+    """Undoes `gather_positions` for values of the chosen positions.
 
-
-def pad_width(values: Any, width: int) -> Any:
-    """Fills up to a fixed width with zeros: (images, candidates, width)."""
-    images, candidates, used = ops.shape(values)
-    padded = ops.pad(values, [[0, 0], [0, 0], [0, width - used]])
-    return ops.reshape(padded, (images, candidates, width))
+    Of (images, candidates, positions, size), (images, candidates, width,
+    size); what stands at the other positions means nothing.
+    """
+    index = ops.cumsum(ops.cast(chosen, "int32"), axis=-1) - 1
+    index = ops.maximum(index, 0)[..., None]
+    return ops.take_along_axis(values, index, axis=2)

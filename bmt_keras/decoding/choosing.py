@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from bmt_keras.decoding.canvas import NEVER, Canvas, in_frame, pad_width
+from bmt_keras.decoding.canvas import NEVER, Canvas, in_frame
 from bmt_keras.decoding.options import DecodingOptions
-from bmt_keras.decoding.predictor import ExpectedTokens, TokenPredictor
-from bmt_keras.decoding.scoring import score_tokens
+from bmt_keras.decoding.predictor import (
+    ExpectedTokens,
+    TokenPredictor,
+    score_tokens,
+)
 
 # All found on validation images.
-_MBR_SHARPNESS = 1.0  # of the mean log-probability, in a caption's weight
 _MBR_LENGTH_DEVIATION = 4.0  # tokens of difference, at which 0.6 is alike
 _MBR_SCORE_WEIGHT = 0.2  # of mean log-probabilities, compared with likeness
 _RERANK_WEIGHT = 0.3  # of the second score, compared with the first rank
@@ -35,8 +37,8 @@ def choose_captions(
     scores. `width` is that of the answer, the dictionary of `mask_predict`.
     """
     captions = {
-        "token_ids": pad_width(canvas.token_ids, width),
-        "token_scores": pad_width(canvas.scores, width),
+        "token_ids": _pad_width(canvas.token_ids, width),
+        "token_scores": _pad_width(canvas.scores, width),
         "score": _mean_over(canvas.scores, is_judged),
     }
     captions["rank"] = _rank(predictor, captions, options)
@@ -47,6 +49,12 @@ def choose_captions(
     return kept
 
 
+def _pad_width(values: Any, width: int) -> Any:
+    images, candidates, used = ops.shape(values)
+    padded = ops.pad(values, [[0, 0], [0, 0], [0, width - used]])
+    return ops.reshape(padded, (images, candidates, width))
+
+
 def _rank(
     predictor: TokenPredictor,
     captions: dict[str, Any],
@@ -54,7 +62,7 @@ def _rank(
 ) -> Any:
     """How good an image's captions are: float32, (images, candidates)."""
     token_ids, scores = captions["token_ids"], captions["score"]
-    is_token = in_frame(token_ids, predictor.special)
+    is_token = in_frame(token_ids, predictor.tokenizer)
     ranks, expected = scores, predictor.expected
     if options.uses_mbr:
         rarity = None if expected is None else expected.rarity
@@ -166,7 +174,7 @@ def expected_likeness(
     lengths = ops.sum(ops.cast(is_token, "float32"), axis=-1)
     difference = lengths[:, :, None] - lengths[:, None, :]
     alike *= ops.exp(-(difference**2) / (2 * _MBR_LENGTH_DEVIATION**2))
-    weights = ops.softmax(_MBR_SHARPNESS * scores)
+    weights = ops.softmax(scores)
     return ops.sum(alike * weights[:, None, :], axis=-1)
 
 

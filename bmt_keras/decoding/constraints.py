@@ -5,19 +5,19 @@ Each makes canvases whose masks are left to the passes.
 
 from typing import Any
 
-import tensorflow as tf
 from keras import ops
 
 from bmt_keras.decoding.canvas import (
     NEVER,
     Canvas,
-    SpecialTokens,
     frame_tokens,
+    gather_positions,
     in_frame,
+    padding_mask_of,
     positions_in,
 )
 from bmt_keras.decoding.options import DecodingOptions
-from bmt_keras.decoding.predictor import TokenPredictor, gather_positions
+from bmt_keras.decoding.predictor import TokenPredictor
 
 GAP = -1  # in a template: one or more tokens, as many as it takes
 
@@ -61,18 +61,6 @@ def _likeliest(log_probs: Any, distinct: int, count: int) -> Any:
     return ops.cast(ops.take(index, over_and_over, axis=1), "int32")
 
 
-def draw_lengths(length_log_probs: Any, options: DecodingOptions) -> Any:
-    """Draws lengths of each image, never 0: int32, (images, num_captions)."""
-    # keras.random.categorical takes no seed that is a tensor.
-    drawn = tf.random.stateless_categorical(
-        tf.cast(length_log_probs[:, 1:], tf.float32),
-        options.num_captions,
-        options.seed,
-        tf.int32,
-    )
-    return drawn + 1
-
-
 # === Keywords ===
 
 
@@ -85,11 +73,12 @@ def place_keywords(
     on: the sum of its tokens' log-probabilities. Each takes its best free
     position, one after the other. Where the earlier ones leave no room for a
     later one, all of them stand at the caption's start. No image's keywords,
-    int32, (images, keywords, tokens), may have more tokens than its canvases
-    have masks.
+    int32, (images or 1, keywords, tokens), may have more tokens than its
+    canvases have masks.
     """
-    sizes = keyword_sizes(keywords, predictor.special)
-    is_mask = in_frame(canvas.token_ids, predictor.special)
+    # (images, keywords)
+    sizes = ops.sum(padding_mask_of(keywords, predictor.tokenizer), axis=-1)
+    is_mask = in_frame(canvas.token_ids, predictor.tokenizer)
     positions = gather_positions(is_mask)
     images, number, longest = ops.shape(keywords)
     asked = ops.reshape(keywords, (images, 1, 1, number * longest))
@@ -111,9 +100,8 @@ def place_keywords(
     is_given = ops.pad(ops.any(inside, axis=-1), sides)
 
     def write(values: Any, old: Any) -> Any:
-        own = ops.where(inside, values[..., 0], ops.zeros_like(values[..., 0]))
-        new = ops.pad(ops.sum(own, axis=-1), sides)
-        return ops.where(is_given, new, old)
+        own = ops.where(inside, values[..., 0], 0)
+        return ops.where(is_given, ops.pad(ops.sum(own, -1), sides), old)
 
     return Canvas(
         write(tokens, canvas.token_ids),
@@ -121,12 +109,6 @@ def place_keywords(
         # A word must begin after a given one.
         ops.pad(is_given[..., :-1], [[0, 0], [0, 0], [1, 0]]),
     )
-
-
-def keyword_sizes(keywords: Any, special: SpecialTokens) -> Any:
-    """The tokens of each keyword: int32, (images, keywords)."""
-    is_token = ops.not_equal(keywords, special.pad_token_id)
-    return ops.sum(ops.cast(is_token, "int32"), axis=-1)
 
 
 def _choose_starts(log_probs: Any, sizes: Any, is_frame: Any) -> Any:
@@ -168,11 +150,7 @@ def _choose_starts(log_probs: Any, sizes: Any, is_frame: Any) -> Any:
 
 
 def expand_templates(
-    templates: Any,
-    length_log_probs: Any,
-    *,
-    special: SpecialTokens,
-    candidates: int,
+    predictor: TokenPredictor, templates: Any, candidates: int
 ) -> Canvas:
     """Makes canvases of templates as for `fill_templates`.
 
@@ -180,13 +158,13 @@ def expand_templates(
     lengths; a template without gaps has the same canvas over and over. A word
     must begin at masks, at each gap's first position, and after given tokens.
     """
-    is_gap = ops.equal(templates, GAP)
-    used = ops.cast(ops.not_equal(templates, special.pad_token_id), "int32")
+    tokenizer, is_gap = predictor.tokenizer, ops.equal(templates, GAP)
+    used = padding_mask_of(templates, tokenizer)
     gaps = ops.sum(ops.cast(is_gap, "int32"), axis=-1, keepdims=True)
     # A gap takes one token at least.
     least = ops.sum(used, axis=-1, keepdims=True)
     lengths, splits = _likeliest_splits(
-        length_log_probs, least, gaps, candidates
+        predictor.length_log_probs, least, gaps, candidates
     )
     # The positions that each of a template's tokens takes:
     # (images, candidates, tokens).
@@ -202,9 +180,9 @@ def expand_templates(
     passed = ops.cast(ends[:, :, None, :] <= inner[:, None], "int32")
     source = ops.sum(passed, axis=-1)
     source = ops.minimum(source, ops.shape(templates)[1] - 1)
-    tokens = ops.where(is_gap, special.mask_token_id, templates)
+    tokens = ops.where(is_gap, tokenizer.mask_token_id, templates)
     token_ids = ops.take_along_axis(tokens[:, None], source, axis=-1)
-    canvas = frame_tokens(token_ids, lengths, special)
+    canvas = frame_tokens(token_ids, lengths, tokenizer)
     # A position and the one before it are of two of the template's tokens.
     is_start = ops.not_equal(source[..., 1:], source[..., :-1])
     is_start = ops.pad(is_start, [[0, 0], [0, 0], [1, 0]])

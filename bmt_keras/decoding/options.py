@@ -1,6 +1,6 @@
 """The options of one call of the decoder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bmt_keras.settings import DecodingSettings
@@ -24,31 +24,16 @@ class DecodingOptions(DecodingSettings):
         seed: Of the draws; a number or a pair.
 
     Raises:
-        ValueError: An option is out of its range.
+        InputError: An option is out of its range.
     """
 
-    num_captions: int = 1
-    temperature: Any = 0.0
-    top_p: Any = 1.0
+    # The settings check these bounds; a tensor's value no trace can know.
+    num_captions: int = field(default=1, metadata={"bounds": {"at_least": 1}})
+    temperature: Any = field(default=0.0, metadata={"bounds": {"at_least": 0}})
+    top_p: Any = field(
+        default=1.0, metadata={"bounds": {"above": 0, "at_most": 1}}
+    )
     seed: Any = 0
-
-    def __post_init__(self) -> None:
-        """Checks what is known before a graph runs."""
-        super().__post_init__()
-        # A tensor's value is not known to the trace.
-        temperature, top_p = self.temperature, self.top_p
-        if self.num_captions < 1:
-            rule = "`num_captions` must be at least 1"
-        elif isinstance(temperature, float | int) and temperature < 0:
-            rule = "`temperature` must not be negative"
-        elif isinstance(top_p, float | int) and not 0 < top_p <= 1:
-            rule = "`top_p` must be in (0, 1]"
-        else:
-            return
-        raise ValueError(
-            f"{rule}. Received: num_captions={self.num_captions}, "
-            f"{temperature=}, {top_p=}."
-        )
 
     @property
     def is_sampling(self) -> bool:

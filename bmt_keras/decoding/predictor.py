@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
+from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.decoding.canvas import (
     LAST,
     NEVER,
-    SpecialTokens,
+    gather_positions,
+    in_frame,
     padding_mask_of,
     positions_in,
 )
@@ -37,30 +39,33 @@ class TokenPredictor:
             (images, candidates, length), and the keyword `mask_positions`,
             int32, (images, candidates, positions), to the logits there, float,
             (images, candidates, positions, vocabulary_size).
-        special: The special tokens.
-        vocabulary_size: Number of tokens.
+        tokenizer: Tells which tokens are special: they are never written.
+        length_log_probs: float32, (images, max_caption_tokens + 1): of each
+            number of tokens its log-probability; 0 tokens are never written.
+            What writes whole captions and gaps needs them.
         expected: What is known of the images' captions, if anything.
     """
 
     def __init__(
         self,
         predict_logits: Callable[..., Any],
-        special: SpecialTokens,
+        tokenizer: CaptionTokenizer,
         *,
-        vocabulary_size: int,
+        length_log_probs: Any = None,
         expected: ExpectedTokens | None = None,
     ) -> None:
-        self.special = special
-        self.vocabulary_size = vocabulary_size
+        self.tokenizer = tokenizer
+        self.length_log_probs = length_log_probs
         self.expected = expected
         self._predict_logits = predict_logits
-        self._banned = _table(vocabulary_size, special.banned, NEVER)
-        self._continuing = _table(vocabulary_size, special.continuing, LAST)
+        self._banned = self._table(tokenizer.special_token_ids, NEVER)
+        self._continuing = self._table(tokenizer.continuing_token_ids, LAST)
 
     @property
     def num_writable(self) -> int:
         """Number of tokens that may be written."""
-        return self.vocabulary_size - len(set(self.special.banned))
+        tokenizer = self.tokenizer
+        return tokenizer.vocabulary_size - len(tokenizer.special_token_ids)
 
     def likeliest_at(
         self,
@@ -78,12 +83,11 @@ class TokenPredictor:
         model's own, banned tokens included. Where `is_start`, tokens that go on
         with a word come last.
         """
-        logits = self._logits_at(token_ids, positions)
+        logits, total = self._logits_at(token_ids, positions)
         ban = ops.convert_to_tensor(self._banned)
         if is_start is not None:
             begins = ops.take_along_axis(is_start, positions, axis=-1)
             ban += ops.where(begins[..., None], self._continuing, 0.0)
-        total = ops.logsumexp(logits, axis=-1, keepdims=True)
         values, tokens = ops.top_k(logits + ban, count)
         return ops.cast(tokens, "int32"), values - total
 
@@ -93,42 +97,102 @@ class TokenPredictor:
         Of `tokens`, int32, (images, candidates, positions, tokens), float32 of
         the same shape.
         """
-        logits = self._logits_at(token_ids, positions)
-        total = ops.logsumexp(logits, axis=-1, keepdims=True)
+        logits, total = self._logits_at(token_ids, positions)
         return ops.take_along_axis(logits, tokens, axis=-1) - total
 
-    def _logits_at(self, token_ids: Any, positions: Any) -> Any:
-        mask = padding_mask_of(token_ids, self.special)
+    def _logits_at(self, token_ids: Any, positions: Any) -> tuple[Any, Any]:
+        """Logits, and what makes log-probabilities of them by subtraction."""
+        mask = padding_mask_of(token_ids, self.tokenizer)
         logits = self._predict_logits(token_ids, mask, mask_positions=positions)
-        return ops.cast(logits, "float32")
+        logits = ops.cast(logits, "float32")
+        return logits, ops.logsumexp(logits, axis=-1, keepdims=True)
+
+    def _table(self, token_ids: list[int], value: float) -> np.ndarray:
+        """The value at some tokens, else 0: float32, (vocabulary_size,)."""
+        table = np.zeros((self.tokenizer.vocabulary_size,), np.float32)
+        table[token_ids] = value
+        return table
 
 
-def _table(size: int, token_ids: tuple[int, ...], value: float) -> Any:
-    """The value at some tokens, else 0: float32, (size,)."""
-    table = np.zeros((size,), np.float32)
-    table[list(token_ids)] = value
-    return table
+# === Given captions ===
 
 
-def gather_positions(chosen: Any) -> Any:
-    """The positions where `chosen` is True, before any others.
+def score_tokens(predictor: TokenPredictor, token_ids: Any) -> Any:
+    """Pseudo-log-likelihood: each token's log-probability given all others.
 
-    Of bool, (images, candidates, width), int32, (images, candidates,
-    positions): as many as the candidate with most of them has, at least one.
+    Each token is masked in turn (Salazar et al. 2020, arXiv 1910.14659); all
+    these passes are candidates of one call.
+
+    Args:
+        predictor: The model.
+        token_ids: int32, (images, length) or (images, candidates, length),
+            framed and padded; at least one token in the longest.
+
+    Returns:
+        float32, as `token_ids`, 0 but at the tokens in the frame.
     """
-    counts = ops.sum(ops.cast(chosen, "int32"), axis=-1)
-    positions, width = positions_in(chosen), ops.shape(chosen)[-1]
-    key = ops.where(chosen, positions, positions + width)
-    order = ops.argsort(key, axis=-1)
-    return ops.cast(order, "int32")[..., : ops.max(counts, initial=1)]
+    if len(token_ids.shape) == 2:
+        return score_tokens(predictor, token_ids[:, None])[:, 0]
+    images, captions, length = ops.shape(token_ids)
+    turns, number = ops.arange(1, length - 1, dtype="int32"), length - 2
+    hidden = ops.equal(positions_in(token_ids), turns[:, None])
+    mask_token_id = predictor.tokenizer.mask_token_id
+    shown = ops.where(hidden, mask_token_id, token_ids[..., None, :])
+    # A candidate for each token of each caption.
+    shown = ops.reshape(shown, (images, captions * number, length))
+    positions = ops.broadcast_to(turns, (images, captions, number))
+    positions = ops.reshape(positions, (images, captions * number, 1))
+    tokens = ops.reshape(token_ids[..., 1:-1], ops.shape(positions))
+    log_probs = predictor.log_probs_at(shown, positions, tokens[..., None])
+    log_probs = ops.reshape(log_probs, (images, captions, number))
+    log_probs = ops.pad(log_probs, [[0, 0], [0, 0], [1, 1]])
+    return ops.where(in_frame(token_ids, predictor.tokenizer), log_probs, 0.0)
 
 
-def spread_to_positions(values: Any, chosen: Any) -> Any:
-    """Undoes `gather_positions` for values of the chosen positions.
+def guess_tokens(predictor: TokenPredictor, token_ids: Any) -> tuple[Any, Any]:
+    """The likeliest token at each position, none of them special.
 
-    Of (images, candidates, positions, size), (images, candidates, width,
-    size); what stands at the other positions means nothing.
+    Of `token_ids`, int32, (images, length), token ids, int32, and their
+    log-probabilities, float32, of the same shape.
     """
-    index = ops.cumsum(ops.cast(chosen, "int32"), axis=-1) - 1
-    index = ops.maximum(index, 0)[..., None]
-    return ops.take_along_axis(values, index, axis=2)
+    token_ids = token_ids[:, None]  # one candidate
+    positions = positions_in(token_ids)
+    positions = ops.broadcast_to(positions, ops.shape(token_ids))
+    tokens, log_probs = predictor.likeliest_at(token_ids, positions, 1)
+    return tokens[:, 0, :, 0], log_probs[:, 0, :, 0]
+
+
+def mask_candidates(
+    predictor: TokenPredictor,
+    token_ids: Any,
+    *,
+    count: int,
+    max_caption_tokens: int,
+) -> tuple[Any, Any]:
+    """The likeliest tokens at each mask, with all others still masked.
+
+    Of `token_ids`, int32, (images, length), token ids, int32, and their
+    probabilities, float32, both (images, max_caption_tokens, count), the first
+    mask and the likeliest token first. There are fewer than `count` if the
+    vocabulary has no more. Behind the last mask all are padding, of
+    probability 0.
+    """
+    tokenizer = predictor.tokenizer
+    token_ids = token_ids[:, None]  # one candidate
+    is_mask = ops.equal(token_ids, tokenizer.mask_token_id)
+    count = min(count, predictor.num_writable)
+    tokens, log_probs = predictor.likeliest_at(
+        token_ids, gather_positions(is_mask), count, is_start=is_mask
+    )
+    number = ops.sum(ops.cast(is_mask, "int32"), axis=-1)
+    masks = ops.arange(max_caption_tokens, dtype="int32")
+    is_used = (masks < number)[..., None]  # (images, masks, 1)
+
+    def pad(values: Any, filler: Any) -> Any:
+        images, _, masks, _ = ops.shape(values)
+        unused = max_caption_tokens - masks
+        padded = ops.pad(values[:, 0], [[0, 0], [0, unused], [0, 0]])
+        padded = ops.reshape(padded, (images, max_caption_tokens, count))
+        return ops.where(is_used, padded, filler)
+
+    return pad(tokens, tokenizer.pad_token_id), pad(ops.exp(log_probs), 0.0)

@@ -27,7 +27,7 @@ from bmt_keras.evaluation.wording import measure_wording
 
 if TYPE_CHECKING:
     from bmt_keras.captioner import Calibration, Captioner
-    from bmt_keras.captioner.guesses import MaskedGuesses
+    from bmt_keras.captioner.calibration import MaskedGuesses
     from bmt_keras.data.captions import CaptionedImage
 
 PASSES = (1, 2, 4, 8, 12)
@@ -66,13 +66,13 @@ def evaluate_captioner(
         The scores by name.
     """
     # Loading scores alone loads no model and no optional package.
-    from bmt_keras.captioner.guesses import (
+    from bmt_keras.captioner.calibration import (
         guess_masked_tokens,
         one_caption_each,
     )
     from bmt_keras.evaluation.plots import draw_caption_grid
 
-    written = captioner.caption_features(features)
+    written = captioner.caption(features)
     texts = {
         image.image_id: caption.text
         for image, caption in zip(images, written, strict=True)
@@ -197,11 +197,11 @@ def measure_passes(
         of the images left out.
     """
     # Traces the graph, which is no part of the time.
-    captioner.caption_features(features[:32])
+    captioner.caption(features[:32])
     points = []
     for number in passes:
         start = time.perf_counter()
-        written = captioner.caption_features(features, passes=number)
+        written = captioner.caption(features, passes=number)
         seconds = time.perf_counter() - start
         texts = [caption.text for caption in written]
         captions = dict(zip(references, texts, strict=True))

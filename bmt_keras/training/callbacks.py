@@ -93,7 +93,7 @@ def log_captions(
 
     def write(epoch: int, logs: object) -> None:
         rows = ["| image | caption | by people |", "|---|---|---|"]
-        captions = captioner.caption_features(features)
+        captions = captioner.caption(features)
         for image, caption in zip(images, captions, strict=True):
             rows.append(
                 f"| {image.image_id} | {caption.text} | {image.captions[0]} |"

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
-from bmt_keras.captioner.guesses import calibrate
+from bmt_keras.captioner.calibration import calibrate
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
@@ -51,6 +51,7 @@ from bmt_keras.training.self_critical import (
 
 _LOGGER = logging.getLogger(__name__)
 _SETTINGS, _HISTORY = "settings.json", "history.csv"
+_CALIBRATION_IMAGES = 1000  # at most, with one caption each
 
 
 def train(
@@ -233,7 +234,8 @@ class Run:
         self._fit()
         self._finish_model()
         if self.is_chief:
-            calibrate(self.captioner, data.val, data.val_features)
+            held_out = data.validation_features(_CALIBRATION_IMAGES)
+            calibrate(self.captioner, *held_out)
             self.captioner.save_to_preset(self.out / "captioner")
         distributed.wait_for_workers(self.strategy)
         return self.captioner

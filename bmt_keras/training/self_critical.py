@@ -24,7 +24,7 @@ from bmt_keras.data.batch_plan import PlannedBatch
 from bmt_keras.data.batches import CaptionBatches
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.untuned import without_tuning
-from bmt_keras.decoding import DecodingOptions
+from bmt_keras.decoding import DecodingOptions, draw_captions
 from bmt_keras.evaluation.cider_d import CiderD
 from bmt_keras.settings import Settings
 
@@ -146,7 +146,7 @@ class SelfCriticalBatches:
             num_captions=self._num_samples,
             seed=seed,
         )
-        return self._graph.draw_captions(embedding, options=options)
+        return draw_captions(self._graph.predictor(embedding), options=options)
 
     def _advantages(
         self, image_ids: np.ndarray, sampled: np.ndarray

@@ -89,7 +89,7 @@ def forward(options: Options, *, preset: str, batch: int) -> Case:
     """The model's logits at all tokens of all candidates."""
     captioner = _captioner(options, preset)
     canvas = _canvas(captioner, batch)
-    embedding = tf.zeros((batch, *captioner.graph.embedding_shape))
+    embedding = tf.zeros((batch, *captioner.model.image_embedding_shape))
     projected = captioner.model.project_image(embedding)
     positions = np.tile(
         np.arange(1, TOKENS + 1, dtype=np.int32), (len(canvas), 1)

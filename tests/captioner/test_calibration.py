@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from bmt_keras.captioner import Calibration
-from bmt_keras.captioner.calibration import fit_calibration
-from bmt_keras.captioner.guesses import guess_masked_tokens
+from bmt_keras.captioner.calibration import (
+    fit_calibration,
+    guess_masked_tokens,
+)
 
 
 def sigmoid(odds):
@@ -97,10 +99,6 @@ def test_default_changes_nothing():
 def test_bad_values_are_refused():
     with pytest.raises(ValueError, match="at most 0"):
         fit_calibration([0.5], [True])
-    with pytest.raises(ValueError, match="at least one token"):
-        fit_calibration([], [])
-    with pytest.raises(ValueError, match=r"Received: \(1,\) and \(2,\)"):
-        fit_calibration([-0.5], [True, False])
     with pytest.raises(ValueError, match=r"above 0. Received: 0"):
         Calibration(0)
 
@@ -134,10 +132,8 @@ def test_every_word_may_be_masked(tiny_captioner, val):
 
 def test_masks_depend_on_the_seed_alone(tiny_captioner, val):
     one, same, other = (
-        guess_masked_tokens(
-            tiny_captioner, *val, seed=seed, batch_size=size
-        ).labels.tolist()
-        for seed, size in ((0, 64), (0, 3), (1, 64))
+        guess_masked_tokens(tiny_captioner, *val, seed=seed).labels.tolist()
+        for seed in (0, 0, 1)
     )
     assert one == same != other
 
@@ -146,12 +142,12 @@ def test_confidence_of_written_captions_follows_the_calibration(
     tiny_captioner, val
 ):
     captioner, (features, _) = tiny_captioner, val
-    before = captioner.caption_features(features)[0]
+    before = captioner.caption(features)[0]
     assert before.confidences == pytest.approx(np.exp(before.token_scores))
     assert before.confidence == pytest.approx(np.exp(before.score), rel=1e-4)
     captioner.calibration = Calibration(2.0)
     try:
-        after = captioner.caption_features(features)[0]
+        after = captioner.caption(features)[0]
     finally:
         captioner.calibration = Calibration()
     assert after.text == before.text

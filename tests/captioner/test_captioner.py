@@ -140,10 +140,17 @@ def test_caption_tells_tokens_and_their_scores(tiny_captioner, paths):
 def test_features_and_images_give_the_same(kind, request, paths):
     captioner = request.getfixturevalue(kind)
     features = captioner.read_features(paths, batch_size=3)
-    texts = [each.text for each in captioner.caption_features(features)]
+    texts = [each.text for each in captioner.caption(features)]
     assert texts == [each.text for each in captioner.caption(paths)]
-    scores = captioner.score_features(features, texts)
+    assert texts[0] == captioner.caption(features[0]).text
+    filled = captioner.fill_mask(features[:2], "a red … [MASK]")
+    assert [each.text for each in filled] == [
+        each.text for each in captioner.fill_mask(paths[:2], "a red … [MASK]")
+    ]
     expected = [each.mean for each in captioner.score(paths, texts)]
+    scores = [each.mean for each in captioner.score(features, texts)]
+    assert scores == pytest.approx(expected, rel=1e-2)
+    scores = captioner.score_features(features, texts)
     assert scores == pytest.approx(expected, rel=1e-2)
 
 
@@ -266,7 +273,7 @@ def test_lengths_must_come_from_a_head_or_from_counts(frozen_tower_captioner):
 
 def test_captioner_imports_neither_evaluation_nor_training():
     code = (
-        "import sys, bmt_keras.captioner, bmt_keras.captioner.to_file\n"
+        "import sys, bmt_keras.captioner, bmt_keras.captioner.files\n"
         "parts = ('evaluation', 'training', 'commands')\n"
         "print([name for name in sys.modules for part in parts"
         " if name.startswith(f'bmt_keras.{part}')])"

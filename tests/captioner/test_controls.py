@@ -120,8 +120,8 @@ def test_calls_with_other_values_need_no_new_trace(traces, paths):
         ({"length": 17}, "`length` must be"),
         ({"length": (5, 4)}, r"`length` must be .*length=\(5, 4\)"),
         ({"passes": 0}, "`passes` must be at least 1"),
-        ({"temperature": -1}, "`temperature` must not be negative"),
-        ({"top_p": 1.5}, "`top_p` must be in"),
+        ({"temperature": -1}, "`temperature` must be at least 0"),
+        ({"top_p": 1.5}, "`top_p` must be above 0 and at most 1"),
         ({"num_captions": 0}, "`num_captions` must be at least 1"),
         (
             {"num_captions": 2, "length": 4},

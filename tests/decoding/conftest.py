@@ -1,18 +1,31 @@
 """Models of a few lines, whose logits are known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from bmt_keras.decoding import (
     DecodingOptions,
-    SpecialTokens,
     TokenPredictor,
     mask_predict,
 )
 
-SPECIAL = SpecialTokens(0, 2, 3, 4, banned=(0, 1, 2, 3, 4))
 VOCABULARY, WIDTH = 12, 8  # tokens; max_caption_tokens is 6
+
+
+def _tokenizer_of(continuing=()):
+    """The ids of a tokenizer, without its texts."""
+    return SimpleNamespace(
+        pad_token_id=0,
+        cls_token_id=2,
+        sep_token_id=3,
+        mask_token_id=4,
+        special_token_ids=[0, 1, 2, 3, 4],
+        continuing_token_ids=list(continuing),
+        vocabulary_size=VOCABULARY,
+    )
 
 
 def _length_log_probs(*favourites):
@@ -37,18 +50,21 @@ def _always(logits):
     return predict
 
 
-def _predictor_of(predict, special=SPECIAL, **options):
+def _predictor_of(predict, lengths=None, *, continuing=(), expected=None):
     def predict_logits(ids, mask, *, mask_positions):
         return tf.gather(predict(ids, mask), mask_positions, batch_dims=2)
 
     return TokenPredictor(
-        predict_logits, special, vocabulary_size=VOCABULARY, **options
+        predict_logits,
+        _tokenizer_of(continuing),
+        length_log_probs=lengths,
+        expected=expected,
     )
 
 
 @pytest.fixture
-def special():
-    return SPECIAL
+def tokenizer():
+    return _tokenizer_of()
 
 
 @pytest.fixture
@@ -138,8 +154,9 @@ def decode():
 
     def run(predict, lengths, *, controls=None, expected=None, **options):
         written = mask_predict(
-            _predictor_of(predict, expected=expected),
-            _length_log_probs(*lengths),
+            _predictor_of(
+                predict, _length_log_probs(*lengths), expected=expected
+            ),
             options=DecodingOptions(
                 **{"passes": 3, "length_candidates": 1, **options}
             ),

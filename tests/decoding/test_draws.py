@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from bmt_keras.decoding import DecodingOptions, mask_predict
-from bmt_keras.decoding.passes import draw_tokens
+from bmt_keras.decoding.mask_predict import draw_tokens
 
 # Of tokens 0 to 3; the likeliest first, as decoding has them.
 PROBABILITIES = np.array([0.3, 0.05, 0.5, 0.15], np.float32)
@@ -109,8 +109,9 @@ def test_temperature_and_seed_need_no_new_trace(
         options = DecodingOptions(
             temperature=temperature, top_p=top_p, seed=seed, passes=2
         )
-        predictor = predictor_of(always({1: {5: 3.0}}))
-        return mask_predict(predictor, length_log_probs([3]), options=options)
+        model = always({1: {5: 3.0}})
+        predictor = predictor_of(model, length_log_probs([3]))
+        return mask_predict(predictor, options=options)
 
     inputs = ((), "float32"), ((), "float32"), ((), "int32")
     write, traced = compiled(predict, *inputs)

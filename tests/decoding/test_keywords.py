@@ -85,9 +85,9 @@ def test_a_caption_has_room_for_its_keywords(decode_with, favour, tokens_of):
 
 
 def test_each_image_has_its_own_keywords_in_all_candidates(
-    predictor_of, always, special
+    predictor_of, always, tokenizer
 ):
-    canvas = blank_canvas(tf.constant([[2, 3], [3, 1]]), special)
+    canvas = blank_canvas(tf.constant([[2, 3], [3, 1]]), tokenizer)
     placed = place_keywords(
         predictor_of(always({1: {10: 1.0}, 3: {11: 1.0}})),
         canvas,
@@ -106,8 +106,7 @@ def test_keywords_of_any_number_need_no_new_trace(
 ):
     def predict(lengths, keywords):
         return mask_predict(
-            predictor_of(always({3: {10: 5.0}})),
-            lengths,
+            predictor_of(always({3: {10: 5.0}}), lengths),
             options=DecodingOptions(length_candidates=2),
             keywords=keywords,
         )["token_ids"]
@@ -117,6 +116,9 @@ def test_keywords_of_any_number_need_no_new_trace(
     lengths = length_log_probs([4, 3], [5, 6])
     for keywords in ([[10]], [[10, 11], [7, 0]], [[8], [9], [6]]):
         written = write(lengths, tf.constant([keywords] * 2)).numpy()
+        # One image's keywords are all images'.
+        alike = write(lengths, tf.constant([keywords])).numpy()
+        np.testing.assert_array_equal(written, alike)
         wanted = {token for keyword in keywords for token in keyword if token}
         assert all(wanted <= set(caption) for (caption,) in written.tolist())
     assert len(traced) == 1

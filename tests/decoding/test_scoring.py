@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -39,10 +37,10 @@ def test_pseudo_log_likelihood_masks_each_token_in_turn(predictor_of):
 
 
 @pytest.fixture
-def predictor(special, predictor_of, always):
+def predictor(predictor_of, always):
     """At position 1 token 9 is likeliest, which goes on with a word."""
     model = always({1: {9: 5.0, 6: 4.0, 2: 9.0}, 2: {7: 3.0}, 3: {5: 2.0}})
-    return predictor_of(model, dataclasses.replace(special, continuing=(9,)))
+    return predictor_of(model, continuing=(9,))
 
 
 def test_the_likeliest_token_of_each_position_is_guessed(predictor):

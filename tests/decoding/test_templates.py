@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,13 +9,11 @@ MASK = 4
 
 
 @pytest.fixture
-def expand(special, length_log_probs):
+def expand(predictor_of, length_log_probs):
     def run(template, lengths, candidates):
+        predictor = predictor_of(None, length_log_probs(lengths))
         canvas = expand_templates(
-            tf.constant([template]),
-            length_log_probs(lengths),
-            special=special,
-            candidates=candidates,
+            predictor, tf.constant([template]), candidates
         )
         return [
             [token for token in candidate if token not in (0, 2, 3)]
@@ -28,13 +24,12 @@ def expand(special, length_log_probs):
 
 
 @pytest.fixture
-def fill(special, predictor_of, length_log_probs):
+def fill(predictor_of, length_log_probs):
     def run(predict, templates, lengths, *, continuing=(), **options):
         written = fill_templates(
             predictor_of(
-                predict, dataclasses.replace(special, continuing=continuing)
+                predict, length_log_probs(*lengths), continuing=continuing
             ),
-            length_log_probs(*lengths),
             tf.constant(templates),
             options=DecodingOptions(**{"length_candidates": 1, **options}),
         )
@@ -138,8 +133,7 @@ def test_templates_of_any_width_need_no_new_trace(
 ):
     def fill(lengths, templates):
         return fill_templates(
-            predictor_of(favour([0, 5, 6, 7, 8, 9, 10])),
-            lengths,
+            predictor_of(favour([0, 5, 6, 7, 8, 9, 10]), lengths),
             templates,
             options=DecodingOptions(length_candidates=2),
         )["token_ids"]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bmt_keras.captioner import Calibration
-from bmt_keras.captioner.guesses import MaskedGuesses
+from bmt_keras.captioner.calibration import MaskedGuesses
 from bmt_keras.evaluation import model_metrics
 
 

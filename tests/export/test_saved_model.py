@@ -38,7 +38,7 @@ def test_embedding_then_captioning_equals_captioning(session, photos):
 def test_masked_lm_gives_the_models_logits(captioner, session):
     token_ids = np.array([[2, 4, 7, 3, 0], [2, 4, 4, 4, 3]], np.int32)
     padding_mask = (token_ids != 0).astype(np.int32)
-    shape = (2, *captioner.graph.embedding_shape)
+    shape = (2, *captioner.model.image_embedding_shape)
     embedding = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     served = session.run(
         contract.MASKED_LM,

@@ -6,8 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-from bmt_keras.captioner.files import find_images, read_good_images
-from bmt_keras.captioner.to_file import caption_to_file
+from bmt_keras.captioner.files import (
+    caption_to_file,
+    find_images,
+    read_good_images,
+)
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.errors import InputError
 
