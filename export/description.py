@@ -8,7 +8,6 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
-from huggingface_hub import ModelCard, ModelCardData
 
 import bmt_keras
 from bmt_keras import contract
@@ -29,7 +28,12 @@ _PURPOSES = {
 
 _CARD = """\
 ---
-{metadata}
+library_name: keras
+pipeline_tag: image-to-text
+tags:
+- image-captioning
+- tensorflow-serving
+- bmt_keras
 ---
 
 # A captioner of images
@@ -66,14 +70,14 @@ def write_manifest(
     """Writes `bmt.json`: what a version was made of."""
     settings, tokenizer = captioner.settings, captioner.tokenizer
     # A captioner's own settings have no name.
-    presets = [name for name, preset in PRESETS.items() if preset == settings]
+    presets = (name for name, preset in PRESETS.items() if preset == settings)
     content = {
         "version": version,
         "bmt_keras": bmt_keras.__version__,
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "signatures": sorted(signatures),
-        "preset": presets[0] if presets else None,
+        "preset": next(presets, None),
         "settings": dataclasses.asdict(settings),
         "vocabulary": {
             "size": tokenizer.vocabulary_size,
@@ -99,25 +103,18 @@ def write_model_card(
     metrics: Mapping[str, float] | None,
 ) -> None:
     """Writes `README.md`: what a version does, and its figures by name."""
-    settings = captioner.settings
-    metadata = ModelCardData(
-        library_name="keras",
-        pipeline_tag="image-to-text",
-        tags=["image-captioning", "tensorflow-serving", "bmt_keras"],
-    )
     figures = "None were given at the export."
     if metrics:
         rows = [f"| {name} | {value:.4g} |" for name, value in metrics.items()]
         figures = "\n".join(["| figure | value |", "|---|---|", *rows])
     table = [f"| `{name}` | {_PURPOSES[name]} |" for name in signatures]
     text = _CARD.format(
-        metadata=metadata.to_yaml(),
         signatures="\n".join(table),
-        settings=settings,
+        settings=captioner.settings,
         tokenizer=captioner.tokenizer,
         figures=figures,
     )
-    ModelCard(text).save(version_folder / "README.md")
+    (version_folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def read_metrics(path: Path) -> dict[str, float]:
@@ -126,15 +123,11 @@ def read_metrics(path: Path) -> dict[str, float]:
     Raises:
         InputError: The file is missing or holds something else.
     """
-    wanted = f"{path}: expected figures as `bmt evaluate` writes them"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{wanted}, found no such JSON: {error}.") from error
-    # To Python, True is an int.
-    if not isinstance(content, dict) or not all(
-        isinstance(each, int | float) and not isinstance(each, bool)
-        for each in content.values()
-    ):
-        raise InputError(f"{wanted}, numbers by name, found other JSON.")
-    return content
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        return {name: float(value) for name, value in content.items()}
+    except (OSError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: expected figures as `bmt evaluate` writes them, a JSON "
+            f"object of numbers by name, found something else: {error}."
+        ) from error

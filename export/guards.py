@@ -1,6 +1,6 @@
 """A bad image or text fails its own example, not the batch that it is in."""
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -9,6 +9,7 @@ from bmt_keras import contract
 from bmt_keras.data.tokenizer import CaptionTokenizer
 
 Outputs = dict[str, tf.Tensor]
+_Check = tuple[tf.Tensor, Any]  # whether a text is bad, (batch,); the message
 
 # What Python's `str.rstrip` takes away.
 _SPACE = (
@@ -23,43 +24,35 @@ _GAP = r"\C*(?:\x{2026}|\.{3})\C*"
 _NUM_SPECIAL = 2  # `[CLS]` and `[SEP]` around a caption's tokens
 
 
-def run_nonempty(
-    run: Callable[..., Outputs],
-    image_bytes: tf.Tensor,
-    values: tf.Tensor | None = None,
-    name: str = "",
-) -> Outputs:
-    """Runs a graph on one example at least: convolutions fail on none.
+def pad_empty(inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+    """Adds an example where there is none: convolutions fail on no image.
 
     Args:
-        run: Takes images, and values if there are any.
-        image_bytes: string, (batch,).
-        values: (batch,), or None; other numbers of values and images raise
+        inputs: (batch,) each, by name; other sizes than the first one's raise
             InvalidArgumentError.
-        name: What a client calls the values.
     """
-    count = tf.size(image_bytes)
+    names = list(inputs)
+    first = names[0]
+    count = tf.size(inputs[first])
     missing = tf.cast(tf.equal(count, 0), tf.int32)
-    inputs = [tf.concat([image_bytes, tf.fill([missing], "")], axis=0)]
-    if values is not None:
-        rule = f"`{name}` must be one for each of `{contract.IMAGE_BYTES}`."
-        same = tf.debugging.assert_equal(tf.size(values), count, message=rule)
-        # In a SavedModel nothing else would make the assertion run.
-        with tf.control_dependencies([same]):
-            inputs.append(tf.pad(values, [[0, missing]]))
-    outputs = run(*inputs)
-    return {key: value[:count] for key, value in outputs.items()}
+    same = []
+    for name in names[1:]:
+        rule = f"`{name}` must be one for each of `{first}`."
+        size = tf.size(inputs[name])
+        same.append(tf.debugging.assert_equal(size, count, message=rule))
+    # In a SavedModel nothing else would make the assertions run.
+    with tf.control_dependencies(same):
+        padded = [tf.pad(each, [[0, missing]]) for each in inputs.values()]
+    return padded
 
 
-def blank_errors(outputs: Outputs, *errors: tf.Tensor) -> Outputs:
+def blank_errors(outputs: Outputs, error: tf.Tensor) -> Outputs:
     """Gives "" and 0 as outputs of examples that have an error, and `error`.
 
     Args:
         outputs: (batch, ...) each.
-        *errors: string, (batch,), empty where the example is good; an
-            example's first one counts.
+        error: string, (batch,), empty where the example is good.
     """
-    error = first_error(*((tf.not_equal(e, ""), e) for e in errors))
     good = tf.equal(error, "")
     blanked = {}
     for name, value in outputs.items():
@@ -67,19 +60,6 @@ def blank_errors(outputs: Outputs, *errors: tf.Tensor) -> Outputs:
         empty = tf.zeros_like(value)  # "" for texts
         blanked[name] = tf.where(tf.reshape(good, shape), value, empty)
     return {**blanked, contract.ERROR: error}
-
-
-def first_error(*checks: tuple[tf.Tensor, Any]) -> tf.Tensor:
-    """The message of each example's first check that is true; else "".
-
-    Args:
-        *checks: Whether an example is bad, bool, (batch,), and the message, or
-            one for each example.
-    """
-    error = tf.constant("")
-    for is_bad, message in reversed(checks):
-        error = tf.where(is_bad, message, error)
-    return error  # (batch,)
 
 
 class TextEncoder:
@@ -113,33 +93,28 @@ class TextEncoder:
             texts = tf.strings.regex_replace(texts, _FINAL_PERIOD, r"\1")
         unknown = self._tokenizer.unknown_token_id
         token_ids = self._encode(texts)
-        errors = self._check_tokens(token_ids, allowed=unknown)
+        errors = _first_error(self._check_tokens(token_ids, unknown))
         return self._to_dense(token_ids, errors, unknown), errors
 
     def encode_templates(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Encodes captions with `[MASK]`s, as `encode_captions`."""
         mask = self._tokenizer.mask_token_id
         token_ids = self._encode(texts)
-        refused = self._check_tokens(token_ids, allowed=mask)
+        has_gap = tf.strings.regex_full_match(texts, _GAP)
         has_mask = tf.reduce_any(tf.equal(token_ids, mask), axis=1)
-        errors = first_error(
-            (
-                tf.strings.regex_full_match(texts, _GAP),
-                "`text`: expected [MASK] for each missing token, found a gap "
-                "(\u2026 or ...).",
-            ),
-            (tf.not_equal(refused, ""), refused),
-            (
-                ~has_mask,
-                "`text`: expected [MASK] where words are missing, found none.",
-            ),
+        gap = (
+            "`text`: expected [MASK] for each missing token, found a gap "
+            "(\u2026 or ...)."
         )
+        none = "`text`: expected [MASK] where words are missing, found none."
+        checks = self._check_tokens(token_ids, mask)
+        errors = _first_error([(has_gap, gap), *checks, (~has_mask, none)])
         return self._to_dense(token_ids, errors, mask), errors
 
     def _check_tokens(
-        self, token_ids: tf.RaggedTensor, *, allowed: int
-    ) -> tf.Tensor:
-        """Errors of texts that are empty, too long, or have special tokens."""
+        self, token_ids: tf.RaggedTensor, allowed: int
+    ) -> list[_Check]:
+        """Finds texts that are empty, too long, or have special tokens."""
         most = self._max_caption_tokens
         counts = tf.cast(token_ids.row_lengths(), tf.int32) - _NUM_SPECIAL
         too_long = (
@@ -152,15 +127,15 @@ class TextEncoder:
             if token != allowed
         ]
         is_refused = tf.reduce_any(tf.stack(refused), axis=0)
-        return first_error(
+        unknown = (
+            "`text`: expected words of the vocabulary, found an unknown word "
+            "or a special token."
+        )
+        return [
             (tf.equal(counts, 0), "`text`: expected words, found none."),
             (counts > most, too_long),
-            (
-                tf.reduce_any(is_refused, axis=1),
-                "`text`: expected words of the vocabulary, found an unknown "
-                "word or a special token.",
-            ),
-        )
+            (tf.reduce_any(is_refused, axis=1), unknown),
+        ]
 
     def _to_dense(
         self, token_ids: tf.RaggedTensor, errors: tf.Tensor, filler: int
@@ -173,3 +148,11 @@ class TextEncoder:
         # A bad text, which may be the longest, gives way to the last row.
         chosen = tf.where(tf.equal(errors, ""), tf.range(count), count)
         return tf.gather(rows, chosen).to_tensor(tokenizer.pad_token_id)
+
+
+def _first_error(checks: Sequence[_Check]) -> tf.Tensor:
+    """The message of each example's first check that is true; else ""."""
+    error = tf.constant("")
+    for is_bad, message in reversed(checks):
+        error = tf.where(is_bad, message, error)
+    return error  # (batch,)

@@ -31,47 +31,37 @@ def share_parts(graph: CaptionGraph) -> CaptionGraph:
 
 
 class _SharedModel:
-    """A model whose logits are one function for all calls of a kind."""
+    """A model whose logits are one function, however often decoding asks."""
 
     def __init__(self, model: BimodalMaskedLM) -> None:
         self._model = model
-        self._functions: dict[bool, Any] = {}  # by `skip_padding`
+        self._function: Any = None
 
     def token_logits(
         self,
         token_ids: Any,
         padding_mask: Any,
-        image_embedding: Any | None = None,
         *,
-        mask_positions: Any | None = None,
-        projected_image: Any | None = None,
-        skip_padding: bool = False,
+        mask_positions: Any,
+        projected_image: Any,
+        skip_padding: bool,
     ) -> Any:
-        # What a call leaves out is computed: one function then serves all.
-        if mask_positions is None:
-            positions = tf.range(tf.shape(token_ids)[1])[None]
-            mask_positions = tf.tile(positions, (tf.shape(token_ids)[0], 1))
-        if projected_image is None:
-            projected_image = self._model.project_image(image_embedding)
-        if skip_padding not in self._functions:
-
-            def token_logits(
-                tokens: Any, mask: Any, at: Any, image: Any
-            ) -> Any:
-                return self._model.token_logits(
-                    tokens,
-                    mask,
-                    mask_positions=at,
-                    projected_image=image,
-                    skip_padding=skip_padding,
-                )
-
+        if self._function is None:
             images = tf.nest.map_structure(_spec, projected_image)
-            self._functions[skip_padding] = tf.function(
-                token_logits, input_signature=[*[_TOKENS] * 3, images]
+            self._function = tf.function(
+                self._token_logits, input_signature=[*[_TOKENS] * 3, images]
             )
-        return self._functions[skip_padding](
+        return self._function(
             token_ids, padding_mask, mask_positions, projected_image
+        )
+
+    def _token_logits(self, tokens: Any, mask: Any, at: Any, image: Any) -> Any:
+        return self._model.token_logits(
+            tokens,
+            mask,
+            mask_positions=at,
+            projected_image=image,
+            skip_padding=True,  # as decoding always asks
         )
 
     def __getattr__(self, name: str) -> Any:

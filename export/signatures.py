@@ -14,7 +14,7 @@ from bmt_keras.decoding import (
     score_tokens,
 )
 
-from .guards import Outputs, TextEncoder, blank_errors, run_nonempty
+from .guards import Outputs, TextEncoder, blank_errors, pad_empty
 from .shared_graph import share_parts
 
 NUM_CANDIDATES = 5  # tokens given for each mask
@@ -37,6 +37,7 @@ class CaptionerSignatures:
     """
 
     def __init__(self, graph: CaptionGraph) -> None:
+        self._model = graph.model
         self._graph = share_parts(graph)
         self._texts = TextEncoder(
             graph.tokenizer, max_caption_tokens=graph.max_caption_tokens
@@ -76,56 +77,62 @@ class CaptionerSignatures:
             text_inputs: Whether signatures that take texts are among them:
                 they need tensorflow_text's ops, the others TensorFlow's alone.
         """
-        of_images: dict[str, tuple[Any, ...]] = {
-            contract.SERVING_DEFAULT: (self._caption_embedding,),
-            contract.CAPTION_WITH_LENGTH: (self._caption_with_length, _LENGTHS),
-            contract.EMBED_IMAGE: (self._embed,),
+        of_images, spec = self._trace_of_images, self._embedding_spec
+        traced = {
+            contract.SERVING_DEFAULT: of_images(self._caption_embedding),
+            contract.CAPTION_WITH_LENGTH: of_images(
+                self._caption_with_length, _LENGTHS
+            ),
+            contract.EMBED_IMAGE: of_images(self._embed),
+            contract.CAPTION_EMBEDDING: _trace(self._caption_embedding, spec),
+            contract.MASKED_LM: _trace(
+                self._masked_lm, _TOKEN_IDS, _PADDING_MASK, spec
+            ),
         }
         if text_inputs:
-            of_images[contract.FILL_MASK] = (self._fill_mask, _TEXTS)
-            of_images[contract.SCORE_CAPTION] = (self._score_caption, _TEXTS)
-        graphs: dict[str, tuple[Any, ...]] = {
-            name: (self._of_images(run, *values), _IMAGES, *values)
-            for name, (run, *values) in of_images.items()
-        }
-        spec = self._embedding_spec
-        graphs[contract.CAPTION_EMBEDDING] = (self._caption_embedding, spec)
-        tokens = (_TOKEN_IDS, _PADDING_MASK)
-        graphs[contract.MASKED_LM] = (self._masked_lm, *tokens, spec)
-        return {
-            name: tf.function(run).get_concrete_function(*specs)
-            for name, (run, *specs) in graphs.items()
-        }
+            traced[contract.FILL_MASK] = of_images(self._fill_mask, _TEXTS)
+            traced[contract.SCORE_CAPTION] = of_images(
+                self._score_caption, _TEXTS
+            )
+        return traced
 
-    def _of_images(
+    def _trace_of_images(
         self, run: Callable[..., Outputs], *specs: tf.TensorSpec
-    ) -> Callable[..., Outputs]:
+    ) -> Any:
         """Puts the reading of images before a graph on their embeddings.
 
         The graph takes values of `specs`, too, and returns their errors with
         its outputs.
         """
+        names = [contract.IMAGE_BYTES, *(spec.name for spec in specs)]
 
-        def answer(image_bytes: tf.Tensor, *values: tf.Tensor) -> Outputs:
-            embedding, unreadable = self._read_and_embed(image_bytes)
-            outputs = run(embedding, *values)
-            refused = outputs.pop(contract.ERROR, tf.zeros_like(unreadable))
-            return blank_errors(outputs, unreadable, refused)
+        def answer(*inputs: tf.Tensor) -> Outputs:
+            padded = pad_empty(dict(zip(names, inputs, strict=True)))
+            embedding, unreadable = self._read_and_embed(padded[0])
+            outputs = run(embedding, *padded[1:])
+            refused = outputs.pop(contract.ERROR, "")
+            error = tf.where(tf.equal(unreadable, ""), refused, unreadable)
+            blanked = blank_errors(outputs, error)
+            count = tf.size(inputs[0])
+            return {name: value[:count] for name, value in blanked.items()}
 
-        def answer_any(image_bytes: tf.Tensor, *values: tf.Tensor) -> Outputs:
-            names = [spec.name for spec in specs]
-            return run_nonempty(answer, image_bytes, *values, *names)
-
-        return answer_any
+        return _trace(answer, _IMAGES, *specs)
 
     # === Signatures of images ===
 
     def _caption_with_length(
         self, embedding: tf.Tensor, length: tf.Tensor
     ) -> Outputs:
-        refused = self._check_length(length)
-        length = tf.where(tf.equal(refused, ""), length, 0)
-        return {**self._write(embedding, length), contract.ERROR: refused}
+        most = self._graph.max_caption_tokens
+        is_good = (length >= 0) & (length <= most)
+        refusal = (
+            f"`length`: expected a number of tokens from 1 to {most}, or 0 to "
+            "leave it free, found " + tf.strings.as_string(length) + "."
+        )
+        return {
+            **self._write(embedding, tf.where(is_good, length, 0)),
+            contract.ERROR: tf.where(is_good, "", refusal),
+        }
 
     def _embed(self, embedding: tf.Tensor) -> Outputs:
         return {contract.IMAGE_EMBEDDING: embedding}
@@ -182,7 +189,7 @@ class CaptionerSignatures:
         padding_mask: tf.Tensor,
         image_embedding: tf.Tensor,
     ) -> Outputs:
-        logits = self._graph.model.token_logits(
+        logits = self._model.token_logits(
             token_ids, padding_mask, image_embedding
         )
         return {contract.LOGITS: tf.cast(logits, tf.float32)}
@@ -215,10 +222,6 @@ class CaptionerSignatures:
         )
         return {contract.CAPTION: caption, **outputs}
 
-    def _check_length(self, length: tf.Tensor) -> tf.Tensor:
-        most = self._graph.max_caption_tokens
-        refusal = (
-            f"`length`: expected a number of tokens from 1 to {most}, or 0 to "
-            "leave it free, found " + tf.strings.as_string(length) + "."
-        )
-        return tf.where((length >= 0) & (length <= most), "", refusal)
+
+def _trace(run: Callable[..., Outputs], *specs: tf.TensorSpec) -> Any:
+    return tf.function(run).get_concrete_function(*specs)

@@ -15,10 +15,6 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 from bmt_keras import contract
 from bmt_keras.captioner import Captioner
 
-_FILE = "tf_serving_warmup_requests"
-# Sets of outputs that clients ask for, apart from all of them.
-_FILTERS = {contract.SERVING_DEFAULT: ((contract.CAPTION,),)}
-
 
 def make_example_inputs(
     captioner: Captioner, functions: Mapping[str, Any]
@@ -29,17 +25,16 @@ def make_example_inputs(
         Arrays by input name, by signature name; (examples, ...) each. A
         signature answers the first example without an error.
     """
-    image, noise = _make_jpeg(captioner), _make_jpeg(captioner, seed=0)
+    image, other = _make_jpeg(captioner, 0), _make_jpeg(captioner, 1)
     broken = b"no image"
     length = captioner.settings.text.sequence_length
     shape = (2, *captioner.model.image_embedding_shape)
     embedding = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    embedding[0] = 1.0  # equal values make a short request
     masks = np.full((2, length), captioner.tokenizer.mask_token_id, np.int32)
-    written = functions[contract.SERVING_DEFAULT](tf.constant([noise]))
+    written = functions[contract.SERVING_DEFAULT](tf.constant([other]))
     caption = written[contract.CAPTION].numpy()[0]
-    one_each = {contract.IMAGE_BYTES: _strings(image, noise, broken)}
-    with_values = {contract.IMAGE_BYTES: _strings(image, noise, image, broken)}
+    one_each = {contract.IMAGE_BYTES: _strings(image, other, broken)}
+    with_values = {contract.IMAGE_BYTES: _strings(image, other, image, broken)}
     inputs: dict[str, dict[str, np.ndarray]] = {
         contract.SERVING_DEFAULT: one_each,
         contract.EMBED_IMAGE: one_each,
@@ -75,35 +70,34 @@ def write_warmup_requests(
     The first call of each set of outputs builds an executor and takes many
     times longer than the next; the server makes it before its port opens.
     """
+    # Clients ask for captions alone, too.
+    asked = [(contract.SERVING_DEFAULT, [contract.CAPTION])]
+    asked += [(signature, []) for signature in inputs]
     folder = version_folder / "assets.extra"
     folder.mkdir()
-    with tf.io.TFRecordWriter(str(folder / _FILE)) as writer:
-        for signature, arrays in inputs.items():
-            for outputs in ((), *_FILTERS.get(signature, ())):
-                request = PredictRequest(output_filter=outputs)
-                request.model_spec.name = contract.MODEL_NAME
-                request.model_spec.signature_name = signature
-                for name, values in arrays.items():
-                    request.inputs[name].CopyFrom(_to_proto(values[:1]))
-                log = PredictionLog(predict_log=PredictLog(request=request))
-                writer.write(log.SerializeToString())
+    path = folder / "tf_serving_warmup_requests"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, outputs in asked:
+            request = PredictRequest(
+                model_spec={
+                    "name": contract.MODEL_NAME,
+                    "signature_name": signature,
+                },
+                inputs={
+                    name: tf.make_tensor_proto(values[:1])
+                    for name, values in inputs[signature].items()
+                },
+                output_filter=outputs,
+            )
+            log = PredictionLog(predict_log=PredictLog(request=request))
+            writer.write(log.SerializeToString())
 
 
-def _to_proto(values: np.ndarray) -> Any:
-    first = values.flat[0]
-    # Equal numbers are written once; texts have no such form.
-    if values.dtype != object and np.all(values == first):
-        return tf.make_tensor_proto(first, shape=values.shape)
-    return tf.make_tensor_proto(values)
-
-
-def _make_jpeg(captioner: Captioner, *, seed: int | None = None) -> bytes:
-    # Of the captioner's size, grey or with coloured squares.
+def _make_jpeg(captioner: Captioner, seed: int) -> bytes:
+    # Coloured squares, of the captioner's size.
     height, width, _ = captioner.graph.pixels_shape
-    squares = np.full((4, 4, 3), 127, np.uint8)
-    if seed is not None:
-        rng = np.random.default_rng(seed)
-        squares = rng.integers(0, 256, squares.shape, np.uint8)
+    rng = np.random.default_rng(seed)
+    squares = rng.integers(0, 256, (4, 4, 3), np.uint8)
     pixels = tf.image.resize(squares, (height, width), "nearest")
     jpeg: bytes = tf.io.encode_jpeg(tf.cast(pixels, tf.uint8)).numpy()
     return jpeg

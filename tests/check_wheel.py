@@ -46,8 +46,8 @@ def check_content(wheel: Path) -> None:
         raise WheelError(f"{wheel.name}: {', '.join(missing)} missing.")
 
 
-def check_command(wheel: Path) -> None:
-    """Runs a mapped package from the wheel, away from the source tree."""
+def check_mapped_packages(wheel: Path) -> None:
+    """Imports those of the wheel, away from the source tree."""
     with tempfile.TemporaryDirectory() as folder:
         target, elsewhere = Path(folder, "target"), Path(folder, "elsewhere")
         elsewhere.mkdir()
@@ -56,7 +56,7 @@ def check_command(wheel: Path) -> None:
         run_python("-m", *pip, str(wheel.resolve()), cwd=elsewhere)
         # Without `site`, an editable install cannot lend what the wheel lacks.
         run_python(
-            *("-S", "-m", "bmt_keras.export", "--help"),
+            *("-S", "-c", "import bmt_keras.export, bmt_keras.serving.client"),
             cwd=elsewhere,
             path=[str(target), *map(sysconfig.get_path, SITE_PACKAGES)],
         )
@@ -83,7 +83,7 @@ def main() -> None:
     try:
         wheel = find_wheel(Path(sys.argv[1]))
         check_content(wheel)
-        check_command(wheel)
+        check_mapped_packages(wheel)
     except (WheelError, zipfile.BadZipFile) as err:
         sys.exit(f"check_wheel: {err}")
     print(f"{wheel}: bmt_keras alone, whole, and runs away from its sources")

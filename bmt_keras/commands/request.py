@@ -1,5 +1,6 @@
 """`bmt request`: captions from a running server."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from bmt_keras.commands.quiet import load_tensorflow
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
+from bmt_keras.progress import show_progress
 
 
 def request(
@@ -81,6 +83,7 @@ def request(
     found = [image for path in images for image in find_images(path)]
     encrypted = tls or any((ca, certificate, key, server_name))
     failed = False
+    bar = show_progress("Captioning images") if progress else nullcontext()
     with CaptionClient(
         server,
         model_name=name,
@@ -92,19 +95,22 @@ def request(
     ) as client:
         if wait:
             client.wait_until_reachable(wait)
-        for image, result in client.stream(
+        stream = client.stream(
             found,
             length=length,
             concurrency=concurrency,
             images_per_request=images_per_request,
-            progress=progress,
-        ):
-            if result.error:
-                failed = True
-                typer.echo(name_error(image, result.error), err=True)
-            elif found == images[:1]:
-                typer.echo(result.caption)
-            else:
-                typer.echo(f"{image}\t{result.caption}")
+        )
+        with bar as show:
+            for done, (image, result) in enumerate(stream, start=1):
+                if show is not None:
+                    show("", done, len(found))
+                if result.error:
+                    failed = True
+                    typer.echo(name_error(image, result.error), err=True)
+                elif found == images[:1]:
+                    typer.echo(result.caption)
+                else:
+                    typer.echo(f"{image}\t{result.caption}")
     if failed:
         raise typer.Exit(1)

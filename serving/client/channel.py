@@ -66,8 +66,7 @@ def make_options(
     exponential back-off and jitter, and no other.
     """
     max_backoff_s = max(backoff_s, _MAX_BACKOFF_S)
-    service = "tensorflow.serving.PredictionService"
-    method: dict[str, object] = {"name": [{"service": service}]}
+    method: dict[str, object] = {"name": [{}]}  # for every method
     if max_attempts > 1:  # gRPC refuses a policy of one attempt
         method["retryPolicy"] = {
             "maxAttempts": max_attempts,
@@ -77,8 +76,8 @@ def make_options(
             "retryableStatusCodes": ["UNAVAILABLE"],
         }
     # Calls take turns among the addresses that a name stands for.
-    balancing: dict[str, dict[str, str]] = {"round_robin": {}}
-    config = {"loadBalancingConfig": [balancing], "methodConfig": [method]}
+    balancing: list[object] = [{"round_robin": {}}]
+    config = {"loadBalancingConfig": balancing, "methodConfig": [method]}
     options: list[tuple[str, int | str]] = [
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),

@@ -1,10 +1,10 @@
-"""What is asked: images found and read, checked, and cut into requests."""
+"""What is asked: images read, checked, and cut into requests."""
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import cycle
 from pathlib import Path
-from typing import Any, Generic, TypedDict
+from typing import Any, Generic
 
 from bmt_keras import contract
 
@@ -12,6 +12,7 @@ from ..errors import ServingError
 from .results import CaptionResult, FilledText, R, TextScore
 
 Image = bytes | str | Path
+Inputs = Mapping[str, int | bytes]  # of an example, by the signature's names
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 _ASKED_OF_TEXTS: dict[type, str] = {
@@ -22,27 +23,12 @@ _MAX_LENGTH = 2**31 - 1  # a length is an int32
 _FRAMING = 32  # bytes: tags and lengths of an example's fields in a request
 
 
-class CallOptions(TypedDict, total=False):
-    """Options of every call.
-
-    Args:
-        timeout_s: Seconds that a request may take, retries included; by
-            default the client's.
-        raise_errors: Raises the first error of an image; by default it is the
-            image's result.
-    """
-
-    timeout_s: float
-    raise_errors: bool
-
-
 @dataclass(frozen=True)
 class Example:
-    """An image, the value of the signature's other input, and what is wrong."""
+    """An image, what is sent of it, and what is wrong with it."""
 
     image: Image
-    image_bytes: bytes
-    value: int | bytes | None
+    inputs: Inputs
     error: str = ""
 
 
@@ -53,8 +39,7 @@ class Question(Generic[R]):
     signature: str
     result: type[R]
     images: Iterable[Image]
-    values: Iterable[int | bytes | None]  # of the other input, one per image
-    options: CallOptions
+    others: Iterable[Inputs]  # apart from the image, for each one
     images_per_request: int | None = None  # at most, in a stream
     concurrency: int = 1  # requests in flight
 
@@ -69,13 +54,7 @@ class Question(Generic[R]):
         check_positive(
             images_per_request=self.images_per_request,
             concurrency=self.concurrency,
-            timeout_s=self.options.get("timeout_s"),
         )
-
-    @property
-    def total(self) -> int | None:
-        """The number of images, if it is known."""
-        return len(self.images) if isinstance(self.images, Sized) else None
 
     def cut_requests(self, max_bytes: int) -> Iterator[list[Example]]:
         """Reads the images, and yields each request's examples in order.
@@ -84,11 +63,10 @@ class Question(Generic[R]):
         """
         examples: list[Example] = []
         size = 0
-        # `values` may be endless: one length for a stream of any size.
-        for image, value in zip(self.images, self.values, strict=False):
-            framing = _FRAMING + (len(value) if isinstance(value, bytes) else 0)
-            example = _read_example(image, value, max_bytes - framing)
-            added = len(example.image_bytes) + framing
+        # `others` may be endless, as a stream may.
+        for image, others in zip(self.images, self.others, strict=False):
+            example = _read_example(image, others, max_bytes)
+            added = _count_bytes(example.inputs)
             full = len(examples) == self.images_per_request
             # gRPC refuses a message that is too large as a whole.
             if examples and (full or size + added > max_bytes):
@@ -103,41 +81,35 @@ class Question(Generic[R]):
 def ask_captions(
     images: Iterable[Image],
     length: int | Sequence[int] | None,
-    options: CallOptions,
     **limits: int,
 ) -> Question[CaptionResult]:
     """Asks for the captions of images, of any or of given lengths."""
-    signature = contract.CAPTION_WITH_LENGTH
-    values: Iterable[int | None]
-    lengths: Sequence[int] = ()
-    if length is None:
-        signature, values = contract.SERVING_DEFAULT, repeat(None)
-    elif isinstance(length, int):
-        values, lengths = repeat(length), [length]
-    else:
-        _check_count("length", length, images)
-        values = lengths = length
-    for each in lengths:
-        if not 0 <= each <= _MAX_LENGTH:
+    signature = contract.SERVING_DEFAULT
+    others: list[Inputs] = [{}]
+    if length is not None:
+        signature = contract.CAPTION_WITH_LENGTH
+        lengths = [length] if isinstance(length, int) else length
+        if not isinstance(length, int):
+            _check_count("length", length, images)
+        if not all(0 <= each <= _MAX_LENGTH for each in lengths):
             raise ValueError(
                 "`length` must be a number of tokens, or 0 for any. Received: "
-                f"{each}."
+                f"{length}."
             )
-    return Question(signature, CaptionResult, images, values, options, **limits)
+        others = [{contract.LENGTH: each} for each in lengths]
+    # One length is that of every image.
+    return Question(signature, CaptionResult, images, cycle(others), **limits)
 
 
 def ask_about_texts(
-    result: type[R],
-    images: Sequence[Image],
-    texts: Sequence[str],
-    options: CallOptions,
+    result: type[R], images: Sequence[Image], texts: Sequence[str]
 ) -> Question[R]:
     """Asks about a text for each image."""
     if isinstance(texts, str):
         raise TypeError(f"`texts` must be a sequence. Received: {texts!r}.")
     _check_count("texts", texts, images)
-    values = [text.encode() for text in texts]
-    return Question(_ASKED_OF_TEXTS[result], result, images, values, options)
+    others = [{contract.TEXT: text.encode()} for text in texts]
+    return Question(_ASKED_OF_TEXTS[result], result, images, others)
 
 
 def check_positive(**values: float | None) -> None:
@@ -159,31 +131,30 @@ def _check_count(name: str, values: Sequence[object], images: Any) -> None:
 # === Images ===
 
 
-def find_images(images: Image | Iterable[Image]) -> Iterable[Image]:
-    """Lists the images of a folder; what is no folder is taken as it is.
-
-    Returns:
-        The images; those of a folder and its subfolders in the order of their
-        names.
+def find_images(images: Image | Iterable[Image]) -> Iterator[Image]:
+    """Yields images; those of a folder and its subfolders by their names.
 
     Raises:
         ServingError: The folder holds no image.
     """
-    if not isinstance(images, Image):
-        return images
-    if isinstance(images, bytes) or not Path(images).is_dir():
-        return [images]
-    found = sorted(
-        path
-        for path in Path(images).rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    )
-    if not found:
-        raise ServingError(
-            f"{images}: expected images ({', '.join(IMAGE_SUFFIXES)}), found "
-            "none."
+    if isinstance(images, bytes):
+        yield images
+    elif not isinstance(images, str | Path):
+        yield from images
+    elif not Path(images).is_dir():
+        yield images
+    else:
+        found = sorted(
+            path
+            for path in Path(images).rglob("*")
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
         )
-    return found
+        if not found:
+            raise ServingError(
+                f"{images}: expected images ({', '.join(IMAGE_SUFFIXES)}), "
+                "found none."
+            )
+        yield from found
 
 
 def name_error(image: Image, error: str) -> str:
@@ -195,9 +166,8 @@ def name_error(image: Image, error: str) -> str:
     return error if error.startswith(f"{name}: ") else f"{name}: {error}"
 
 
-def _read_example(
-    image: Image, value: int | bytes | None, max_bytes: int
-) -> Example:
+def _read_example(image: Image, others: Inputs, max_bytes: int) -> Example:
+    room = max_bytes - _count_bytes(others)
     try:
         image_bytes = (
             image if isinstance(image, bytes) else Path(image).read_bytes()
@@ -206,11 +176,16 @@ def _read_example(
         # One bad file among thousands must not end a stream.
         reason = f"expected a file that can be read, found {error.strerror}."
     else:
-        if len(image_bytes) <= max_bytes:
-            return Example(image, image_bytes, value)
+        if len(image_bytes) <= room:
+            return Example(image, {contract.IMAGE_BYTES: image_bytes, **others})
         reason = (
-            f"expected at most {max_bytes} bytes, the room in a message, found "
+            f"expected at most {room} bytes, the room in a message, found "
             f"{len(image_bytes)}; send a smaller image, or raise "
             "`max_message_mb` here and at the server."
         )
-    return Example(image, b"", value, name_error(image, reason))
+    return Example(image, {}, name_error(image, reason))
+
+
+def _count_bytes(inputs: Inputs) -> int:
+    texts = [value for value in inputs.values() if isinstance(value, bytes)]
+    return _FRAMING + sum(map(len, texts))

@@ -92,7 +92,7 @@ def read_results(
             f"answer of {server} lacks {', '.join(missing)}; serve a model "
             "written by `bmt export`."
         )
-    columns = []
+    columns: dict[str, Any] = {}
     for name in names:
         try:
             # A scalar has no rows; too few values are repeated up to the shape.
@@ -107,24 +107,22 @@ def read_results(
                 f"The output {name} of {server} must have a row per image. "
                 f"Received: shape {array.shape}, {count} images."
             )
-        columns.append(map(_to_plain, array.tolist()))
-    rows = [
-        dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)
-    ]
-    return [result(**_pair_candidates(row)) for row in rows]
+        columns[name] = _to_plain(array.tolist())
+    if contract.CANDIDATES in names:
+        chances = columns.pop(contract.CANDIDATE_PROBABILITIES)
+        texts = columns[contract.CANDIDATES]
+        columns[contract.CANDIDATES] = map(_pair_candidates, texts, chances)
+    return [result(*row) for row in zip(*columns.values(), strict=True)]
 
 
-def _pair_candidates(outputs: dict[str, Any]) -> dict[str, Any]:
-    probabilities = outputs.pop(contract.CANDIDATE_PROBABILITIES, None)
-    if probabilities is not None:
-        masks = zip(outputs[contract.CANDIDATES], probabilities, strict=True)
-        # Padding, behind the last mask, has no candidate of a probability.
-        likely = (
-            tuple(Candidate(*x) for x in zip(*mask, strict=True) if x[1] > 0)
-            for mask in masks
-        )
-        outputs[contract.CANDIDATES] = tuple(filter(None, likely))
-    return outputs
+def _pair_candidates(texts: Any, chances: Any) -> Any:
+    masks = zip(texts, chances, strict=True)
+    # Padding, behind the last mask, has no candidate of a probability.
+    likely = (
+        tuple(Candidate(*x) for x in zip(*mask, strict=True) if x[1] > 0)
+        for mask in masks
+    )
+    return tuple(filter(None, likely))
 
 
 def _to_plain(value: Any) -> Any:

@@ -192,10 +192,9 @@ def test_no_graph_is_stored_twice(version):
     assert counts["ExtractJpegShape"] == 1
     assert counts["SentencepieceOp"] == 1
     assert counts["ReduceJoin"] == 1
-    # The model, however often it is called: with padding for `masked_lm`,
-    # without it for all that writes or scores captions.
+    # The model, however often what writes or scores captions calls it.
     names = [each.signature.name for each in library]
-    assert len([name for name in names if "_token_logits_" in name]) == 2
+    assert len([name for name in names if "_token_logits_" in name]) == 1
 
 
 def test_every_weight_is_stored_once(captioner, version):

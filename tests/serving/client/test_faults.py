@@ -8,7 +8,7 @@ from collections import Counter
 import grpc
 import pytest
 
-from bmt_keras.serving.client import Tls
+from bmt_keras.serving.client import CaptionClient, Tls
 from bmt_keras.serving.errors import ServingError
 
 PATIENCE = 20.0  # seconds that no good run needs
@@ -78,9 +78,18 @@ def test_server_that_is_full_for_a_photo_does_not_end_a_stream(ask, fail_first):
 
 def test_deadline_holds_for_all_attempts_together(ask, fail_first):
     target, _ = fail_first(9)
-    client = {"backoff_s": 60.0, "timeout_s": 60.0}
+    client = {"backoff_s": 60.0, "timeout_s": 0.3}
     with pytest.raises(ServingError, match=r"no answer within 0\.3 s"):
-        ask(target, "caption", [b"1"], timeout_s=0.3, client=client)
+        ask(target, "caption", [b"1"], client=client)
+
+
+def test_clients_of_other_deadlines_share_a_connection(fail_first):
+    target, _ = fail_first(9)
+    with CaptionClient(target, backoff_s=60.0) as client:
+        with pytest.raises(ServingError, match=r"no answer within 0\.3 s"):
+            client.with_timeout(0.3).caption_one(b"1")
+        with pytest.raises(ValueError, match="`seconds` must be positive"):
+            client.with_timeout(0)
 
 
 def resize(output, size):
@@ -232,9 +241,9 @@ def test_keepalive_notices_a_dead_connection(
 
     target = lay(serve_answers(answer))
     # Without it the call would end at its deadline, with another message.
-    client = {"keepalive_s": 0.2, "max_attempts": 1}
+    client = {"keepalive_s": 0.2, "max_attempts": 1, "timeout_s": PATIENCE}
     with pytest.raises(ServingError, match=r"No server .*ping timeout"):
-        ask(target, "caption", [b"1"], client=client, timeout_s=PATIENCE)
+        ask(target, "caption", [b"1"], client=client)
     ended.set()
 
 

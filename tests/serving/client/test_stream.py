@@ -100,12 +100,13 @@ def test_slow_request_is_the_error_of_its_photos(
 
     target = serve_answers(answer)
     photos = [b"1", b"slow", b"123"]
-    found = ask(target, "stream", photos, images_per_request=1, timeout_s=0.5)
+    quick = {"timeout_s": 0.5}
+    found = ask(target, "stream", photos, images_per_request=1, client=quick)
     with pytest.raises(ServingError, match=r"within 0\.5 s"):
-        ask(target, "caption", photos, timeout_s=0.5)
-    options = {"timeout_s": 0.5, "images_per_request": 1, "raise_errors": True}
+        ask(target, "caption", photos, client=quick)
+    quick["raise_errors"] = True
     with pytest.raises(ServingError, match=r"image of 4 bytes: .* 0\.5 s"):
-        ask(target, "stream", photos, **options)
+        ask(target, "stream", photos, images_per_request=1, client=quick)
     ended.set()
     assert "no answer within 0.5 s" in found[1][1].error
     assert [found[0][1].error, found[2][1].error] == ["", ""]
@@ -186,18 +187,3 @@ def test_task_that_is_cancelled_cancels_its_requests(stalling):
                 )
 
     asyncio.run(run())
-
-
-# === Progress ===
-
-
-def test_progress_is_shown_only_when_asked(ask, captioner_server, capsys):
-    photos = [b"123"] * 3
-    target = f"127.0.0.1:{captioner_server.port}"
-    ask(target, "stream", photos)
-    assert capsys.readouterr() == ("", "")
-    ask(target, "stream", photos, progress=True)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("Captioning images: 3 of 3, 0 s left, ")
-    assert err.endswith("/s\n")

@@ -67,7 +67,7 @@ def test_clients_go_on_at_another_server(captioner_path):
         both = f"ipv4:127.0.0.1:{leaving.port},127.0.0.1:{staying.port}"
         with CaptionClient(both, backoff_s=0.01, max_attempts=5) as client:
             found = []
-            for _, result in client.stream(photos, photos_a_request=1):
+            for _, result in client.stream(photos, images_per_request=1):
                 if len(found) == 10:
                     stopping = threading.Thread(target=leaving.stop, args=[60])
                     stopping.start()

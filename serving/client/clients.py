@@ -1,19 +1,16 @@
-"""The client for programs without an event loop."""
+"""The two clients: for programs without an event loop, and with one."""
 
+import asyncio
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext
-from typing import Any, Self, Unpack
+from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any
 
 import grpc
 from tensorflow_serving.apis.predict_pb2 import PredictResponse
 
-from bmt_keras.progress import show_progress
-
-from ..errors import ServingError
 from .calls import ModelCalls
 from .requests import (
-    CallOptions,
     Example,
     Image,
     Question,
@@ -23,8 +20,10 @@ from .requests import (
 )
 from .results import CaptionResult, FilledText, R, TextScore
 
+_Pending = deque[tuple[list[Example], Any]]  # sent examples and their calls
 
-class CaptionClient(ModelCalls):
+
+class CaptionClient(ModelCalls, AbstractContextManager["CaptionClient"]):
     """Asks a server for captions; the embedded one or TensorFlow Serving.
 
     Args:
@@ -33,7 +32,10 @@ class CaptionClient(ModelCalls):
         model_name: The name under which the captioner is served.
         version: The version that answers; None for the latest.
         label: The label of the version that answers, such as "canary".
-        timeout_s: Seconds that a request may take, retries included.
+        timeout_s: Seconds that a request may take, retries included; for other
+            ones see `with_timeout`.
+        raise_errors: Raises the first error of an image; by default it is the
+            image's result.
         max_message_mb: Largest request and answer in MiB; gRPC alone would
             refuse answers over 4.
         max_attempts: How often, from 1 to 5, a request is made that ends
@@ -45,8 +47,6 @@ class CaptionClient(ModelCalls):
             that are tested more often than it allows, which is every 300 s by
             default.
         tls: How the connection is encrypted; None for not at all.
-
-    Every call takes `CallOptions` too: `timeout_s` and `raise_errors`.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -61,15 +61,13 @@ class CaptionClient(ModelCalls):
         ```
     """
 
-    def _transport(self) -> Any:
-        return grpc
+    _transport = grpc
 
     def caption(
         self,
         images: Sequence[Image],
         *,
         length: int | Sequence[int] | None = None,
-        **options: Unpack[CallOptions],
     ) -> list[CaptionResult]:
         """Captions images in as few requests as the message size allows.
 
@@ -80,7 +78,6 @@ class CaptionClient(ModelCalls):
             images: Encoded images as bytes, or paths of image files.
             length: Tokens that a caption has, or one number per image; 0 for
                 any. None asks the signature that has no lengths.
-            **options: `CallOptions`.
 
         Returns:
             A result per image, in order. An image that cannot be read, sent or
@@ -89,17 +86,13 @@ class CaptionClient(ModelCalls):
         Raises:
             ServingError: If no server answers, or it refuses the request.
         """
-        return self._ask(ask_captions(images, length, options))
+        return self._ask(ask_captions(images, length))
 
     def caption_one(
-        self,
-        image: Image,
-        *,
-        length: int | None = None,
-        **options: Unpack[CallOptions],
+        self, image: Image, *, length: int | None = None
     ) -> CaptionResult:
         """Captions an image; for arguments and errors see `caption`."""
-        (result,) = self.caption([image], length=length, **options)
+        (result,) = self.caption([image], length=length)
         return result
 
     def stream(
@@ -109,9 +102,7 @@ class CaptionClient(ModelCalls):
         length: int | None = None,
         concurrency: int = 4,
         images_per_request: int = 8,
-        progress: bool = False,
-        **options: Unpack[CallOptions],
-    ) -> Iterator[tuple[Image, CaptionResult]]:
+    ) -> Generator[tuple[Image, CaptionResult], None, None]:
         """Captions any number of images, a few requests at a time.
 
         Images are read as their turn comes. A request that takes too long, or
@@ -123,8 +114,6 @@ class CaptionClient(ModelCalls):
             length: Tokens that each caption has, 0 for any.
             concurrency: Requests in flight at a time.
             images_per_request: Images sent together at most.
-            progress: Shows a bar on the error stream.
-            **options: `CallOptions`.
 
         Yields:
             (image, CaptionResult) in the order of the images.
@@ -136,38 +125,24 @@ class CaptionClient(ModelCalls):
         question = ask_captions(
             find_images(images),
             length,
-            options,
             concurrency=concurrency,
             images_per_request=images_per_request,
         )
-        bar = show_progress("Captioning images") if progress else nullcontext()
-        # A generator that is only left is closed when it is collected.
-        with bar as show, closing(self._answer(question)) as answers:
-            for done, pair in enumerate(answers, start=1):
-                if show is not None:
-                    show("", done, question.total)
-                yield pair
+        return self._answer(question)
 
     def fill_mask(
-        self,
-        images: Sequence[Image],
-        texts: Sequence[str],
-        **options: Unpack[CallOptions],
+        self, images: Sequence[Image], texts: Sequence[str]
     ) -> list[FilledText]:
         """Fills the masks of texts, each for its image.
 
         Args:
             images: As in `caption`, whose errors this raises too.
             texts: A text per image, with any number of `[MASK]`.
-            **options: `CallOptions`.
         """
-        return self._ask(ask_about_texts(FilledText, images, texts, options))
+        return self._ask(ask_about_texts(FilledText, images, texts))
 
     def score(
-        self,
-        images: Sequence[Image],
-        texts: Sequence[str],
-        **options: Unpack[CallOptions],
+        self, images: Sequence[Image], texts: Sequence[str]
     ) -> list[TextScore]:
         """Scores texts, each against its image.
 
@@ -175,9 +150,8 @@ class CaptionClient(ModelCalls):
             images: As in `caption`, whose errors this raises too; the same
                 image several times ranks several texts.
             texts: A text per image.
-            **options: `CallOptions`.
         """
-        return self._ask(ask_about_texts(TextScore, images, texts, options))
+        return self._ask(ask_about_texts(TextScore, images, texts))
 
     def wait_until_reachable(self, seconds: float) -> None:
         """Waits for a server that is still starting.
@@ -190,15 +164,11 @@ class CaptionClient(ModelCalls):
             ready.result(timeout=seconds)
         except grpc.FutureTimeoutError as error:
             ready.cancel()  # else it would watch the channel for ever
-            raise ServingError(self._explain_unreachable(seconds)) from error
+            raise self._unreachable(f"after {seconds:g} s") from error
 
     def close(self) -> None:
         """Closes the connection."""
         self._channel.close()
-
-    def __enter__(self) -> Self:
-        """Returns the client."""
-        return self
 
     def __exit__(self, *error: object) -> None:
         """Closes the connection."""
@@ -211,23 +181,124 @@ class CaptionClient(ModelCalls):
         self, question: Question[R]
     ) -> Generator[tuple[Image, R], None, None]:
         requests = question.cut_requests(self._max_example_bytes)
-        pending: deque[tuple[list[Example], Any]] = deque()
+        pending: _Pending = deque()
         try:
-            while True:
-                examples = next(requests, None)
-                if examples is not None:
+            while (examples := next(requests, None)) or pending:
+                if examples:
                     pending.append((examples, self._start(question, examples)))
-                elif not pending:
-                    return
-                if examples is None or len(pending) >= question.concurrency:
+                if not examples or len(pending) >= question.concurrency:
                     # The oldest first: results come in the images' order.
                     done, call = pending.popleft()
                     yield from self._pair_results(question, done, _wait(call))
         finally:
-            # A caller who leaves a stream leaves no work to the server.
-            for _, call in pending:
-                if call is not None:
-                    call.cancel()
+            _cancel(pending)
+
+
+class AsyncCaptionClient(
+    ModelCalls, AbstractAsyncContextManager["AsyncCaptionClient"]
+):
+    """Asks a server for captions without blocking the event loop.
+
+    Arguments, methods, results and errors are those of `CaptionClient`. A
+    client belongs to the event loop in which it is made. A task that is
+    cancelled cancels its requests.
+
+    Example:
+        ```python
+        async with AsyncCaptionClient("127.0.0.1:8500") as client:
+            print((await client.caption_one("beach.jpg")).caption)
+            async for image, result in client.stream("holiday"):
+                print(image, result.caption or result.error)
+        ```
+    """
+
+    _transport = grpc.aio
+
+    async def caption(
+        self,
+        images: Sequence[Image],
+        *,
+        length: int | Sequence[int] | None = None,
+    ) -> list[CaptionResult]:
+        """Captions images, as `CaptionClient.caption` does."""
+        return await self._ask(ask_captions(images, length))
+
+    async def caption_one(
+        self, image: Image, *, length: int | None = None
+    ) -> CaptionResult:
+        """Captions an image, as `CaptionClient.caption_one` does."""
+        (result,) = await self.caption([image], length=length)
+        return result
+
+    def stream(
+        self,
+        images: Image | Iterable[Image],
+        *,
+        length: int | None = None,
+        concurrency: int = 4,
+        images_per_request: int = 8,
+    ) -> AsyncGenerator[tuple[Image, CaptionResult], None]:
+        """Captions any number of images, as `CaptionClient.stream` does.
+
+        Images are read, and an iterable is advanced, in a worker thread.
+        """
+        question = ask_captions(
+            find_images(images),
+            length,
+            concurrency=concurrency,
+            images_per_request=images_per_request,
+        )
+        return self._answer(question)
+
+    async def fill_mask(
+        self, images: Sequence[Image], texts: Sequence[str]
+    ) -> list[FilledText]:
+        """Fills the masks of texts, as `CaptionClient.fill_mask` does."""
+        return await self._ask(ask_about_texts(FilledText, images, texts))
+
+    async def score(
+        self, images: Sequence[Image], texts: Sequence[str]
+    ) -> list[TextScore]:
+        """Scores texts, as `CaptionClient.score` does."""
+        return await self._ask(ask_about_texts(TextScore, images, texts))
+
+    async def wait_until_reachable(self, seconds: float) -> None:
+        """Waits for a server, as `CaptionClient.wait_until_reachable` does."""
+        try:
+            await asyncio.wait_for(self._channel.channel_ready(), seconds)
+        except TimeoutError as error:
+            raise self._unreachable(f"after {seconds:g} s") from error
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._channel.close()
+
+    async def __aexit__(self, *error: object) -> None:
+        """Closes the connection."""
+        await self.close()
+
+    async def _ask(self, question: Question[R]) -> list[R]:
+        return [result async for _, result in self._answer(question)]
+
+    async def _answer(
+        self, question: Question[R]
+    ) -> AsyncGenerator[tuple[Image, R], None]:
+        requests = question.cut_requests(self._max_example_bytes)
+        pending: _Pending = deque()
+        try:
+            while (
+                # Reading files would block the event loop.
+                examples := await asyncio.to_thread(next, requests, None)
+            ) or pending:
+                if examples:
+                    pending.append((examples, self._start(question, examples)))
+                if not examples or len(pending) >= question.concurrency:
+                    done, call = pending.popleft()
+                    outcome = await _wait_async(call)
+                    for pair in self._pair_results(question, done, outcome):
+                        yield pair
+        finally:
+            _cancel(pending)
 
 
 def _wait(call: Any) -> PredictResponse | grpc.RpcError | None:
@@ -237,3 +308,17 @@ def _wait(call: Any) -> PredictResponse | grpc.RpcError | None:
         return error
     except grpc.FutureCancelledError:
         return call  # the server cancelled the call, which is its own error
+
+
+async def _wait_async(call: Any) -> PredictResponse | grpc.RpcError | None:
+    try:
+        return None if call is None else await call
+    except grpc.aio.AioRpcError as error:
+        return error
+
+
+def _cancel(pending: _Pending) -> None:
+    # A caller who leaves a stream leaves no work to the server.
+    for _, call in pending:
+        if call is not None:
+            call.cancel()
