@@ -188,8 +188,9 @@ class BimodalMaskedLM(keras.Model):
         # A strategy must be there from the start: it holds the variables.
         self.is_replicated = tf.distribute.has_strategy()
         self.uses_xla = False
-        # Whether it learns from captions of its own (see `training_step`).
-        self.is_self_critical = False
+        # Whether a training step runs the forward pass of inference, without
+        # dropout and with log-odds of concepts: self-critical training asks so.
+        self.trains_as_it_predicts = False
 
     @property
     def image_input(self) -> str:

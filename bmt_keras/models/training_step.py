@@ -301,13 +301,13 @@ def _learn(
 ) -> tuple[dict[str, Any], list[Any], dict[str, Any]]:
     """Outputs, gradients and sums of masked captions."""
     with tf.GradientTape() as tape:
-        # Captions of its own are learned by the logits that wrote them. Without
+        # Its own captions are learned by the logits that wrote them. Without
         # the concept head's log-odds, the rest would learn what they say, too;
         # and the loss of concepts would teach a trained image tower that the
         # tokens of bad samples are in the image.
         outputs = model.predict_masked(
             inputs,
-            training=not model.is_self_critical,
+            training=not model.trains_as_it_predicts,
             skip_padding=skip_padding,
         )
         loss = _total_loss(model, inputs, outputs, targets)

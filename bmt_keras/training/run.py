@@ -287,7 +287,7 @@ class Run:
         if model.uses_xla != steps.jit_compile:
             # The optimizer keeps its state.
             model.compile(model.optimizer, jit_compile=steps.jit_compile)
-        model.is_self_critical = steps.self_critical_samples > 0
+        model.trains_as_it_predicts = steps.self_critical_samples > 0
         self.model = model
         step = count_batches(model.optimizer)
         # Workers with folders of their own would wait for each other for ever.
@@ -412,7 +412,7 @@ class Run:
             model = merge_lora(model)
         if steps.dtype_policy != "float32":
             model = copy_in_float32(model)
-        model.is_self_critical = False
+        model.trains_as_it_predicts = False
         if model is not self.model:
             self.captioner = self._assemble(model)
 

@@ -116,7 +116,7 @@ def test_run_by_samples_goes_on_and_leaves_an_ordinary_captioner(
     assert 0 < count_batches(last.optimizer) < 4
     captioner = run(settings, tmp_path / "a", start=start)
     unbroken = run(settings, tmp_path / "b", start=start)
-    assert not captioner.model.is_self_critical
+    assert not captioner.model.trains_as_it_predicts
     assert captioner.settings.optimization.label_smoothing == 0
     weights = zip(
         captioner.model.trainable_weights,
