@@ -141,8 +141,12 @@ def load_pretrained_head(model: BimodalMaskedLM, address: str) -> None:
             "--no-pretrained-head."
         )
     decoder = tensors.get("predictions.decoder.weight")
-    embedding = model.text_tower.token_embedding.embeddings.numpy()
-    if decoder and not np.array_equal(decoder.read(), embedding):
+    embedding = tensors.get("embeddings.word_embeddings.weight")
+    if (
+        decoder
+        and embedding
+        and not np.array_equal(decoder.read(), embedding.read())
+    ):
         raise InputError(
             f"{folder}: expected a head tied to the token embedding, found "
             f"{decoder.name} with values of its own."
