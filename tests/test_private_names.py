@@ -7,9 +7,8 @@ somewhere in a training step.
 import importlib
 
 import keras
+import keras_hub
 import pytest
-
-from bmt_keras.models import build_albert
 
 # Names in modules, and the file that uses each.
 IN_MODULES = {
@@ -18,7 +17,8 @@ IN_MODULES = {
 }
 # Attributes of an object, and the file that uses each.
 OF_MODEL = {
-    "_flatten_layers": "models/lora.py, training/distributed.py",
+    "_flatten_layers": "models/lora.py, models/batch_norm_folding.py, "
+    "training/distributed.py",
     "_maybe_symbolic_build": "models/bimodal_masked_lm.py",
     "_loss_tracker": "models/training_step.py",
 }
@@ -44,14 +44,14 @@ def objects():
     dense = keras.layers.Dense(1)
     model = keras.Model(inputs, dense(inputs))
     model.compile("adam", "mse")
-    albert = build_albert(
+    albert = keras_hub.models.AlbertBackbone(
         vocabulary_size=8,
         num_layers=1,
         num_heads=1,
         embedding_dim=4,
         hidden_dim=4,
         intermediate_dim=4,
-        sequence_length=4,
+        max_sequence_length=4,
     )
     return {
         "model": model,

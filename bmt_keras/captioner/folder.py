@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from bmt_keras.captioner.captions import Calibration
 from bmt_keras.captioner.graph import CaptionGraph
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
+from bmt_keras.models.checkpoint_files import HUB_PREFIX, find_folder
 from bmt_keras.settings import Settings
 
 _MODEL, _IMAGE_TOWER = "model.keras", "image_tower.keras"
@@ -20,7 +20,6 @@ _VOCABULARY, _SETTINGS = "spiece.model", "settings.json"
 _LENGTHS, _CALIBRATION = "lengths.json", "calibration.json"
 # All that is downloaded from the hub: a repository may hold much else.
 _FILES = [_MODEL, _IMAGE_TOWER, _VOCABULARY, _SETTINGS, _LENGTHS, _CALIBRATION]
-_HUB_ADDRESS = re.compile(r"hf://(?P<repo>[^@]+)(@(?P<revision>.+))?")
 
 
 def save_parts(
@@ -48,8 +47,9 @@ def save_parts(
 
 def load_parts(address: str | Path) -> dict[str, Any]:
     """The arguments of `Captioner`, read as `Captioner.from_preset` does."""
-    is_remote = str(address).startswith("hf://")
-    folder = _download(str(address)) if is_remote else Path(address)
+    folder = Path(address)
+    if str(address).startswith(HUB_PREFIX):
+        folder = find_folder(str(address), _FILES)
     if not (folder / _MODEL).is_file():
         raise InputError(
             f"{address}: expected a captioner's folder with {_MODEL}, found "
@@ -83,26 +83,3 @@ def _load_model(path: Path) -> keras.Model:
             f"{path}: expected a saved Keras model, found a file that does not "
             f"load: {error}"
         ) from error
-
-
-def _download(address: str) -> Path:
-    match = _HUB_ADDRESS.fullmatch(address)
-    if match is None:
-        raise InputError(
-            "A hub's address must be hf://organisation/name or "
-            f"hf://organisation/name@revision. Received: {address}."
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            match["repo"], revision=match["revision"], allow_patterns=_FILES
-        )
-    except Exception as error:
-        # The client raises errors of many kinds for what is one case here.
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"{address}: the captioner cannot be downloaded "
-            f"({type(error).__name__}: {reason}); give a local folder."
-        ) from error
-    return Path(folder)

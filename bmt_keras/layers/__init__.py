@@ -3,15 +3,17 @@
 from bmt_keras.layers.application_preprocessing import ApplicationPreprocessing
 from bmt_keras.layers.bimodal_fusion import BimodalFusion
 from bmt_keras.layers.concept_head import ConceptHead
-from bmt_keras.layers.cross_attention_block import CrossAttentionBlock
+from bmt_keras.layers.cross_attention_block import (
+    CrossAttentionBlock,
+    ImageAttention,
+)
 from bmt_keras.layers.cross_attention_fusion import CrossAttentionFusion
-from bmt_keras.layers.image_attention import ImageAttention
 from bmt_keras.layers.image_embedding_repeat import ImageEmbeddingRepeat
 from bmt_keras.layers.length_head import LengthHead
 from bmt_keras.layers.masked_token_head import MaskedTokenHead
 from bmt_keras.layers.masked_token_loss import MaskedTokenLoss
+from bmt_keras.layers.parts import tanh_gelu
 from bmt_keras.layers.relative_self_attention import RelativeSelfAttention
-from bmt_keras.layers.tanh_gelu import tanh_gelu
 from bmt_keras.layers.token_masking import TokenMasking
 
 __all__ = [

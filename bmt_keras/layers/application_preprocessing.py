@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from bmt_keras.layers.parts import Shape
+from bmt_keras.layers.parts import ConfiguredLayer, Shape
 
 PREPROCESSING: Mapping[str, Callable[..., Any]] = {
     name: sys.modules[application.__module__].preprocess_input
@@ -25,7 +25,7 @@ that defines it is asked.
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
-class ApplicationPreprocessing(keras.layers.Layer):
+class ApplicationPreprocessing(ConfiguredLayer):
     """Applies the `preprocess_input` of a model of `keras.applications`.
 
     As a layer it is saved with the model behind it, so that a tower takes
@@ -86,7 +86,3 @@ class ApplicationPreprocessing(keras.layers.Layer):
     def compute_output_shape(self, images_shape: Shape) -> Shape:
         """Returns the shape of the images."""
         return images_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "application": self.application}

@@ -6,11 +6,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from bmt_keras.layers.parts import Shape, check_positive
+from bmt_keras.layers.parts import ConfiguredLayer, Shape, check_positive
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
-class BimodalFusion(keras.layers.Layer):
+class BimodalFusion(ConfiguredLayer):
     """Projects every token state together with the image embedding.
 
     The output is that of
@@ -143,20 +143,6 @@ class BimodalFusion(keras.layers.Layer):
     ) -> Shape:
         """Returns (batch, length, units)."""
         return (*token_states_shape[:-1], self.units)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "activation": keras.activations.serialize(self.activation),
-            "kernel_initializer": keras.initializers.serialize(
-                self.kernel_initializer
-            ),
-            "bias_initializer": keras.initializers.serialize(
-                self.bias_initializer
-            ),
-        }
 
     def _project(self, image_embedding: Any, image_kernel: Any) -> Any:
         images = ops.shape(image_embedding)[0]

@@ -5,7 +5,13 @@ from typing import Any
 import keras
 from keras import KerasTensor, ops
 
-from bmt_keras.layers.parts import Shape, check_positive, check_share, new_dense
+from bmt_keras.layers.parts import (
+    ConfiguredLayer,
+    Shape,
+    check_positive,
+    check_share,
+    new_dense,
+)
 
 _LEAST_PROBABILITY = 1e-6  # of a token that no caption holds
 _RARE = 1e-3  # a token of a smaller probability tells little
@@ -13,7 +19,7 @@ _MOST_LOG_ODDS = 3.0  # nats
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
-class ConceptHead(keras.layers.Layer):
+class ConceptHead(ConfiguredLayer):
     """Predicts which tokens the captions of an image hold.
 
     A captioner learns a token from the captions that have it at a position;
@@ -143,22 +149,9 @@ class ConceptHead(keras.layers.Layer):
         """
         return -ops.log(ops.clip(self.prior, _RARE, 1.0))
 
-    def compute_output_shape(self, image_embedding_shape: Shape) -> Shape:
-        """Returns (batch, vocabulary_size)."""
-        return (image_embedding_shape[0], self.vocabulary_size)
-
     def compute_output_spec(
         self, image_embedding: Any, training: bool | None = None
     ) -> Any:
         """Returns the shape of the logits in float32."""
-        shape = self.compute_output_shape(image_embedding.shape)
+        shape = (image_embedding.shape[0], self.vocabulary_size)
         return KerasTensor(shape, "float32")
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "vocabulary_size": self.vocabulary_size,
-            "hidden_dim": self.hidden_dim,
-            "dropout": self.dropout,
-        }

@@ -8,16 +8,16 @@ from keras import ops
 # The mask a tensor carries has no public setter.
 from keras.src.backend import set_keras_mask
 
-from bmt_keras.layers.image_attention import ImageAttention
 from bmt_keras.layers.parts import (
+    ConfiguredLayer,
     Shape,
     check_positive,
     check_share,
     new_dense,
     new_norm,
+    tanh_gelu,
 )
 from bmt_keras.layers.relative_self_attention import RelativeSelfAttention
-from bmt_keras.layers.tanh_gelu import tanh_gelu
 
 # Adam moves any weight by about its rate a step: without a factor a lone gate
 # would need hundreds of steps to open. A departure from Flamingo's gates.
@@ -25,7 +25,45 @@ _GATE_FACTOR = 8.0
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
-class CrossAttentionBlock(keras.layers.Layer):
+class ImageAttention(keras.layers.MultiHeadAttention):
+    """Multi-head attention whose keys and values can be kept.
+
+    As a layer it is its parent. Apart from that, `project_image` gives the keys
+    and values of an image, which depend on no token, and `attend` reads them:
+    a decoder in many passes computes them once.
+
+    Args:
+        num_heads: int. Attention heads.
+        key_dim: int. Width of each head.
+        **kwargs: The arguments of `keras.layers.MultiHeadAttention`; what is
+            kept takes no dropout.
+
+    Reference:
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)
+    """
+
+    def project_image(self, image_cells: Any) -> tuple[Any, Any]:
+        """Computes keys and values: (images, cells, num_heads, key_dim) each.
+
+        The layer must be built. `image_cells`: (images, cells, channels).
+        """
+        return self._key_dense(image_cells), self._value_dense(image_cells)
+
+    def attend(self, token_states: Any, keys: Any, values: Any) -> Any:
+        """Attends to keys and values of `project_image`.
+
+        Maps `token_states`, (images, tokens, hidden_dim), to the same shape.
+        """
+        # Private names: Keras has no public way to attend to keys that are
+        # computed before. These are the parts of which its `call` consists, and
+        # those that KerasHub's `CachedMultiHeadAttention` uses likewise.
+        queries = self._query_dense(token_states)
+        mixed, _ = self._compute_attention(queries, keys, values)
+        return self._output_dense(mixed)
+
+
+@keras.saving.register_keras_serializable(package="bmt_keras")
+class CrossAttentionBlock(ConfiguredLayer):
     """Adds self-attention, attention to the image and a feed-forward network.
 
     Each of the three reads the layer-normalised states and is added to them
@@ -52,7 +90,7 @@ class CrossAttentionBlock(keras.layers.Layer):
         image_cells: float, (images, cells, hidden_dim). `batch` is a multiple
             of `images`, and the captions of an image are neighbouring rows: its
             keys and values are computed once for all of them. Or the pair of
-            `project_image`, which many calls can share.
+            `cross_attention.project_image`, which many calls can share.
         padding_mask: int or bool, (batch, length), 1 at tokens, or None for
             the mask that `token_states` carries. No token attends to padding.
 
@@ -143,9 +181,8 @@ class CrossAttentionBlock(keras.layers.Layer):
         """Applies the three parts in turn; see the class."""
         mask = token_states_mask if padding_mask is None else padding_mask
         states = token_states
-        # A pair is what `project_image` gave before.
         if not isinstance(image_cells, tuple):
-            image_cells = self.project_image(image_cells)
+            image_cells = self.cross_attention.project_image(image_cells)
         keys, values = image_cells
 
         x = self._normalise(self.self_attention_norm, states)
@@ -164,31 +201,11 @@ class CrossAttentionBlock(keras.layers.Layer):
         x = self.contract(self.expand(x))
         return states + self._gated(self.feed_forward_gate, x)
 
-    def project_image(self, image_cells: Any) -> tuple[Any, Any]:
-        """Computes the keys and values of image cells. The block must be built.
-
-        Both are float, (images, cells, num_heads, hidden_dim / num_heads).
-        """
-        return self.cross_attention.project_image(image_cells)
-
     def compute_output_shape(
         self, token_states_shape: Shape, image_cells_shape: Shape
     ) -> Shape:
         """Returns (batch, length, hidden_dim)."""
         return tuple(token_states_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "intermediate_dim": self.intermediate_dim,
-            "dropout": self.dropout,
-            "layer_norm_epsilon": self.layer_norm_epsilon,
-            "gate_initializer": keras.initializers.serialize(
-                self.gate_initializer
-            ),
-        }
 
     def _normalise(
         self, norm: keras.layers.LayerNormalization, states: Any

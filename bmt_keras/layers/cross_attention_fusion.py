@@ -8,6 +8,7 @@ from keras import ops
 
 from bmt_keras.layers.cross_attention_block import CrossAttentionBlock
 from bmt_keras.layers.parts import (
+    ConfiguredLayer,
     Shape,
     check_positive,
     check_share,
@@ -17,7 +18,7 @@ from bmt_keras.layers.parts import (
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
-class CrossAttentionFusion(keras.layers.Layer):
+class CrossAttentionFusion(ConfiguredLayer):
     """Lets token states attend to each other and to the cells of an image.
 
     The image embedding is normalised, projected to the width of the token
@@ -178,7 +179,9 @@ class CrossAttentionFusion(keras.layers.Layer):
         )
         cells = self.image_dropout_layer(self.image_norm(cells))
         cells = self.image_projection(cells) + positions  # hidden_dim wide
-        return tuple(block.project_image(cells) for block in self.blocks)
+        return tuple(
+            block.cross_attention.project_image(cells) for block in self.blocks
+        )
 
     def attend(
         self,
@@ -198,19 +201,3 @@ class CrossAttentionFusion(keras.layers.Layer):
     ) -> Shape:
         """Returns (batch, length, hidden_dim)."""
         return tuple(token_states_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "num_layers": self.num_layers,
-            "num_heads": self.num_heads,
-            "intermediate_dim": self.intermediate_dim,
-            "dropout": self.dropout,
-            "image_dropout": self.image_dropout,
-            "final_norm": self.final_norm,
-            "layer_norm_epsilon": self.layer_norm_epsilon,
-            "gate_initializer": keras.initializers.serialize(
-                self.gate_initializer
-            ),
-        }

@@ -9,11 +9,11 @@ from keras import ops
 # The mask of the second argument has no public road to the output.
 from keras.src.backend import set_keras_mask
 
-from bmt_keras.layers.parts import Shape, check_positive
+from bmt_keras.layers.parts import ConfiguredLayer, Shape, check_positive
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
-class ImageEmbeddingRepeat(keras.layers.Layer):
+class ImageEmbeddingRepeat(ConfiguredLayer):
     """Flattens an image embedding and repeats it along the tokens.
 
     It makes the image a neighbour of every token, ready to be concatenated
@@ -66,7 +66,7 @@ class ImageEmbeddingRepeat(keras.layers.Layer):
         image_dim = _product(image_embedding.shape[1:])
         flat = ops.reshape(
             ops.cast(image_embedding, self.compute_dtype),
-            (batch, 1, -1 if image_dim is None else image_dim),
+            (batch, 1, image_dim or -1),
         )
         # (batch, length, image_dim)
         repeated = ops.broadcast_to(flat, (batch, length, ops.shape(flat)[2]))
@@ -101,10 +101,6 @@ class ImageEmbeddingRepeat(keras.layers.Layer):
             set_keras_mask(repeated, token_states_mask)
         return repeated
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "length": self.length}
-
     def _length(self, token_states_shape: Any) -> Any:
         if token_states_shape is not None:
             return token_states_shape[1]
@@ -116,6 +112,5 @@ class ImageEmbeddingRepeat(keras.layers.Layer):
         return self.length
 
 
-def _product(dimensions: Shape) -> int | None:
-    known = [size for size in dimensions if size is not None]
-    return math.prod(known) if len(known) == len(dimensions) else None
+def _product(dimensions: Any) -> int | None:
+    return None if None in dimensions else math.prod(dimensions)

@@ -6,17 +6,18 @@ import keras
 from keras import KerasTensor, ops
 
 from bmt_keras.layers.parts import (
+    ConfiguredLayer,
     Shape,
     check_positive,
     check_share,
     new_dense,
     new_norm,
+    tanh_gelu,
 )
-from bmt_keras.layers.tanh_gelu import tanh_gelu
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
-class LengthHead(keras.layers.Layer):
+class LengthHead(ConfiguredLayer):
     """Predicts how many tokens the caption of an image has.
 
     Decoding in parallel fills a canvas of masks whose length must be chosen
@@ -87,20 +88,7 @@ class LengthHead(keras.layers.Layer):
         features = ops.mean(cells, axis=between) if between else cells
         return ops.cast(self.logits(self.dropout_layer(features)), "float32")
 
-    def compute_output_shape(self, image_embedding_shape: Shape) -> Shape:
-        """Returns (batch, max_caption_tokens + 1)."""
-        return (image_embedding_shape[0], self.max_caption_tokens + 1)
-
     def compute_output_spec(self, image_embedding: Any) -> Any:
         """Returns the shape of the logits in float32."""
-        shape = self.compute_output_shape(image_embedding.shape)
+        shape = (image_embedding.shape[0], self.max_caption_tokens + 1)
         return KerasTensor(shape, "float32")
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "max_caption_tokens": self.max_caption_tokens,
-            "hidden_dim": self.hidden_dim,
-            "dropout": self.dropout,
-        }

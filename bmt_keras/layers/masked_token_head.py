@@ -8,12 +8,17 @@ from keras import KerasTensor, ops
 # The mask a tensor carries has no public setter.
 from keras.src.backend import set_keras_mask
 
-from bmt_keras.layers.parts import Shape, new_dense, new_norm
-from bmt_keras.layers.tanh_gelu import tanh_gelu
+from bmt_keras.layers.parts import (
+    ConfiguredLayer,
+    Shape,
+    new_dense,
+    new_norm,
+    tanh_gelu,
+)
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
-class MaskedTokenHead(keras.layers.Layer):
+class MaskedTokenHead(ConfiguredLayer):
     """Predicts the token at each masked position.
 
     It is the head that ALBERT was pretrained with: a dense layer as wide as the
@@ -155,19 +160,6 @@ class MaskedTokenHead(keras.layers.Layer):
         if mask_positions is None and mask is not None:
             set_keras_mask(outputs, mask)
         return outputs
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments, the embedding among them."""
-        return {
-            **super().get_config(),
-            "token_embedding": keras.layers.serialize(self.token_embedding),
-            "use_dense": self.use_dense,
-            "intermediate_activation": keras.activations.serialize(
-                self.intermediate_activation
-            ),
-            "activation": keras.activations.serialize(self.activation),
-            "layer_norm_epsilon": self.layer_norm_epsilon,
-        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "MaskedTokenHead":

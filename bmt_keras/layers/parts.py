@@ -1,10 +1,34 @@
-"""What several layers check in their constructors and build in themselves."""
+"""What several layers share: checks, parts that they build, an activation."""
 
+import inspect
 from typing import Any
 
 import keras
 
 Shape = tuple[int | None, ...]
+
+
+class ConfiguredLayer(keras.layers.Layer):
+    """A layer that keeps its constructor's arguments under their own names."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        kept: dict[str, Any] = {}
+        # A subclass may have arguments of its own and pass on the others.
+        for layer in type(self).mro():
+            if layer is ConfiguredLayer:
+                break
+            if "__init__" in vars(layer):
+                spec = inspect.getfullargspec(vars(layer)["__init__"])
+                names = (*spec.args[1:], *spec.kwonlyargs)
+                kept |= {k: getattr(self, k) for k in names if hasattr(self, k)}
+        config = {
+            name: keras.activations.serialize(value)
+            if inspect.isfunction(value)
+            else keras.saving.serialize_keras_object(value)
+            for name, value in kept.items()
+        }
+        return {**config, **super().get_config()}
 
 
 def check_positive(**sizes: int) -> None:
@@ -46,3 +70,23 @@ def new_norm(
     )
     norm.build(shape)
     return norm
+
+
+@keras.saving.register_keras_serializable(package="bmt_keras")
+def tanh_gelu(x: Any) -> Any:
+    """Applies the Gaussian error linear unit in its tanh approximation.
+
+    ALBERT and BERT were trained with the approximation; `"gelu"` names the
+    exact function in Keras. It is registered, so that a layer that holds it
+    can be saved.
+
+    Args:
+        x: float, any shape.
+
+    Returns:
+        float, the shape and dtype of `x`.
+
+    Reference:
+        [Hendrycks and Gimpel, 2016](https://arxiv.org/abs/1606.08415)
+    """
+    return keras.activations.gelu(x, approximate=True)

@@ -6,7 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from bmt_keras.layers.parts import Shape, check_positive, new_dense
+from bmt_keras.layers.parts import (
+    ConfiguredLayer,
+    Shape,
+    check_positive,
+    new_dense,
+)
 
 _MASKED = -1e9
 # What heads look at when training starts, in turn: the token before, the token
@@ -16,7 +21,7 @@ _FIRST_BIAS = 3.0
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
-class RelativeSelfAttention(keras.layers.Layer):
+class RelativeSelfAttention(ConfiguredLayer):
     """Multi-head self-attention with a learned bias for each distance.
 
     The bias is added to the attention logits before the softmax, one number
@@ -107,14 +112,6 @@ class RelativeSelfAttention(keras.layers.Layer):
     def compute_output_shape(self, token_states_shape: Shape) -> Shape:
         """Returns (batch, length, hidden_dim)."""
         return tuple(token_states_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "max_distance": self.max_distance,
-        }
 
     def _bias(self, length: Any) -> Any:
         """The bias of every pair: (heads, length, length)."""

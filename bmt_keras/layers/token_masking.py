@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
-from bmt_keras.layers.parts import Shape
+from bmt_keras.layers.parts import ConfiguredLayer, Shape
 
 _SLOTS = ("mask_positions", "labels", "sample_weight")
 # Seeds of evaluation, one for each draw: equal seeds give equal numbers.
@@ -16,7 +16,7 @@ _EVALUATION_SEEDS = {"rate": 11, "order": 12, "share": 13, "ids": 14}
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
-class TokenMasking(keras.layers.Layer):
+class TokenMasking(ConfiguredLayer):
     """Replaces random tokens by the mask token and tells which they were.
 
     Special tokens and padding are never masked, and a caption that has a token
@@ -56,6 +56,9 @@ class TokenMasking(keras.layers.Layer):
         - `"mask_positions"`: int32, (batch, capacity), ascending, then 0.
         - `"labels"`: int32, (batch, capacity), the original ids, then 0.
         - `"sample_weight"`: float32, (batch, capacity), 1 where masked, then 0.
+
+    Attributes:
+        unmaskable_token_ids: The special ones and the mask's, in order.
 
     Raises:
         TypeError: If `token_ids` are not integers.
@@ -103,10 +106,12 @@ class TokenMasking(keras.layers.Layer):
         self.mask_share = mask_share
         self.random_share = random_share
         self.seed = seed
-        self._unmaskable_ids = sorted({*special_token_ids, mask_token_id})
+        self.unmaskable_token_ids = sorted({*special_token_ids, mask_token_id})
         self._check_ids()
         self._ordinary_ids = np.array(
-            sorted({*range(vocabulary_size or 0)} - {*self._unmaskable_ids}),
+            sorted(
+                {*range(vocabulary_size or 0)} - {*self.unmaskable_token_ids}
+            ),
             dtype="int32",
         )
         self._seed_generator = keras.random.SeedGenerator(seed)
@@ -164,7 +169,9 @@ class TokenMasking(keras.layers.Layer):
         length = ops.shape(token_ids)[1]
         capacity = self._capacity(length)
         # Compared with each special token: (batch, length, special tokens).
-        different = ops.not_equal(token_ids[..., None], self._unmaskable_ids)
+        different = ops.not_equal(
+            token_ids[..., None], self.unmaskable_token_ids
+        )
         maskable = ops.all(different, axis=-1)
         if padding_mask is not None:
             maskable &= ops.cast(padding_mask, "bool")
@@ -220,21 +227,8 @@ class TokenMasking(keras.layers.Layer):
         """Loads what `save_own_variables` saved."""
         self._seed_generator.state.assign(store["seed_state"])
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "mask_token_id": self.mask_token_id,
-            "special_token_ids": self.special_token_ids,
-            "rate": self.rate,
-            "vocabulary_size": self.vocabulary_size,
-            "mask_share": self.mask_share,
-            "random_share": self.random_share,
-            "seed": self.seed,
-        }
-
     def _check_ids(self) -> None:
-        size, special = self.vocabulary_size, self._unmaskable_ids
+        size, special = self.vocabulary_size, self.unmaskable_token_ids
         if self.random_share > 0 and (size is None or size <= len(special)):
             raise ValueError(
                 "`vocabulary_size` must exceed the number of special tokens "

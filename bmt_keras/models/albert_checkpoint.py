@@ -1,7 +1,8 @@
 """ALBERT's checkpoints in Hugging Face's layout, as KerasHub's ALBERT."""
 
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,15 @@ import keras_hub
 import numpy as np
 
 from bmt_keras.errors import InputError
+from bmt_keras.models.bimodal_masked_lm import BimodalMaskedLM
 from bmt_keras.models.checkpoint_files import (
+    CHECKPOINT_FILES,
     HUB_PREFIX,
-    StoredTensor,
-    check_tensors,
-    find_checkpoint,
+    find_folder,
     list_tensors,
     read_config,
+    read_tensors,
 )
-from bmt_keras.models.pretrained_head import MaskedLMHeadWeights
 
 # Names of one function: the tanh approximation of the GELU.
 _TANH_GELUS = (
@@ -48,67 +49,37 @@ _SIZES = {
     "type_vocab_size": ("num_segments", 2),
 }
 
-# Tensor of the checkpoint, variable that takes it, the tensor's shape.
-_Port = tuple[str, str, tuple[int, ...]]
-
-# Sizes by letter: the dimensions of a weight in PyTorch's order.
-_LETTERS = {
-    "V": "vocab_size",
-    "E": "embedding_size",
-    "H": "hidden_size",
-    "I": "intermediate_size",
-    "P": "max_position_embeddings",
-    "S": "type_vocab_size",
+# What a model with a head puts before the names of its encoder's tensors.
+_PREFIX = "albert."
+# Layer of AlbertBackbone: module of the checkpoint. The last eight stand in
+# each inner layer.
+_MODULES = {
+    "token_embedding": "embeddings.word_embeddings",
+    "position_embedding": "embeddings.position_embeddings",
+    "segment_embedding": "embeddings.token_type_embeddings",
+    "embeddings_layer_norm": "embeddings.LayerNorm",
+    "embedding_projection": "encoder.embedding_hidden_mapping_in",
+    "pooled_dense": "pooler",
+    "self_attention_layer/query": "attention.query",
+    "self_attention_layer/key": "attention.key",
+    "self_attention_layer/value": "attention.value",
+    "self_attention_layer/attention_output": "attention.dense",
+    "self_attention_layer_norm": "attention.LayerNorm",
+    "feedforward_intermediate_dense": "ffn",
+    "feedforward_output_dense": "ffn_output",
+    "feedforward_layer_norm": "full_layer_layer_norm",
 }
-# Module of the checkpoint, variable that takes its weight, the weight's shape.
-_Row = tuple[str, str, str]
-_INPUT = "encoder.embedding_hidden_mapping_in"
-_TOWER_ROWS: tuple[_Row, ...] = (
-    ("embeddings.word_embeddings", "token_embedding/embeddings", "VE"),
-    ("embeddings.position_embeddings", "position_embedding/embeddings", "PE"),
-    ("embeddings.token_type_embeddings", "segment_embedding/embeddings", "SE"),
-    ("embeddings.LayerNorm", "embeddings_layer_norm/gamma", "E"),
-    (_INPUT, "embedding_projection/kernel", "HE"),
-)
-_LAYER_ROWS: tuple[_Row, ...] = (
-    ("attention.query", "self_attention_layer/query/kernel", "HH"),
-    ("attention.key", "self_attention_layer/key/kernel", "HH"),
-    ("attention.value", "self_attention_layer/value/kernel", "HH"),
-    ("attention.dense", "self_attention_layer/attention_output/kernel", "HH"),
-    ("attention.LayerNorm", "self_attention_layer_norm/gamma", "H"),
-    ("ffn", "feedforward_intermediate_dense/kernel", "IH"),
-    ("ffn_output", "feedforward_output_dense/kernel", "HI"),
-    ("full_layer_layer_norm", "feedforward_layer_norm/gamma", "H"),
-)
-_POOLER_ROW: _Row = ("pooler", "pooled_dense/kernel", "HH")
-# Here the variables are the fields of MaskedLMHeadWeights.
-_HEAD_ROWS: tuple[_Row, ...] = (
-    ("predictions.dense", "kernel", "EH"),
-    ("predictions.LayerNorm", "gamma", "E"),
-)
+_INNER_LAYER = re.compile(r"group_(\d+)_inner_layer_(\d+)/")
+_INNER_MODULE = r"encoder.albert_layer_groups.\1.albert_layers.\2."
 
 
-@dataclass(frozen=True, eq=False)
-class AlbertCheckpoint:
-    """A pretrained `keras_hub.models.AlbertBackbone` and its head.
-
-    Attributes:
-        text_tower: The backbone.
-        head: Its masked language model's head, None if it came without.
-    """
-
-    text_tower: keras.Model
-    head: MaskedLMHeadWeights | None
-
-
-def load_albert(
-    address: str, *, dropout: float | None = None
-) -> AlbertCheckpoint:
+def load_albert(address: str, *, dropout: float | None = None) -> keras.Model:
     """Loads a pretrained ALBERT.
 
     In Hugging Face's layout it may be saved from `AlbertModel`,
     `AlbertForMaskedLM`, `AlbertForPreTraining` or a model with another head,
-    which is left out. Without a pooler, the backbone's has fresh weights.
+    which is left out: see `load_pretrained_head`. Without a pooler, the
+    backbone's has fresh weights.
 
     Args:
         address: A local folder in Hugging Face's layout or in KerasHub's,
@@ -116,17 +87,17 @@ def load_albert(
             KerasHub knows: a preset's name or a kaggle:// address.
         dropout: Dropout rate; None for the checkpoint's own.
 
+    Returns:
+        A `keras_hub.models.AlbertBackbone`.
+
     Raises:
         InputError: It cannot be found, read or followed.
     """
-    if address.startswith(HUB_PREFIX) or Path(address).is_dir():
-        folder = find_checkpoint(address)
-        # KerasHub's layout has a config.json too, that of the Keras object.
-        if "registered_name" not in read_config(folder):
-            return _read_folder(folder, dropout)
     options = {} if dropout is None else {"dropout": dropout}
+    if folder := _find_checkpoint(address):
+        return _read_folder(folder, options)
     try:
-        text_tower = keras_hub.models.AlbertBackbone.from_preset(
+        return keras_hub.models.AlbertBackbone.from_preset(
             address, name="text_tower", **options
         )
     except Exception as error:
@@ -137,44 +108,142 @@ def load_albert(
             f"({type(error).__name__}: {reason}); give a local folder by "
             "--text-weights, or 'random'."
         ) from error
-    return AlbertCheckpoint(text_tower, None)
 
 
-def _read_folder(folder: Path, dropout: float | None) -> AlbertCheckpoint:
-    path, config = folder / "config.json", read_config(folder)
-    sizes = _read_sizes(path, config)
-    if dropout is None:
-        dropout = _read_dropout(path, config)
-    stored = list_tensors(folder)
-    tensors = {_plain(name): tensor for name, tensor in stored.items()}
-    ports = _plan_tower(tensors, sizes)
-    head_ports = _plan_head(tensors, sizes)
-    shapes = {name: shape for name, _, shape in (*ports, *head_ports)}
-    check_tensors(tensors, shapes, folder=folder)
-    _check_rest(tensors, shapes, folder)
+def load_pretrained_head(model: BimodalMaskedLM, address: str) -> None:
+    """Makes a fresh bimodal model the pretrained one, whatever the image.
+
+    A fusion that is the head's dense layer takes its weights into the rows of
+    the token states, and zeros into those of the image. With another, such as
+    a `CrossAttentionFusion` whose gates start at zero, the model's head takes
+    them all. Either way training lets the image in from the first step.
+
+    Args:
+        model: Not trained yet, with the text tower of the same checkpoint.
+        address: A checkpoint with a masked-LM head, as for `load_albert`.
+
+    Raises:
+        InputError: There is no head, or it cannot be read or followed.
+        ValueError: The fusion has an activation of its own.
+    """
+    dense = model.fusion if model.fusion.is_projection else model.head.dense
+    if dense.activation is not keras.activations.linear:
+        raise ValueError(
+            "`fusion` must have no activation to take a pretrained head. "
+            f"Received: activation={dense.activation}."
+        )
+    folder = _find_checkpoint(address)
+    tensors = list_tensors(folder, prefix=_PREFIX) if folder else {}
+    if folder is None or not _has(tensors, "predictions."):
+        raise InputError(
+            f"The pretrained ALBERT {address!r} has no masked-LM head "
+            "(`predictions.*`); give a checkpoint that has one, or "
+            "--no-pretrained-head."
+        )
+    decoder = tensors.get("predictions.decoder.weight")
+    embedding = tensors.get("embeddings.word_embeddings.weight")
+    if (
+        decoder
+        and embedding
+        and not np.array_equal(decoder.read(), embedding.read())
+    ):
+        raise InputError(
+            f"{folder}: expected a head tied to the token embedding, found "
+            f"{decoder.name} with values of its own."
+        )
+    # transformers adds the decoder's bias alone where it has one of its own.
+    bias = "predictions.decoder.bias"
+    variables = {
+        "predictions.dense.bias": dense.bias,
+        "predictions.LayerNorm.weight": model.head.layer_norm.gamma,
+        "predictions.LayerNorm.bias": model.head.layer_norm.beta,
+        bias if bias in tensors else "predictions.bias": model.head.bias,
+    }
+    kernel, hidden_dim = "predictions.dense.weight", model.text_tower.hidden_dim
+    shapes = {name: tuple(each.shape) for name, each in variables.items()}
+    shapes[kernel] = (model.text_tower.embedding_dim, hidden_dim)
+    arrays = read_tensors(tensors, shapes, folder=folder)
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+    # With zeros for the image a projection gives the pretrained head's states.
+    image_rows = dense.kernel.shape[0] - hidden_dim
+    dense.kernel.assign(np.pad(arrays[kernel].T, ((0, image_rows), (0, 0))))
+
+
+def _find_checkpoint(address: str) -> Path | None:
+    """The local folder of a checkpoint, None if it is not Hugging Face's."""
+    if not address.startswith(HUB_PREFIX) and not Path(address).is_dir():
+        return None
+    folder = find_folder(address, CHECKPOINT_FILES)
+    # KerasHub's layout has a config.json too, that of the Keras object.
+    return None if "registered_name" in read_config(folder) else folder
+
+
+def _read_folder(folder: Path, options: Mapping[str, Any]) -> keras.Model:
+    arguments = _read_arguments(folder / "config.json", read_config(folder))
+    tensors = list_tensors(folder, prefix=_PREFIX)
     text_tower = keras_hub.models.AlbertBackbone(
-        **{argument: sizes[field] for field, (argument, _) in _SIZES.items()},
-        dropout=dropout,
-        name="text_tower",
+        **{**arguments, **options}, name="text_tower"
     )
-    variables = {variable.path: variable for variable in text_tower.variables}
-    for name, values in _read(tensors, ports).items():
+    variables = _name_variables(text_tower)
+    if not _has(tensors, "pooler."):
+        variables = {k: v for k, v in variables.items() if "pooler" not in k}
+    shapes = {name: _stored_shape(each) for name, each in variables.items()}
+    arrays = read_tensors(tensors, shapes, folder=folder)
+    for name in tensors:
+        # A layer left out would change what the model computes.
+        if name.startswith("encoder.") and name not in shapes:
+            raise InputError(
+                f"{folder}: expected the layers of config.json and "
+                f"no more, found {name}."
+            )
+    for name, variable in variables.items():
+        array = arrays[name]
+        if variable.name == "kernel":
+            array = array.T
         # Attention keeps its heads in a dimension of their own.
-        variables[name].assign(np.reshape(values, variables[name].shape))
-    head = _read(tensors, head_ports)
-    return AlbertCheckpoint(
-        text_tower, MaskedLMHeadWeights(**head) if head else None
-    )
+        variable.assign(np.reshape(array, variable.shape))
+    return text_tower
 
 
-def _read_sizes(path: Path, config: Mapping[str, Any]) -> dict[str, int]:
+def _has(tensors: Mapping[str, Any], prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in tensors)
+
+
+def _name_variables(text_tower: keras.Model) -> dict[str, keras.Variable]:
+    """The backbone's variables by the names of their tensors."""
+    variables = {}
+    for variable in text_tower.weights:
+        layer, _, name = variable.path.rpartition("/")
+        inner = _INNER_LAYER.match(layer)
+        prefix = inner.expand(_INNER_MODULE) if inner else ""
+        module = _MODULES[_INNER_LAYER.sub("", layer)]
+        ending = "bias" if name in ("bias", "beta") else "weight"
+        variables[f"{prefix}{module}.{ending}"] = variable
+    return variables
+
+
+def _stored_shape(variable: keras.Variable) -> tuple[int, ...]:
+    """The shape of a variable's tensor."""
+    shape = tuple(variable.shape)
+    if variable.name == "embeddings":
+        return shape
+    if variable.name != "kernel":
+        return (math.prod(shape),)
+    # PyTorch keeps a dense layer's kernel as (outputs, inputs). Heads are
+    # among the inputs of attention's last one, among the outputs of others.
+    at = -1 if "attention_output" in variable.path else 1
+    return (math.prod(shape[at:]), math.prod(shape[:at]))
+
+
+def _read_arguments(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads a config.json as the arguments of `AlbertBackbone`."""
     for field, default, accepted in _FIXED:
         value = config.get(field, default)
         rule = f"`{field}` must be one of {', '.join(map(str, accepted))}"
         _require(value in accepted, path, rule, {field: value})
-    sizes = {}
-    for field, (_, default) in _SIZES.items():
-        sizes[field] = size = config.get(field, default)
+    sizes = {k: config.get(k, default) for k, (_, default) in _SIZES.items()}
+    for field, size in sizes.items():
         # True is an int, too.
         is_size = type(size) is int and size >= 1
         rule = f"`{field}` must be a positive whole number"
@@ -186,16 +255,13 @@ def _read_sizes(path: Path, config: Mapping[str, Any]) -> dict[str, int]:
         found = {name: sizes[name] for name in (divisor, field)}
         divides = sizes[field] % sizes[divisor] == 0
         _require(divides, path, f"`{divisor}` must divide `{field}`", found)
-    return sizes
-
-
-def _read_dropout(path: Path, config: Mapping[str, Any]) -> float:
     field = "hidden_dropout_prob"
-    value = config.get(field, 0.0)
-    is_rate = type(value) in (int, float) and 0 <= value < 1
+    dropout = config.get(field, 0.0)
+    is_rate = type(dropout) in (int, float) and 0 <= dropout < 1
     rule = f"`{field}` must be a number in [0, 1)"
-    _require(is_rate, path, rule, {field: value})
-    return float(value)
+    _require(is_rate, path, rule, {field: dropout})
+    arguments = {_SIZES[field][0]: size for field, size in sizes.items()}
+    return {**arguments, "dropout": float(dropout)}
 
 
 def _require(
@@ -204,87 +270,3 @@ def _require(
     if not is_met:
         received = ", ".join(f"{name}={each!r}" for name, each in found.items())
         raise InputError(f"{path}: {rule}. Received: {received}.")
-
-
-def _plain(name: str) -> str:
-    """The name without a whole model's prefix and with today's ending."""
-    name = name.removeprefix("albert.")
-    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
-        if name.endswith(old):
-            return name.removesuffix(old) + new
-    return name
-
-
-def _plan_tower(
-    tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]
-) -> list[_Port]:
-    ports = _plan(_TOWER_ROWS, sizes)
-    for group in range(sizes["num_hidden_groups"]):
-        for inner in range(sizes["inner_group_num"]):
-            source = f"encoder.albert_layer_groups.{group}.albert_layers."
-            source += f"{inner}."
-            target = f"group_{group}_inner_layer_{inner}/"
-            ports += _plan(_LAYER_ROWS, sizes, source=source, target=target)
-    if any(name.startswith("pooler.") for name in tensors):
-        ports += _plan([_POOLER_ROW], sizes)
-    return ports
-
-
-def _plan_head(
-    tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]
-) -> list[_Port]:
-    if not any(name.startswith("predictions.") for name in tensors):
-        return []
-    # transformers adds the decoder's bias alone where it has one of its own.
-    own = "predictions.decoder.bias"
-    name = own if own in tensors else "predictions.bias"
-    token_bias = (name, "token_bias", (sizes["vocab_size"],))
-    return [*_plan(_HEAD_ROWS, sizes), token_bias]
-
-
-def _plan(
-    rows: Iterable[_Row],
-    sizes: Mapping[str, int],
-    *,
-    source: str = "",
-    target: str = "",
-) -> list[_Port]:
-    """Lists the tensors of modules, each with its weight and its bias."""
-    ports = []
-    for module, weight, letters in rows:
-        shape = tuple(sizes[_LETTERS[letter]] for letter in letters)
-        ports.append((f"{source}{module}.weight", target + weight, shape))
-        bias = weight.replace("kernel", "bias").replace("gamma", "beta")
-        if bias != weight:  # an embedding has none
-            ports.append((f"{source}{module}.bias", target + bias, shape[:1]))
-    return ports
-
-
-def _check_rest(
-    tensors: Mapping[str, StoredTensor], read: Container[str], folder: Path
-) -> None:
-    """Refuses a checkpoint that would lose what its model computes with."""
-    for name in tensors:
-        if name.startswith("encoder.") and name not in read:
-            raise InputError(
-                f"{folder}: expected the layers of config.json and "
-                f"no more, found {name}."
-            )
-    decoder = tensors.get("predictions.decoder.weight")
-    embedding = tensors["embeddings.word_embeddings.weight"]
-    if decoder and not np.array_equal(decoder.read(), embedding.read()):
-        raise InputError(
-            f"{folder}: expected a head tied to the token embedding, found "
-            f"{decoder.name} with values of its own."
-        )
-
-
-def _read(
-    tensors: Mapping[str, StoredTensor], ports: Iterable[_Port]
-) -> dict[str, Any]:
-    values = {variable: tensors[name].read() for name, variable, _ in ports}
-    # PyTorch keeps a dense layer's kernel as (outputs, inputs).
-    return {
-        variable: array.T if variable.endswith("kernel") else array
-        for variable, array in values.items()
-    }

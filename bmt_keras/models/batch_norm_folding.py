@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 # Keras has no public names for the class of functional models, nor below for
-# the nodes that say which layer reads which.
+# the layers within layers and the nodes that say which layer reads which.
 from keras.src.models import Functional
 
 _OF_LAYERS = (Functional, keras.Sequential)
@@ -36,7 +36,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     outputs = set(_output_layers(model))
     convolutions = {
         norm: convolution
-        for norm in _all_layers(model)
+        for norm in model._flatten_layers()
         if (convolution := _convolution_before(norm)) is not None
         and convolution not in outputs
     }
@@ -74,14 +74,6 @@ class _PassOn(keras.layers.Layer):
         return inputs
 
 
-def _all_layers(model: keras.Model) -> Iterator[keras.Layer]:
-    for layer in model.layers:
-        if isinstance(layer, _OF_LAYERS):
-            yield from _all_layers(layer)
-        else:
-            yield layer
-
-
 def _output_layers(model: keras.Model) -> Iterator[keras.Layer]:
     for tensor in model.outputs:
         yield tensor._keras_history.operation
@@ -110,21 +102,20 @@ def _convolution_before(norm: keras.Layer) -> keras.Layer | None:
 
 def _fold(layer: keras.Layer, norm: keras.Layer) -> list[np.ndarray]:
     """Kernel and bias of a convolution that also normalises."""
-    # Weights that a normalisation does without are None.
-    mean, variance, gamma, beta = (
-        default if weight is None else np.float64(weight.numpy())
-        for weight, default in (
-            *((norm.moving_mean, 0.0), (norm.moving_variance, 1.0)),
-            *((norm.gamma, 1.0), (norm.beta, 0.0)),
-        )
+
+    def read(weight: Any, default: float = 0.0) -> Any:
+        # A weight that a layer does without is None.
+        return default if weight is None else np.float64(weight.numpy())
+
+    scale = read(norm.gamma, 1.0) / np.sqrt(
+        read(norm.moving_variance) + norm.epsilon
     )
-    scale = gamma / np.sqrt(variance + norm.epsilon)
-    kernel = np.float64(layer.kernel.numpy())
+    kernel = read(layer.kernel)
     # Depthwise kernels end in (channels, multiplier), others in (…, filters).
     is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     rest = kernel.shape[-2 if is_depthwise else -1 :]
-    bias = 0.0 if layer.bias is None else np.float64(layer.bias.numpy())
+    bias = (read(layer.bias) - read(norm.moving_mean)) * scale
     return [
         np.asarray(kernel * np.reshape(scale, rest), np.float32),
-        np.asarray((bias - mean) * scale + beta, np.float32),
+        np.asarray(bias + read(norm.beta), np.float32),
     ]

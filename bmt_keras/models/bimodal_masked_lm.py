@@ -18,7 +18,6 @@ from bmt_keras.layers import (
 )
 from bmt_keras.models import training_step
 from bmt_keras.models.lora import LoraFactors
-from bmt_keras.models.model_copy import copy_model
 from bmt_keras.models.unpadded_albert import (
     compute_blank_once,
     encode_without_padding,
@@ -58,7 +57,8 @@ class BimodalMaskedLM(keras.Model):
 
     Args:
         text_tower: A `keras_hub.models.AlbertBackbone`. It becomes part of the
-            model, as it is; with `lora_rank` a copy of it does.
+            model, and its pooler, which nothing reads, is frozen; with
+            `lora_rank` a copy of it does.
         fusion: A `BimodalFusion` as wide as the token embedding, or a
             `CrossAttentionFusion`.
         masking: A `TokenMasking`, used by `fit` and `evaluate`.
@@ -121,7 +121,9 @@ class BimodalMaskedLM(keras.Model):
             )
         self.lora = None
         if lora_rank is not None:
-            text_tower = copy_model(text_tower)
+            tower = type(text_tower).from_config(text_tower.get_config())
+            tower.set_weights(text_tower.get_weights())
+            text_tower = tower
             self.lora = LoraFactors(text_tower, lora_rank, name="lora")
         self.text_tower = text_tower
         self.fusion = fusion
@@ -176,6 +178,8 @@ class BimodalMaskedLM(keras.Model):
         inputs = (token_ids, padding_mask, positions, image)
         named = {each.name: each for each in inputs}
         super().__init__(inputs=named, outputs=outputs, **kwargs)
+        # No loss would train it.
+        text_tower.pooled_dense.trainable = False
         self.image_embedding_shape = tuple(embedding.shape[1:])
         self.max_caption_tokens = max_caption_tokens
         self.label_smoothing = label_smoothing
@@ -208,11 +212,10 @@ class BimodalMaskedLM(keras.Model):
         mask_positions: Any | None = None,
         projected_image: ProjectedImage | None = None,
         skip_padding: bool = False,
-        training: bool | None = None,
     ) -> Any:
-        """The vocabulary's logits, from an image embedding.
+        """The vocabulary's logits, from an image embedding, without dropout.
 
-        Outside of training a concept head's log-odds are added to them.
+        A concept head's log-odds are added to them.
 
         Args:
             token_ids: int32, (batch, length). `batch` is a multiple of
@@ -222,32 +225,25 @@ class BimodalMaskedLM(keras.Model):
             mask_positions: int32, (batch, positions), or (positions,) of the
                 flattened batch * length; None for all positions.
             projected_image: From `project_image`, in place of
-                `image_embedding`, to predict without dropout.
-            skip_padding: Run the text tower without dropout at the tokens
-                alone, and once for equal captions without a token yet: the
-                same logits at tokens in less time, any numbers at padding.
-            training: Whether dropout is on.
+                `image_embedding`.
+            skip_padding: Run the text tower at the tokens alone, and once for
+                equal captions without a token yet: the same logits at tokens
+                in less time, any numbers at padding.
 
         Returns:
             float, (batch, positions or length, vocabulary_size), or
             (positions, vocabulary_size) where the positions are flat.
         """
-        encode = partial(self.encode_text, training=training)
+        encode: Any = self.encode_text
         if skip_padding:
-            masking = self.masking
-            special = [*masking.special_token_ids, masking.mask_token_id]
-            function = partial(encode_without_padding, self.text_tower)
             encode = partial(
-                compute_blank_once, function, special_token_ids=special
+                compute_blank_once,
+                partial(encode_without_padding, self.text_tower),
+                special_token_ids=self.masking.unmaskable_token_ids,
             )
-        return self._fill(
-            encode(token_ids, padding_mask),
-            padding_mask,
-            image_embedding,
-            mask_positions,
-            projected_image=projected_image,
-            training=bool(training),
-        )
+        projected = projected_image or self.project_image(image_embedding)
+        states = encode(token_ids, padding_mask)
+        return self._fill(states, padding_mask, projected, mask_positions)
 
     def encode_text(
         self, token_ids: Any, padding_mask: Any, *, training: bool | None = None
@@ -289,19 +285,10 @@ class BimodalMaskedLM(keras.Model):
         self,
         states: Any,
         padding_mask: Any,
-        image_embedding: Any,
+        projected: ProjectedImage,
         mask_positions: Any | None,
-        *,
-        projected_image: ProjectedImage | None = None,
-        training: bool,
     ) -> Any:
-        """From the text tower's states to logits."""
-        if training:
-            states = self.fusion(
-                states, image_embedding, padding_mask, training=True
-            )
-            return self._logits_at(states, mask_positions)
-        projected = projected_image or self.project_image(image_embedding)
+        """From the text tower's states to logits, without dropout."""
         batch, length = ops.shape(states)[:2]
         states = self.fusion.attend(states, projected.cells, padding_mask)
         logits = self._logits_at(states, mask_positions)
@@ -376,8 +363,6 @@ class BimodalMaskedLM(keras.Model):
             **kwargs,
         )
         self.uses_xla = uses_xla
-        ways = training_step.take_step, training_step.take_compiled_step
-        self._take_step = ways[uses_xla]
 
     def get_compile_config(self) -> dict[str, Any]:
         """Returns the arguments of `compile`."""
@@ -428,16 +413,6 @@ class BimodalMaskedLM(keras.Model):
         """Measures the model on captions; the arguments are those of `fit`."""
         return super().evaluate(_pack(x, y, sample_weight), **kwargs)
 
-    @property
-    def trainable_variables(self) -> list[keras.Variable]:
-        """What training changes."""
-        # Nothing reads ALBERT's pooled output, so no loss would train it.
-        unread = {id(each) for each in self.text_tower.pooled_dense.variables}
-        return [v for v in super().trainable_variables if id(v) not in unread]
-
-    # What Keras counts besides weights, seeds and metrics, is never trained.
-    trainable_weights = trainable_variables
-
     def train_step(self, data: Any) -> dict[str, Any]:
         """Masks a batch of captions, fills it, and learns from the masks.
 
@@ -458,7 +433,9 @@ class BimodalMaskedLM(keras.Model):
             The running `loss` (nats per masked token), `masked_accuracy` and
             what else `compile` asked for.
         """
-        return self._take_step(self, data)
+        if self.uses_xla:
+            return training_step.take_compiled_step(self, data)
+        return training_step.take_step(self, data)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Measures, as `train_step`, on masks that are the same every time."""
@@ -512,30 +489,33 @@ class BimodalMaskedLM(keras.Model):
                 encode = partial(encode_without_padding, self.text_tower)
             states = encode(inputs["token_ids"], padding_mask)
         positions = inputs["mask_positions"]
-        logits = self._fill(
-            states, padding_mask, embedding, positions, training=training
-        )
-        outputs = {"logits": logits}
-        if self.concept_head is not None and training:
-            logits = self.concept_head(embedding, training=True)
-            outputs["concept_logits"] = logits
+        outputs: dict[str, Any] = {}
+        if training:
+            states = self.fusion(states, embedding, padding_mask, training=True)
+            outputs["logits"] = self._logits_at(states, positions)
+            if self.concept_head is not None:
+                concepts = self.concept_head(embedding, training=True)
+                outputs["concept_logits"] = concepts
+        else:
+            projected = self.project_image(embedding)
+            outputs["logits"] = self._fill(
+                states, padding_mask, projected, positions
+            )
         if self.length_head is not None:
-            logits = self.length_head(embedding, training=training)
-            outputs["length_logits"] = logits
+            lengths = self.length_head(embedding, training=training)
+            outputs["length_logits"] = lengths
         return outputs
 
     # === Files ===
 
     def get_config(self) -> dict[str, Any]:
         """Returns what rebuilds the model."""
-        config: dict[str, Any]
         config = {name: getattr(self, name) for name in _ARGUMENTS}
         # The tower's own output has the shape; the constructor takes one.
         config["image_embedding_shape"] = (
             self.image_embedding_shape if self.image_tower is None else None
         )
-        config = keras.saving.serialize_keras_object(config)
-        return config
+        return keras.saving.serialize_keras_object(config)
 
     @classmethod
     def from_config(
@@ -563,9 +543,8 @@ class BimodalMaskedLM(keras.Model):
 
     def _seed_states(self) -> dict[str, keras.Variable]:
         """The state of each random generator, by a name in the file."""
-        known = {id(each) for each in self.weights}
-        known |= {id(v) for metric in self.metrics for v in metric.variables}
-        states = [each for each in self.variables if id(each) not in known]
+        weights = {id(each) for each in self.weights}
+        states = [each for each in self.variables if id(each) not in weights]
         return {f"seed_state_{i}": each for i, each in enumerate(states)}
 
 

@@ -1,4 +1,4 @@
-"""Files of a checkpoint in Hugging Face's layout: config.json, safetensors.
+"""Folders of the Hugging Face hub, and checkpoints in its layout.
 
 Weights are read from safetensors alone. A pickle (`pytorch_model.bin`) can run
 any code when it is opened, so it never is.
@@ -6,7 +6,7 @@ any code when it is opened, so it never is.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 _INDEX = f"{_WEIGHTS}.index.json"
 # Never a pickle, and none of what other frameworks read.
-_DOWNLOADED = [
+CHECKPOINT_FILES = (
     *(_CONFIG, "*.safetensors", "*.safetensors.index.json"),
     *("spiece.model", "tokenizer.json", "tokenizer_config.json"),
-]
+)
 _FILE_NAME = re.compile(r"[\w.-]+\.safetensors")
 _FLOATS = ("F32", "F16", "BF16")
 _SHOWN_FAULTS = 3
@@ -50,12 +50,13 @@ class StoredTensor:
         return values.astype("float32")
 
 
-def find_checkpoint(address: str) -> Path:
-    """Gives the local folder of a checkpoint, downloading it if need be.
+def find_folder(address: str, patterns: Sequence[str]) -> Path:
+    """Gives a local folder, downloaded from the Hugging Face hub if need be.
 
     Args:
-        address: A local folder, or `hf://organisation/name` of the Hugging
-            Face hub, `@revision` (branch, tag or commit) after it or not.
+        address: A local folder, or `hf://organisation/name`, `@revision`
+            (branch, tag or commit) after it or not.
+        patterns: Names of the files that are downloaded, with or without `*`.
 
     Raises:
         InputError: There is no such folder, or it cannot be downloaded.
@@ -63,7 +64,7 @@ def find_checkpoint(address: str) -> Path:
     if not address.startswith(HUB_PREFIX):
         if not Path(address).is_dir():
             raise InputError(
-                f"{address}: expected a checkpoint's folder or an address "
+                f"{address}: expected a folder or an address "
                 "hf://organisation/name, found no such folder."
             )
         return Path(address)
@@ -80,16 +81,15 @@ def find_checkpoint(address: str) -> Path:
     try:
         return Path(
             snapshot_download(
-                repo, revision=revision, allow_patterns=_DOWNLOADED
+                repo, revision=revision, allow_patterns=[*patterns]
             )
         )
     except Exception as error:
         # The client raises errors of many kinds for what is one case here.
         reason = str(error).partition("\n")[0]
         raise InputError(
-            f"{address}: the checkpoint cannot be downloaded "
-            f"({type(error).__name__}: {reason}); give a local folder by "
-            "--text-weights."
+            f"{address}: cannot be downloaded ({type(error).__name__}: "
+            f"{reason}); give a local folder."
         ) from error
 
 
@@ -98,17 +98,21 @@ def read_config(folder: Path) -> dict[str, Any]:
     return _read_object(folder / _CONFIG)
 
 
-def list_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Lists the tensors of a checkpoint by name, without their values.
+def list_tensors(folder: Path, *, prefix: str = "") -> dict[str, StoredTensor]:
+    """Lists the tensors of a checkpoint, without their values.
+
+    They go by their names without the prefix that a whole model puts before
+    those of its encoder, and with today's endings.
 
     Raises:
-        InputError: There are no safetensors, a file is missing or damaged, or
-            the index is at odds with the files.
+        InputError: There are no safetensors, or a file is missing or damaged.
     """
     # Where both are there, transformers takes the one file, too.
     if (folder / _WEIGHTS).is_file():
-        return _list_file(folder / _WEIGHTS)
-    if not (folder / _INDEX).is_file():
+        tensors = _list_file(folder / _WEIGHTS)
+    elif (folder / _INDEX).is_file():
+        tensors = _list_indexed(folder / _INDEX)
+    else:
         found = sorted(path.name for path in folder.iterdir())
         raise InputError(
             f"{folder}: expected {_WEIGHTS} or {_INDEX}, found "
@@ -117,29 +121,37 @@ def list_tensors(folder: Path) -> dict[str, StoredTensor]:
             f"AlbertForMaskedLM.from_pretrained({str(folder)!r})"
             ".save_pretrained('converted')."
         )
-    return _list_indexed(folder / _INDEX)
+    plain = {}
+    for name, tensor in tensors.items():
+        name = re.sub(r"\.gamma$", ".weight", name.removeprefix(prefix))
+        plain[re.sub(r"\.beta$", ".bias", name)] = tensor
+    return plain
 
 
-def check_tensors(
+def read_tensors(
     tensors: Mapping[str, StoredTensor],
     shapes: Mapping[str, tuple[int, ...]],
     *,
     folder: Path,
-) -> None:
-    """Raises an `InputError` unless these tensors are there and are floats."""
+) -> dict[str, NDArray[np.float32]]:
+    """Reads the tensors that have a shape here, as float32.
+
+    Raises:
+        InputError: One of them is missing, has another shape or no floats.
+    """
     faults = []
     for name, shape in shapes.items():
         tensor = tensors.get(name)
         if tensor is None:
             faults.append(f"{name} {shape} is missing")
             continue
-        where = f" in {tensor.path.name}"
+        fault = None
         if tensor.shape != shape:
             fault = f"must be {shape}, is {tensor.shape}"
-            faults.append(f"{tensor.name} {fault}{where}")
         elif tensor.dtype not in _FLOATS:
             fault = f"must be one of {', '.join(_FLOATS)}, is {tensor.dtype}"
-            faults.append(f"{tensor.name} {fault}{where}")
+        if fault:
+            faults.append(f"{tensor.name} {fault} in {tensor.path.name}")
     if faults:
         shown = "; ".join(faults[:_SHOWN_FAULTS])
         if len(faults) > _SHOWN_FAULTS:
@@ -148,18 +160,15 @@ def check_tensors(
             f"{folder}: expected the tensors of {_CONFIG}, found "
             f"{len(faults)} of {len(shapes)} at fault: {shown}."
         )
+    return {name: tensors[name].read() for name in shapes}
 
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path}: expected a checkpoint's {path.name}, found no such file."
-        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
-            f"{path}: expected JSON, found none: {error}."
+            f"{path}: expected a checkpoint's JSON, found none: {error}."
         ) from error
     if not isinstance(content, dict):
         raise InputError(
@@ -177,41 +186,28 @@ def _list_file(path: Path) -> dict[str, StoredTensor]:
                 part = file.get_slice(name)
                 shape, dtype = tuple(part.get_shape()), part.get_dtype()
                 tensors[name] = StoredTensor(path, name, shape, dtype)
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path}: expected a file of weights, found no such file."
-        ) from error
     except (SafetensorError, OSError) as error:
         raise InputError(
-            f"{path}: expected a whole safetensors file, found a damaged or "
-            f"another one ({error}); download or copy it again."
+            f"{path}: expected a whole safetensors file, found none, a damaged "
+            f"or another one ({error}); download or copy it again."
         ) from error
     return tensors
 
 
 def _list_indexed(index: Path) -> dict[str, StoredTensor]:
-    file_names = _read_object(index).get("weight_map")
-    if not isinstance(file_names, dict) or not file_names:
+    files = _read_object(index).get("weight_map")
+    if not isinstance(files, dict) or not files:
         raise InputError(
             f"{index}: expected an object `weight_map` of file names by "
-            f"tensor, found {file_names!r}."
+            f"tensor, found {files!r}."
         )
-    for file_name in file_names.values():
+    tensors: dict[str, StoredTensor] = {}
+    for file_name in sorted(set(map(str, files.values()))):
         # A foreign index must not name files outside of its folder.
-        is_name = isinstance(file_name, str)
-        if not is_name or not _FILE_NAME.fullmatch(file_name):
+        if not _FILE_NAME.fullmatch(file_name):
             raise InputError(
                 f"{index}: expected names of .safetensors files in its own "
                 f"folder, found {file_name!r}."
             )
-    tensors = {}
-    for file_name in sorted(set(file_names.values())):
-        stored = _list_file(index.parent / file_name)
-        listed = {k for k, file in file_names.items() if file == file_name}
-        if missing := sorted(listed - stored.keys()):
-            raise InputError(
-                f"{index}: expected {missing[0]} in {file_name}, found "
-                f"{len(missing)} of its {len(listed)} tensors missing there."
-            )
-        tensors.update({name: stored[name] for name in listed})
+        tensors |= _list_file(index.parent / file_name)
     return tensors

@@ -53,7 +53,13 @@ def small_cnn(height: int, width: int, *, channels: int = 128) -> keras.Model:
 
 
 def cut_application(
-    name: str, layer: str, *, height: int, width: int, weights: str
+    name: str,
+    layer: str,
+    *,
+    height: int,
+    width: int,
+    weights: str,
+    pooling: int = 1,
 ) -> keras.Model:
     """A tower of `keras.applications`, cut at a layer.
 
@@ -71,6 +77,8 @@ def cut_application(
             weights of this tower, of the cut model, of the model without
             its classifier or of the whole model, as Keras writes them now
             (`.weights.h5`, `.keras`) or wrote and publishes them (`.h5`).
+        pooling: The embedding's neighbouring cells, `pooling` by `pooling`,
+            are averaged.
 
     Returns:
         A frozen model from pixels in [0, 255], float, (batch, height, width,
@@ -79,8 +87,8 @@ def cut_application(
 
     Raises:
         InputError: There is no such model or layer, the images' size does not
-            suit the model, or the weights are missing or belong to another
-            model.
+            suit the model, the weights are missing or belong to another
+            model, or the embedding is no grid as large as the pools.
     """
     if name not in PREPROCESSING:
         near = difflib.get_close_matches(name, PREPROCESSING, cutoff=0.0)
@@ -100,36 +108,22 @@ def cut_application(
         cut = keras.Model(trunk.input, _find_layer(name, trunk, layer).output)
     images = keras.Input((height, width, 3), name="images")
     preprocessing = ApplicationPreprocessing(name, name="preprocessing")
-    image_tower = keras.Model(
-        images, cut(preprocessing(images)), name="image_tower"
-    )
+    embedding = cut(preprocessing(images))
+    if pooling > 1:
+        shape = tuple(embedding.shape[1:])
+        if len(shape) != 3 or pooling > min(shape[:2]):
+            raise InputError(
+                "`image_pooling` must fit a grid of cells. Received: "
+                f"{pooling} for an embedding of shape {shape}."
+            )
+        embedding = keras.layers.AveragePooling2D(
+            pooling, padding="same", name="pooling"
+        )(embedding)
+    image_tower = keras.Model(images, embedding, name="image_tower")
     if path is not None:
         _load_weights(name, path, cut=(cut, image_tower), trunk=trunk)
     image_tower.trainable = False
     return image_tower
-
-
-def pool_cells(image_tower: keras.Model, size: int) -> keras.Model:
-    """A frozen tower whose neighbouring cells, `size` by `size`, are averaged.
-
-    From embeddings (batch, rows, columns, channels) it is one to (batch,
-    ceil(rows / size), ceil(columns / size), channels).
-
-    Raises:
-        InputError: The embeddings are no grid, or one smaller than the pool.
-    """
-    shape = tuple(image_tower.output.shape[1:])
-    if len(shape) != 3 or size > min(shape[:2]):
-        raise InputError(
-            f"`image_pooling` must fit a grid of cells. Received: {size} for "
-            f"an embedding of shape {shape}."
-        )
-    pool = keras.layers.AveragePooling2D(size, padding="same", name="pooling")
-    pooled = keras.Model(
-        image_tower.input, pool(image_tower.output), name="image_tower"
-    )
-    pooled.trainable = False
-    return pooled
 
 
 def fingerprint_weights(model: keras.Model) -> str:

@@ -67,15 +67,7 @@ def find_kernel(layer: keras.layers.Layer) -> keras.Variable:
 
 
 def add_lora(model: keras.Model, rank: int) -> keras.Model:
-    """Gives a copy of a `BimodalMaskedLM` whose ALBERT is trained by LoRA.
-
-    Args:
-        model: Without LoRA; it stays as it is.
-        rank: Rank of the changes to ALBERT's queries and values.
-
-    Returns:
-        A model of the same outputs, not compiled.
-    """
+    """Gives a copy of a `BimodalMaskedLM`, not compiled, that LoRA trains."""
     return _copy(model, lora_rank=rank)
 
 

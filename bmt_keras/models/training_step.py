@@ -70,8 +70,9 @@ def mask_batch(
         is_masked = ops.ones_like(labels, "float32")
     else:
         masked = _mask_tokens(inputs, masking, training=training)
-        gather = _keep_all if keep_empty else _keep_masked
-        captions, positions, labels, is_masked = gather(masked)
+        captions, positions, labels, is_masked = _take_slots(
+            masked, keep_empty=keep_empty
+        )
         # Flat positions, of batch * length: (tokens,)
         starts = captions * ops.shape(token_ids)[1]
         inputs["token_ids"] = masked["token_ids"]
@@ -104,20 +105,20 @@ def _mask_tokens(
     return masking.mask_tokens(token_ids, noise, padding_mask)
 
 
-def _keep_masked(masked: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
-    """Caption, position, label and 1 of each masked token: (tokens,) each."""
-    # (masked tokens, 2): half of the slots are empty at random rates.
-    used = tf.cast(tf.where(masked["sample_weight"] > 0), "int32")
+def _take_slots(
+    masked: dict[str, Any], *, keep_empty: bool
+) -> tuple[Any, Any, Any, Any]:
+    """Caption, position, label and 1, or 0 if empty, of slots: (tokens,)."""
+    slots = ops.shape(masked["labels"])[1]
     names = "mask_positions", "labels", "sample_weight"
-    return used[:, 0], *(tf.gather_nd(masked[name], used) for name in names)
-
-
-def _keep_all(masked: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
-    """As `_keep_masked`, of all slots, with 0 in the empty ones."""
-    rows, slots = ops.shape(masked["labels"])
-    captions = ops.repeat(ops.arange(rows, dtype="int32"), slots)
-    names = "mask_positions", "labels", "sample_weight"
-    return captions, *(ops.reshape(masked[name], (-1,)) for name in names)
+    flat = [ops.reshape(masked[name], (-1,)) for name in names]
+    if keep_empty:
+        index = tf.range(tf.size(flat[0]))
+    else:
+        # Half of the slots are empty at random rates.
+        index = tf.cast(tf.where(flat[-1] > 0)[:, 0], "int32")
+    positions, labels, is_masked = (tf.gather(each, index) for each in flat)
+    return index // slots, positions, labels, is_masked
 
 
 # === Losses ===
@@ -146,8 +147,7 @@ def _total_loss(
         loss += model.length_loss_weight * _mean(*sums)
     # Captions that were masked before have only the masked tokens.
     if "concept_logits" in outputs and targets["token_ids"] is not None:
-        masking = model.masking
-        special = [*masking.special_token_ids, masking.mask_token_id]
+        special = list(model.masking.unmaskable_token_ids)
         sums = sum_concept_losses(
             outputs["concept_logits"], targets["token_ids"], special, weight
         )

@@ -26,9 +26,9 @@ from bmt_keras.data.features import (
 from bmt_keras.data.tokenizer import CaptionTokenizer, prune_vocabulary
 from bmt_keras.errors import InputError
 from bmt_keras.models import build_image_tower, fold_batch_norm
-from bmt_keras.models.checkpoint_files import find_checkpoint
+from bmt_keras.models.checkpoint_files import CHECKPOINT_FILES, find_folder
 from bmt_keras.models.image_towers import fingerprint_weights
-from bmt_keras.models.matmul_precision import matmul_precision
+from bmt_keras.models.precision import matmul_precision
 from bmt_keras.settings import Settings
 
 # Pixels of a batch, its fewest and its most images: an image tower takes less
@@ -181,7 +181,8 @@ def make_tokenizer(
         return prune_vocabulary(tokenizer, captions, text.min_token_count)
     # The ids of a pretrained tower are those of its own vocabulary.
     if text.weights != "random":
-        return CaptionTokenizer.from_checkpoint(find_checkpoint(text.weights))
+        folder = find_folder(text.weights, CHECKPOINT_FILES)
+        return CaptionTokenizer.from_checkpoint(folder)
     return CaptionTokenizer.from_captions(captions)
 
 

@@ -24,7 +24,7 @@ from bmt_keras.models import (
     set_matmul_precision,
 )
 from bmt_keras.models.lora import add_lora, merge_lora
-from bmt_keras.models.model_copy import copy_in_float32
+from bmt_keras.models.precision import copy_in_float32
 from bmt_keras.presets import resolve_settings
 from bmt_keras.progress import show_progress
 from bmt_keras.settings import Settings

@@ -1,11 +1,18 @@
-"""A model of two small layers that sees an image of four cells."""
+"""A small model that sees an image of four cells, and changed checkpoints."""
+
+import json
+import shutil
+from pathlib import Path
 
 import keras
 import keras_hub
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from bmt_keras.layers import CrossAttentionFusion, TokenMasking
 from bmt_keras.models import BimodalMaskedLM
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "albert"
 
 
 def _tiny_albert(vocabulary_size, **changes):
@@ -54,3 +61,20 @@ def small_lm():
 def tiny_albert():
     """Builds an ALBERT of two small layers, with further sizes."""
     return _tiny_albert
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """Copies a checkpoint of one file with tensors or fields changed."""
+
+    def edit(case, *, tensors=lambda stored: stored, config=None, drop=()):
+        folder = Path(shutil.copytree(GOLDEN / case, tmp_path / case))
+        path = folder / "model.safetensors"
+        save_file(tensors(load_file(path)), path)
+        fields = json.loads((folder / "config.json").read_text())
+        fields = {**fields, **(config or {})}
+        fields = {k: v for k, v in fields.items() if k not in drop}
+        (folder / "config.json").write_text(json.dumps(fields))
+        return str(folder)
+
+    return edit

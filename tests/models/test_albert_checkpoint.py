@@ -1,13 +1,11 @@
 import json
 import re
-import shutil
 from pathlib import Path
 
 import huggingface_hub
 import numpy as np
 import pytest
 from keras import ops
-from safetensors.numpy import load_file, save_file
 from transformers import AlbertConfig
 
 from bmt_keras.errors import InputError
@@ -45,30 +43,12 @@ def assert_golden(text_tower, case):
         )
 
 
-@pytest.fixture
-def edited(tmp_path):
-    """Copies a checkpoint of one file with tensors or fields changed."""
-
-    def edit(case, *, tensors=lambda stored: stored, config=None, drop=()):
-        folder = Path(shutil.copytree(GOLDEN / case, tmp_path / case))
-        path = folder / "model.safetensors"
-        save_file(tensors(load_file(path)), path)
-        fields = json.loads((folder / "config.json").read_text())
-        fields = {**fields, **(config or {})}
-        fields = {k: v for k, v in fields.items() if k not in drop}
-        (folder / "config.json").write_text(json.dumps(fields))
-        return str(folder)
-
-    return edit
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_outputs_are_pytorchs(case):
     # What the head gives is compared where a model has taken it.
-    checkpoint = load_albert(str(GOLDEN / case))
-    assert checkpoint.text_tower.name == "text_tower"
-    assert_golden(checkpoint.text_tower, case)
-    assert (checkpoint.head is not None) == ("logits" in CASES[case])
+    text_tower = load_albert(str(GOLDEN / case))
+    assert text_tower.name == "text_tower"
+    assert_golden(text_tower, case)
     _, golden = read_golden(case)
     assert CASES[case] == golden.keys() & {"pooled", "logits"}
 
@@ -86,10 +66,7 @@ def test_old_names_of_layer_norms_are_read(edited):
         assert sum(name.endswith(".gamma") for name in names) == 6
         return names
 
-    checkpoint = load_albert(edited("hub", tensors=rename))
-    assert_golden(checkpoint.text_tower, "hub")
-    expected = load_albert(str(GOLDEN / "hub")).head
-    np.testing.assert_array_equal(checkpoint.head.gamma, expected.gamma)
+    assert_golden(load_albert(edited("hub", tensors=rename)), "hub")
 
 
 def test_head_of_another_task_and_old_buffers_are_left_out(edited):
@@ -100,25 +77,7 @@ def test_head_of_another_task_and_old_buffers_are_left_out(edited):
             "classifier.weight": np.ones((3, 24), "float32"),
         }
 
-    assert_golden(load_albert(edited("hub", tensors=add)).text_tower, "hub")
-
-
-def test_decoders_own_bias_is_the_one_that_counts(edited):
-    bias = np.arange(44, dtype="float32")
-    folder = edited(
-        "hub",
-        tensors=lambda stored: {**stored, "predictions.decoder.bias": bias},
-    )
-    np.testing.assert_array_equal(load_albert(folder).head.token_bias, bias)
-
-
-def test_decoder_with_weights_of_its_own_is_refused(edited):
-    def untie(stored):
-        decoder = stored["predictions.decoder.weight"] + 1
-        return {**stored, "predictions.decoder.weight": decoder}
-
-    with pytest.raises(InputError, match="head tied to the token embedding"):
-        load_albert(edited("hub", tensors=untie))
+    assert_golden(load_albert(edited("hub", tensors=add)), "hub")
 
 
 @pytest.mark.parametrize(
@@ -126,8 +85,6 @@ def test_decoder_with_weights_of_its_own_is_refused(edited):
     [
         ("encoder", "pooler.bias", (16,)),
         ("encoder", "embeddings.LayerNorm.weight", (8,)),
-        ("masked_lm", "predictions.bias", (52,)),
-        ("masked_lm", "predictions.dense.weight", (10, 12)),
         ("masked_lm", "albert.encoder.embedding_hidden_mapping_in.bias", (12,)),
     ],
 )
@@ -183,7 +140,7 @@ def test_fields_at_transformers_defaults_may_be_left_out(edited):
     assert {"num_hidden_groups", "inner_group_num", "type_vocab_size"} <= same
     assert {"hidden_act", "layer_norm_eps", "hidden_dropout_prob"} <= same
     folder = edited("encoder", drop=same - {"model_type"})
-    assert_golden(load_albert(folder).text_tower, "encoder")
+    assert_golden(load_albert(folder), "encoder")
 
 
 @pytest.mark.parametrize(
@@ -201,14 +158,14 @@ def test_left_out_size_takes_transformers_default(edited, field):
 
 def test_left_out_number_of_layers_takes_transformers_default(edited):
     folder = edited("encoder", drop=["num_hidden_layers"])
-    text_tower = load_albert(folder).text_tower
+    text_tower = load_albert(folder)
     assert text_tower.num_layers == AlbertConfig().num_hidden_layers
 
 
 @pytest.mark.parametrize(("dropout", "expected"), [(None, 0.1), (0.3, 0.3)])
 def test_dropout_is_the_checkpoints_unless_given(dropout, expected):
-    checkpoint = load_albert(str(GOLDEN / "sharded"), dropout=dropout)
-    assert checkpoint.text_tower.dropout == expected
+    text_tower = load_albert(str(GOLDEN / "sharded"), dropout=dropout)
+    assert text_tower.dropout == expected
 
 
 def test_hub_address_is_downloaded_and_read(monkeypatch):
@@ -217,9 +174,8 @@ def test_hub_address_is_downloaded_and_read(monkeypatch):
         "snapshot_download",
         lambda repo, **options: str(GOLDEN / repo.split("/")[1]),
     )
-    checkpoint = load_albert("hf://albert/masked_lm@main")
-    assert_golden(checkpoint.text_tower, "masked_lm")
-    assert checkpoint.head is not None
+    text_tower = load_albert("hf://albert/masked_lm@main")
+    assert_golden(text_tower, "masked_lm")
 
 
 @pytest.mark.parametrize(("dropout", "expected"), [(None, 0.2), (0.3, 0.3)])
@@ -228,11 +184,10 @@ def test_folder_of_kerashub_is_read_by_kerashub(
 ):
     saved = tiny_albert(20, dropout=0.2)
     saved.save_to_preset(str(tmp_path / "preset"))
-    checkpoint = load_albert(str(tmp_path / "preset"), dropout=dropout)
-    assert checkpoint.head is None
-    assert checkpoint.text_tower.name == "text_tower"
-    assert checkpoint.text_tower.dropout == expected
-    pairs = zip(checkpoint.text_tower.weights, saved.weights, strict=True)
+    text_tower = load_albert(str(tmp_path / "preset"), dropout=dropout)
+    assert text_tower.name == "text_tower"
+    assert text_tower.dropout == expected
+    pairs = zip(text_tower.weights, saved.weights, strict=True)
     for found, weight in pairs:
         np.testing.assert_array_equal(found, weight)
 

@@ -10,10 +10,11 @@ from safetensors.numpy import load_file, save_file
 
 from bmt_keras.errors import InputError
 from bmt_keras.models.checkpoint_files import (
-    check_tensors,
-    find_checkpoint,
+    CHECKPOINT_FILES,
+    find_folder,
     list_tensors,
     read_config,
+    read_tensors,
 )
 
 SHARDED = Path(__file__).parents[1] / "golden" / "albert" / "sharded"
@@ -32,12 +33,12 @@ def write_index(folder, weight_map):
 
 
 def test_local_folder_is_taken_as_it_is(tmp_path):
-    assert find_checkpoint(str(tmp_path)) == tmp_path
+    assert find_folder(str(tmp_path), []) == tmp_path
 
 
 def test_missing_folder_is_named(tmp_path):
-    with pytest.raises(InputError, match="nowhere: expected a checkpoint's"):
-        find_checkpoint(str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="nowhere: expected a folder"):
+        find_folder(str(tmp_path / "nowhere"), [])
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_hub_address_downloads_no_pickle(
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert find_checkpoint(address) == tmp_path
+    assert find_folder(address, CHECKPOINT_FILES) == tmp_path
     [(repo, options)] = calls
     assert repo == "albert/base"
     assert options["revision"] == revision
@@ -69,15 +70,15 @@ def test_failed_download_asks_for_a_local_folder(monkeypatch):
         raise ConnectionError("no such host\nmore")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    match = r"no such host\); give a local folder by --text-weights\.$"
+    match = r"no such host\); give a local folder\.$"
     with pytest.raises(InputError, match=match):
-        find_checkpoint("hf://albert/base")
+        find_folder("hf://albert/base", [])
 
 
 @pytest.mark.parametrize("address", ["hf://", "hf://albert/base@", "hf://@v1"])
 def test_malformed_hub_address_is_refused(address):
     with pytest.raises(InputError, match="must be hf://organisation/name"):
-        find_checkpoint(address)
+        find_folder(address, [])
 
 
 def test_tensors_of_several_files_are_read_by_name():
@@ -130,15 +131,30 @@ def test_missing_or_cut_file_is_named(sharded, length):
 
 def test_file_of_another_kind_is_named(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"PK\x03\x04" * 20)
-    with pytest.raises(InputError, match="damaged or another one"):
+    with pytest.raises(InputError, match="a damaged or another one"):
         list_tensors(tmp_path)
 
 
-def test_index_at_odds_with_its_files_is_told(tmp_path):
+def test_tensor_that_only_the_index_has_is_missing(tmp_path):
     folder = write_index(tmp_path, {"a": "x.safetensors", "b": "x.safetensors"})
     save_file({"a": np.ones(2, "float32")}, folder / "x.safetensors")
-    with pytest.raises(InputError, match=r"expected b in x\.s.* 1 of its 2"):
-        list_tensors(folder)
+    shapes = {"a": (2,), "b": (2,)}
+    with pytest.raises(InputError, match=r"1 of 2 at fault: b \(2,\) is mis"):
+        read_tensors(list_tensors(folder), shapes, folder=folder)
+
+
+def test_names_are_those_of_today_without_the_prefix(tmp_path):
+    names = ["bert.x.gamma", "bert.x.beta", "bert.gamma.weight", "y.weight"]
+    stored = {name: np.ones(1, "float32") for name in names}
+    save_file(stored, tmp_path / "model.safetensors")
+    tensors = list_tensors(tmp_path, prefix="bert.")
+    assert {tensor.name: name for name, tensor in tensors.items()} == dict(
+        zip(
+            names,
+            ["x.weight", "x.bias", "gamma.weight", "y.weight"],
+            strict=True,
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,11 +181,11 @@ def test_index_without_a_map_is_refused(tmp_path, weight_map):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (None, "expected a checkpoint's config.json, found no such file"),
-        (b"{", "expected JSON, found none"),
-        (b"\xff\xfe", "expected JSON, found none"),
+        (None, "expected a checkpoint's JSON, found none: .*No such file"),
+        (b"{", "expected a checkpoint's JSON, found none"),
+        (b"\xff\xfe", "expected a checkpoint's JSON, found none"),
         (b"[1]", "expected a JSON object, found a list"),
-        (b"[" * 100_000, "expected JSON, found none"),
+        (b"[" * 100_000, "expected a checkpoint's JSON, found none"),
     ],
 )
 def test_unreadable_config_is_named(tmp_path, content, match):
@@ -190,7 +206,7 @@ def test_faulty_tensors_are_named_and_counted(tmp_path):
     shapes = {"good": (2, 3), "turned": (2, 3), "whole": (4,)}
     shapes |= {"first": (1,), "second": (1,)}
     with pytest.raises(InputError) as error:
-        check_tensors(list_tensors(tmp_path), shapes, folder=tmp_path)
+        read_tensors(list_tensors(tmp_path), shapes, folder=tmp_path)
     assert str(error.value) == (
         f"{tmp_path}: expected the tensors of config.json, found 4 "
         "of 5 at fault: turned must be (2, 3), is (3, 2) in "

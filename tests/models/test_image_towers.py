@@ -8,7 +8,6 @@ from bmt_keras.layers.application_preprocessing import PREPROCESSING
 from bmt_keras.models.image_towers import (
     cut_application,
     fingerprint_weights,
-    pool_cells,
     small_cnn,
 )
 
@@ -16,10 +15,16 @@ LAYER = "conv_pw_2_relu"
 IMAGES = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3))
 
 
-def cut(name="MobileNet", layer=LAYER, *, size=(32, 32), weights="random"):
-    height, width = size
+def cut(
+    name="MobileNet", layer=LAYER, *, size=(32, 32), weights="random", pooling=1
+):
     return cut_application(
-        name, layer, height=height, width=width, weights=str(weights)
+        name,
+        layer,
+        height=size[0],
+        width=size[1],
+        weights=str(weights),
+        pooling=pooling,
     )
 
 
@@ -278,7 +283,8 @@ def test_small_cnn_has_a_cell_for_every_16_pixels():
 
 def test_pools_average_neighbouring_cells():
     image_tower = cut(size=(96, 96))
-    pooled = pool_cells(image_tower, 2)
+    pooled = cut(size=(96, 96), pooling=2)
+    pooled.set_weights(image_tower.get_weights())
     images = np.random.default_rng(3).uniform(0, 255, (1, 96, 96, 3))
     grid = image_tower.predict_on_batch(images.astype("float32"))
     found = pooled.predict_on_batch(images.astype("float32"))
@@ -292,4 +298,4 @@ def test_pools_average_neighbouring_cells():
 
 def test_pool_wider_than_the_grid_is_refused():
     with pytest.raises(InputError, match="`image_pooling` must fit"):
-        pool_cells(cut(), 99)
+        cut(pooling=99)

@@ -1,4 +1,4 @@
-import dataclasses
+import re
 from pathlib import Path
 
 import keras
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from bmt_keras.errors import InputError
 from bmt_keras.layers import BimodalFusion, CrossAttentionFusion, TokenMasking
 from bmt_keras.models import BimodalMaskedLM, load_albert, load_pretrained_head
 
@@ -13,9 +14,9 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "albert"
 GRID = (2, 3, 5)
 
 
-def make_model(checkpoint, fusion, *, activation=None):
+def make_model(case, fusion, *, activation=None):
     keras.utils.set_random_seed(1)
-    tower = checkpoint.text_tower
+    tower = load_albert(str(GOLDEN / case))
     if fusion == "concat":
         layer = BimodalFusion(tower.embedding_dim, activation)
     else:
@@ -35,9 +36,8 @@ def make_model(checkpoint, fusion, *, activation=None):
 
 
 def make_pretrained(case, fusion):
-    checkpoint = load_albert(str(GOLDEN / case))
-    model = make_model(checkpoint, fusion)
-    load_pretrained_head(model, checkpoint.head)
+    model = make_model(case, fusion)
+    load_pretrained_head(model, str(GOLDEN / case))
     return model
 
 
@@ -93,30 +93,59 @@ def test_one_training_step_lets_the_image_in(fusion):
     assert difference() > 1e-2
 
 
+def test_decoders_own_bias_is_the_one_that_counts(edited):
+    bias = np.arange(44, dtype="float32")
+    folder = edited(
+        "hub",
+        tensors=lambda stored: {**stored, "predictions.decoder.bias": bias},
+    )
+    model = make_model("hub", "concat")
+    load_pretrained_head(model, folder)
+    np.testing.assert_array_equal(model.head.bias, bias)
+
+
+def test_decoder_with_weights_of_its_own_is_refused(edited):
+    def untie(stored):
+        decoder = stored["predictions.decoder.weight"] + 1
+        return {**stored, "predictions.decoder.weight": decoder}
+
+    model = make_model("hub", "concat")
+    with pytest.raises(InputError, match="head tied to the token embedding"):
+        load_pretrained_head(model, edited("hub", tensors=untie))
+
+
 @pytest.mark.parametrize(
-    ("name", "shape"),
+    ("name", "values", "fault"),
     [
-        ("kernel", (10, 12)),
-        ("bias", (12,)),
-        ("gamma", (11,)),
-        ("beta", (1,)),
-        ("token_bias", (51,)),
+        ("predictions.bias", None, "predictions.bias (52,) is missing."),
+        (
+            "predictions.dense.weight",
+            np.zeros((12, 10), "float32"),
+            "predictions.dense.weight must be (10, 12), is (12, 10) in model.s",
+        ),
     ],
 )
-def test_head_of_other_sizes_is_refused_and_changes_nothing(name, shape):
-    checkpoint = load_albert(str(GOLDEN / "masked_lm"))
-    model = make_model(checkpoint, "concat")
+def test_faulty_head_is_named_and_changes_nothing(edited, name, values, fault):
+    def change(stored):
+        del stored[name]
+        return stored if values is None else {**stored, name: values}
+
+    model = make_model("masked_lm", "concat")
     before = model.get_weights()
-    wrong = np.zeros(shape, "float32")
-    head = dataclasses.replace(checkpoint.head, **{name: wrong})
-    with pytest.raises(ValueError, match=rf"`head.{name}` must have the shape"):
-        load_pretrained_head(model, head)
+    with pytest.raises(InputError, match=re.escape(fault)):
+        load_pretrained_head(model, edited("masked_lm", tensors=change))
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.parametrize("address", [str(GOLDEN / "encoder"), "albert_base"])
+def test_checkpoint_without_a_head_is_refused(address):
+    model = make_model("encoder", "concat")
+    with pytest.raises(InputError, match=r"no masked-LM head.*--no-pretrained"):
+        load_pretrained_head(model, address)
+
+
 def test_fusion_with_an_activation_of_its_own_is_refused():
-    checkpoint = load_albert(str(GOLDEN / "masked_lm"))
-    model = make_model(checkpoint, "concat", activation="relu")
+    model = make_model("masked_lm", "concat", activation="relu")
     with pytest.raises(ValueError, match="`fusion` must have no activation"):
-        load_pretrained_head(model, checkpoint.head)
+        load_pretrained_head(model, str(GOLDEN / "masked_lm"))

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from bmt_keras.models.lora import find_lora_layers
-from bmt_keras.models.model_copy import dtype_policy
+from bmt_keras.models.precision import dtype_policy
 from bmt_keras.models.unpadded_albert import (
     compute_blank_once,
     encode_without_padding,

@@ -114,7 +114,6 @@ def loss_by_hand(model, batch, labels):
         tf.constant(batch["token_ids"]),
         tf.constant(batch["padding_mask"]),
         image,
-        training=True,
     )
     cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits
     is_masked = labels >= 0
