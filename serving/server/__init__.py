@@ -1,9 +1,9 @@
 """The embedded server: TensorFlow Serving's contract in a Python process.
 
-`EmbeddedServer` opens the ports; a `Catalog` holds the versions that
-`ServedModels` loads from disk as `Servable`s; both ports answer from the
-catalog. Messages are received on an event loop in a thread of its own; models
-run in the threads of a `RunPool`.
+`EmbeddedServer` opens a `GrpcPort` and, if asked, a `RestPort`. Both answer
+from the versions that `ServedModels` loads from disk as `Servable`s. Messages
+are received on an event loop in a thread of its own; models run in the threads
+of a `RunPool`.
 """
 
 from .embedded_server import EmbeddedServer

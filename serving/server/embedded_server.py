@@ -3,9 +3,8 @@
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -15,14 +14,12 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelConfigList
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
 
 from ..errors import ServingError
-from .catalog import Catalog
-from .grpc_port import GrpcPort, TlsFiles
+from .grpc_port import GrpcPort, TlsFiles, listen, make_credentials
 from .metrics import Metrics
 from .model_config import make_model_config
 from .run_pool import RunPool
 from .served_models import ServedModels
-from .services import ModelService, PredictionService
-from .status import StatusError
+from .status import StatusError, to_status
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -81,25 +78,20 @@ class EmbeddedServer:
         self.host = host
         self.port = port
         self.rest_port = rest_port
-        self._models = models
-        self._max_message_bytes = max_message_bytes
+        self._config = models
         self._poll_seconds = poll_seconds
         self._tls = tls
+        self._models = ServedModels()
         self._metrics = Metrics()
-        self._catalog = Catalog()
-        self._served = ServedModels(self._catalog)
         self._pool = RunPool(max_workers, max_concurrent_calls)
-        self._loading = ThreadPoolExecutor(1, "serving-load")
+        shared = (self._models, self._metrics, self._pool, max_message_bytes)
+        self._grpc = GrpcPort(*shared)
         self._rest = None
         if rest_port is not None:
             # Imported late: without REST nobody needs aiohttp.
             from .rest import RestPort
 
-            self._rest = RestPort(
-                *(self._catalog, self._metrics, self._pool),
-                max_message_bytes=max_message_bytes,
-                cors=rest_cors,
-            )
+            self._rest = RestPort(*shared, cors=rest_cors)
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve()),
             name="serving",
@@ -112,10 +104,10 @@ class EmbeddedServer:
     @property
     def versions(self) -> Mapping[str, list[int]]:
         """Versions that answer requests, by model name."""
-        return self._catalog.available()
+        return self._models.available()
 
     def start(self) -> None:
-        """Loads the models, then opens the ports.
+        """Looks at ports and TLS files, loads the models, opens the ports.
 
         Afterwards `port`, `rest_port` and `versions` say what is served where.
         A server starts once.
@@ -129,15 +121,19 @@ class EmbeddedServer:
             raise ServingError("A server starts once; make a new one.")
         self._started = True
         try:
-            missing = self._served.configure(self._models)
-            if missing:
-                raise ServingError(" ".join(missing.values()))
+            # Loading may take minutes; what is wrong here is said before.
+            for port in (self.port, self.rest_port):
+                if port is not None:
+                    listen(self.host, port).close()
+            tls = self._tls
+            self._credentials = make_credentials(tls) if tls else None
+            self._models.configure(self._config)
             self._thread.start()
             self._opened.result()
         except BaseException as error:
             self.stop()
-            if isinstance(error, StatusError):
-                raise ServingError(error.message) from error
+            if isinstance(error, (StatusError, ValueError)):
+                raise ServingError(to_status(error).message) from error
             raise
 
     def stop(self, grace: float | None = None) -> None:
@@ -157,8 +153,8 @@ class EmbeddedServer:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._ending.set)
             self._thread.join()
-        self._loading.shutdown(wait=False, cancel_futures=True)
-        self._catalog.close()
+        self._pool.close()
+        self._models.close()
 
     def wait(self, timeout: float | None = None) -> None:
         """Waits until the server is stopped, at most `timeout` seconds."""
@@ -178,22 +174,16 @@ class EmbeddedServer:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        grpc_port = GrpcPort(
-            PredictionService(self._catalog, self._metrics, self._pool),
-            ModelService(
-                self._catalog, self._served, self._pool, self._loading
-            ),
-            max_message_bytes=self._max_message_bytes,
-        )
         try:
-            self.port = await grpc_port.open(self.host, self.port, self._tls)
+            self.port = await self._grpc.open(
+                self.host, self.port, self._credentials
+            )
             if self._rest is not None and self.rest_port is not None:
                 self.rest_port = await self._rest.open(
                     self.host, self.rest_port
                 )
         except BaseException as error:
-            await grpc_port.close(None)
-            self._pool.close()
+            await self._grpc.close(None)
             # `start` raises it.
             self._opened.set_exception(error)
             return
@@ -201,29 +191,22 @@ class EmbeddedServer:
         watching = asyncio.create_task(self._watch())
         await self._ending.wait()
         watching.cancel()
-        await self._close(grpc_port, self._grace)
-
-    async def _close(self, grpc_port: GrpcPort, grace: float | None) -> None:
         # First, so that a balancer sends its calls elsewhere.
-        await grpc_port.announce_end()
+        await self._grpc.announce_end()
+        grace = self._grace
         if grace is not None:
-            end = time.monotonic() + grace
             if self._rest is not None:
                 await self._rest.stop_listening()
-            await self._pool.drain(grace)
-            grace = max(0.0, end - time.monotonic())
-        await grpc_port.close(grace)
+            grace = await self._pool.drain(grace)
+        await self._grpc.close(grace)
         if self._rest is not None:
             await self._rest.close()
-        self._pool.close()
 
     async def _watch(self) -> None:
         while self._poll_seconds > 0:
             await asyncio.sleep(self._poll_seconds)
             try:
-                await self._loop.run_in_executor(
-                    self._loading, self._served.look_again
-                )
+                await asyncio.to_thread(self._models.look_again)
             # Whatever goes wrong with a look, what is served goes on.
             except Exception:
                 _LOGGER.exception("Cannot look for new versions")

@@ -11,7 +11,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from .status import StatusError
+from .status import to_status
 
 _COUNT = ":tensorflow:serving:request_count"
 _LATENCY = ":tensorflow:serving:request_latency"
@@ -43,17 +43,14 @@ class Metrics:
     def watch(
         self, model_name: str, api: str, entrypoint: str
     ) -> Iterator[None]:
-        """Counts the call that the block answers by its status.
-
-        Only a call that succeeds has its time added, under an API such as
-        "Predict" and an entrypoint, "GRPC" or "REST".
-        """
+        """Counts the block's call by its status; times it if it succeeds."""
         start = time.perf_counter()
         try:
             yield
-        except StatusError as error:
-            self._count.labels(model_name, error.code.name).inc()
-            raise
+        except Exception as error:
+            status = to_status(error)
+            self._count.labels(model_name, status.code.name).inc()
+            raise status from None
         self._count.labels(model_name, "OK").inc()
         microseconds = (time.perf_counter() - start) * 1e6
         self._latency.labels(model_name, api, entrypoint).observe(microseconds)
@@ -61,6 +58,5 @@ class Metrics:
     def render(self) -> bytes:
         """Returns the page that Prometheus reads."""
         page = generate_latest(self._registry)
-        # The library ends a counter's name with _total, TensorFlow Serving
-        # does not.
+        # The library ends a counter's name with _total.
         return page.replace(f"{_COUNT}_total".encode(), _COUNT.encode())

@@ -1,15 +1,17 @@
-"""Which models a server serves: TensorFlow Serving's model configuration."""
+"""Which models and versions a server serves, by its configuration."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import (
+    ModelConfig,
     ModelConfigList,
     ModelServerConfig,
 )
 
 from ..errors import ServingError
-from .status import StatusError, invalid
 
 # TensorFlow Serving can be built with others.
 _PLATFORM = "tensorflow"
@@ -28,22 +30,17 @@ def read_model_config(path: str | Path) -> ModelConfigList:
         ServingError: If the file cannot be read or is of another form, or if
             a server cannot serve what it lists.
     """
-    rule = "A model config file must hold a ModelServerConfig in text form"
     try:
         text = Path(path).read_text(encoding="utf-8")
-        config = text_format.Parse(text, ModelServerConfig())
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise ServingError(f"{rule}. Cannot read {path}: {error}.") from error
-    models = config.model_config_list
-    if not models.config:
-        raise ServingError(
-            f"{rule} with a model_config_list. Found in {path}: "
-            f"{config.WhichOneof('config') or 'nothing'}, no model."
-        )
-    try:
+        models = text_format.Parse(text, ModelServerConfig()).model_config_list
+        if not models.config:
+            raise ValueError("It lists no model")
         check_model_config(models)
-    except StatusError as error:
-        raise ServingError(f"{rule}. In {path}: {error.message}.") from error
+    except (OSError, ValueError, text_format.ParseError) as error:
+        raise ServingError(
+            "A model config file must hold a ModelServerConfig in text form "
+            f"with a model_config_list. Cannot serve {path}: {error}."
+        ) from error
     return models
 
 
@@ -59,29 +56,64 @@ def make_model_config(model_name: str, base_path: Path) -> ModelConfigList:
 
 
 def check_model_config(models: ModelConfigList) -> None:
-    """Checks a configuration as TensorFlow Serving does, in its words."""
-    # Each check looks at all models before the next one begins.
+    """Raises a ValueError in TensorFlow Serving's words where it would."""
     names = [model.name for model in models.config]
-    for name in names:
-        if names.count(name) > 1:
-            raise invalid(
-                f"Illegal to list model {name} multiple times in config list"
-            )
     for model in models.config:
+        if names.count(model.name) > 1:
+            raise ValueError(
+                f"Illegal to list model {model.name} multiple times in config "
+                "list"
+            )
         if not Path(model.base_path).is_absolute():
-            raise invalid(
+            raise ValueError(
                 f"Expected model {model.name} to have an absolute path or URI; "
                 f"got base_path()={model.base_path}"
             )
-    for model in models.config:
         # A model type is deprecated, and read from old files.
-        if not model.model_platform and not model.model_type:
-            raise invalid(
-                "Illegal setting neither ModelServerConfig::model_type "
-                "(deprecated) nor ModelServerConfig::model_platform."
+        platform = model.model_platform or (model.model_type and _PLATFORM)
+        if platform != _PLATFORM:
+            raise ValueError(
+                f"Model {model.name} must have the model_platform {_PLATFORM}; "
+                f"got {platform or 'none'}"
             )
-        if model.model_platform not in ("", _PLATFORM):
-            raise invalid(
-                f"Model {model.name} must be of platform {_PLATFORM}; got "
-                f"{model.model_platform}"
-            )
+
+
+# === Versions on disk ===
+
+
+def find_versions(base_path: Path) -> dict[int, Path]:
+    """Finds a model's versions: its numbered folders, the oldest first.
+
+    "00000123" is version 123. Everything else is ignored, so that a new
+    version can be written under another name and then renamed.
+
+    Raises:
+        OSError: If the base path cannot be listed.
+    """
+    if not base_path.is_dir():
+        raise FileNotFoundError(
+            f"A model's base path must be a folder. Not found: {base_path}. "
+            "Export a model into it first."
+        )
+    # "7" and "007" are one version. TensorFlow Serving's numbers have 64 bits.
+    return dict(
+        sorted(
+            (int(path.name), path)
+            for path in base_path.iterdir()
+            if re.fullmatch("[0-9]+", path.name)
+            and int(path.name) < 2**63
+            and path.is_dir()
+        )
+    )
+
+
+def choose_versions(on_disk: Iterable[int], model: ModelConfig) -> list[int]:
+    """Returns the versions on disk that the policy of a model wants."""
+    policy = model.model_version_policy
+    kind = policy.WhichOneof("policy_choice")
+    if kind == "all":
+        return list(on_disk)
+    if kind == "specific":
+        return [n for n in on_disk if n in policy.specific.versions]
+    # Unset means the latest.
+    return list(on_disk)[-max(policy.latest.num_versions, 1) :]

@@ -1,21 +1,18 @@
-"""The Predict call: request checked, signature run, response filled."""
+"""The Predict call: request checked, signature run, response written."""
 
 from collections.abc import Iterable, Sequence
 
 import grpc
 import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
 from bmt_keras.contract import SERVING_DEFAULT
 
-from .servable import Servable
+from .servable import Servable, to_array
 from .status import StatusError, invalid
-from .tensors import make_tensor_proto, parse_tensor
-
-_METHODS = tuple(
-    f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")
-)
 
 
 def predict(
@@ -27,8 +24,12 @@ def predict(
     by itself, the output filter; the model's own checks come last, in the run.
     """
     name = request.model_spec.signature_name or SERVING_DEFAULT
-    signature = find_signature(servable, name)
-    _check_input_count(signature, request)
+    if name not in servable.signatures:
+        raise StatusError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f'Serving signature key "{name}" not found.',
+        )
+    signature = servable.signatures[name]
     inputs = _read_inputs(signature, request)
     _check_filter(signature, request.output_filter)
     # An empty filter means every output.
@@ -44,43 +45,21 @@ def predict(
     return response
 
 
-def find_signature(servable: Servable, name: str) -> SignatureDef:
-    """Finds a signature that Predict may run."""
-    if name not in servable.signatures:
-        raise StatusError(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f'Serving signature key "{name}" not found.',
-        )
-    signature = servable.signatures[name]
-    # As with --enable_signature_method_name_check.
-    if signature.method_name not in _METHODS:
-        raise StatusError(
-            grpc.StatusCode.INTERNAL,
-            "Expected prediction signature method_name to be one of "
-            f"{{{', '.join(_METHODS)}}}. Was: {signature.method_name}",
-        )
-    return signature
-
-
-def _check_input_count(
-    signature: SignatureDef, request: PredictRequest
-) -> None:
-    sent, known = set(request.inputs), set(signature.inputs)
-    surplus = len(sent) - len(known)
-    # Defaults may stand in for inputs that were not sent.
-    if surplus == 0 or (surplus < 0 and signature.defaults):
-        return
-    raise invalid(
-        f"input size does not match signature: {len(sent)}!={len(known)} "
-        f"len({_braced(sent)}) != len({_braced(known)}). "
-        f"Sent extra: {_braced(sent - known)}. "
-        f"Missing but required: {_braced(known - sent)}."
-    )
+# === Checks ===
 
 
 def _read_inputs(
     signature: SignatureDef, request: PredictRequest
 ) -> dict[str, np.ndarray]:
+    sent, known = set(request.inputs), set(signature.inputs)
+    # Defaults may stand in for inputs that were not sent.
+    if sent - known if signature.defaults else len(sent) != len(known):
+        raise invalid(
+            f"input size does not match signature: {len(sent)}!={len(known)} "
+            f"len({_braced(sent)}) != len({_braced(known)}). "
+            f"Sent extra: {_braced(sent - known)}. "
+            f"Missing but required: {_braced(known - sent)}."
+        )
     inputs = {}
     for alias, info in sorted(signature.inputs.items()):
         if alias in request.inputs:
@@ -91,7 +70,7 @@ def _read_inputs(
             raise invalid(
                 f"Signature input alias: {alias}(feed name: {info.name}) not "
                 "found in request and no default value provided. Inputs "
-                f"expected to be in the request {_braced(request.inputs)}, or "
+                f"expected to be in the request {_braced(sent)}, or "
                 "default input alias set: "
                 f"{','.join(sorted(signature.defaults))}"
             )
@@ -100,13 +79,6 @@ def _read_inputs(
             inputs[alias] = parse_tensor(proto)
         except ValueError as error:
             raise invalid(f"tensor parsing error: {alias}") from error
-    used = inputs.keys() & set(request.inputs)
-    if len(used) != len(request.inputs):
-        raise invalid(
-            "Inputs contains invalid name. Used request inputs: "
-            f"{','.join(sorted(used))}, request input: "
-            f"{','.join(sorted(request.inputs))}"
-        )
     return inputs
 
 
@@ -125,3 +97,55 @@ def _check_filter(
 
 def _braced(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"
+
+
+# === Tensors on the wire ===
+
+# NumPy dtype -> (value field, dtype in which the field holds the bits)
+_VALUE_FIELDS = {
+    "float32": ("float_val", "float32"),
+    "float64": ("double_val", "float64"),
+    "float16": ("half_val", "uint16"),
+    "bfloat16": ("half_val", "uint16"),
+    "bool": ("bool_val", "bool"),
+    **{
+        name: ("int_val", name)
+        for name in ("int8", "int16", "int32", "uint8", "uint16")
+    },
+    "int64": ("int64_val", "int64"),
+    "uint32": ("uint32_val", "uint32"),
+    "uint64": ("uint64_val", "uint64"),
+    "complex64": ("scomplex_val", "float32"),
+    "complex128": ("dcomplex_val", "float64"),
+    "object": ("string_val", "object"),
+}
+
+
+def parse_tensor(proto: TensorProto) -> np.ndarray:
+    """Reads a tensor as TensorFlow's runtime reads it.
+
+    TensorFlow's own parser does the work: too few values repeat the last one,
+    too many are cut, no values are zeros, and strings may come in
+    `tensor_content`. `tf.make_ndarray` refuses the second and the fourth.
+    """
+    try:
+        dtype = tf.as_dtype(proto.dtype)
+        tensor = tf.io.parse_tensor(proto.SerializeToString(), dtype)
+        return to_array(tensor.numpy())
+    except (TypeError, tf.errors.OpError) as error:
+        raise ValueError("Dtype, shape, values must fit together") from error
+
+
+def make_tensor_proto(array: np.ndarray) -> TensorProto:
+    """Writes an array into a proto's `*_val`, as TensorFlow Serving answers."""
+    if array.dtype.name not in _VALUE_FIELDS:
+        # Rarer dtypes (8-bit floats) use `tensor_content`.
+        return tf.make_tensor_proto(array)
+    field, wire_dtype = _VALUE_FIELDS[array.dtype.name]
+    proto = TensorProto(dtype=tf.as_dtype(array.dtype).as_datatype_enum)
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    # A complex number becomes two values.
+    values = np.ascontiguousarray(array).reshape(-1).view(wire_dtype)
+    getattr(proto, field).extend(values.tolist())
+    return proto

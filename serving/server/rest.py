@@ -18,14 +18,13 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 from bmt_keras.contract import SERVING_DEFAULT
 
-from .catalog import Catalog
-from .grpc_port import listen
+from .grpc_port import SIGNATURE_DEF, listen, unserved
 from .json_documents import parse_document, read_inputs, to_json, write_outputs
 from .metrics import Metrics
-from .predict import find_signature
 from .run_pool import RunPool, remaining_ms
-from .services import SIGNATURE_DEF, unserved
-from .status import StatusError, invalid
+from .servable import Servable
+from .served_models import ServedModels
+from .status import StatusError, invalid, to_status
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 # A prediction may take this long, its body's arrival included.
@@ -63,7 +62,7 @@ class RestPort:
     without a method (status) or with `/metadata`, and Prometheus' metrics.
     """
 
-    catalog: Catalog
+    models: ServedModels
     metrics: Metrics
     pool: RunPool
     max_message_bytes: int
@@ -105,9 +104,10 @@ class RestPort:
                 body = await self._post(request)
             else:
                 body = self._get(request)
-        except StatusError as error:
-            status = _HTTP_CODES.get(error.code, 500)
-            body = to_json({"error": error.wire_message})
+        except Exception as error:
+            failure = to_status(error)
+            status = _HTTP_CODES.get(failure.code, 500)
+            body = to_json({"error": failure.wire_message})
         headers = _CORS_HEADERS if self.cors else None
         return web.Response(
             status=status, body=body, content_type=kind, headers=headers
@@ -117,10 +117,10 @@ class RestPort:
         model_spec, action = _read_path(request)
         self.pool.check_open()
         if not action:
-            statuses = self.catalog.list_statuses(model_spec)
+            statuses = self.models.list_statuses(model_spec)
             response = GetModelStatusResponse(model_version_status=statuses)
             return to_json(_to_dict(response))
-        with self.catalog.borrow(model_spec) as servable:
+        with self.models.borrow(model_spec) as servable:
             answered = ModelSpec(name=model_spec.name)
             answered.version.value = servable.version
             signatures = SignatureDefMap(signature_def=servable.signatures)
@@ -137,42 +137,25 @@ class RestPort:
 
         def run() -> bytes:
             with self.metrics.watch(model_spec.name, action, "REST"):
+                # Before anything else: a body that is no JSON fails first.
                 text = self._expand(body) if is_gzip else body
-                return self._predict(model_spec, text, deadline)
+                document = parse_document(text)
+                with self.models.borrow(model_spec) as servable:
+                    return _predict(servable, document, deadline)
 
         return await self.pool.run(run)
-
-    def _predict(
-        self, model_spec: ModelSpec, text: bytes | bytearray, deadline: float
-    ) -> bytes:
-        # Before anything else: a body that is no JSON fails first.
-        document = parse_document(text)
-        name = document.get("signature_name") or SERVING_DEFAULT
-        with self.catalog.borrow(model_spec) as servable:
-            if name not in servable.signatures:
-                raise invalid(
-                    f'Serving signature name: "{name}" not found in signature '
-                    "def"
-                )
-            signature = find_signature(servable, name)
-            outputs = servable.run(
-                signature,
-                read_inputs(document, signature.inputs),
-                sorted(signature.outputs),
-                timeout_ms=remaining_ms(deadline),
-            )
-        return to_json(write_outputs(outputs, in_rows="instances" in document))
 
     # === Bodies ===
 
     async def _read_body(self, request: web.BaseRequest) -> bytes | bytearray:
-        self._check_size(request.content_length or 0)
         body = bytearray()
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 async for chunk in request.content.iter_any():
                     body += chunk
-                    self._check_size(len(body))
+                    # -1 means no limit.
+                    if 0 <= self.max_message_bytes < len(body):
+                        raise _too_large(self.max_message_bytes)
         except TimeoutError as error:
             raise StatusError(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -193,15 +176,28 @@ class RestPort:
         except zlib.error as error:
             raise invalid(f"Broken gzip body: {error}") from error
         if len(expanded) > limit:
-            raise _too_large(f"over {limit}", limit)
+            raise _too_large(limit)
         if not inflate.eof:
             raise invalid("Broken gzip body: its end is missing")
         return expanded
 
-    def _check_size(self, size: int) -> None:
-        # -1 means no limit.
-        if 0 <= self.max_message_bytes < size:
-            raise _too_large(str(size), self.max_message_bytes)
+
+def _predict(
+    servable: Servable, document: dict[str, Any], deadline: float
+) -> bytes:
+    name = document.get("signature_name") or SERVING_DEFAULT
+    if name not in servable.signatures:
+        raise invalid(
+            f'Serving signature name: "{name}" not found in signature def'
+        )
+    signature = servable.signatures[name]
+    outputs = servable.run(
+        signature,
+        read_inputs(document, signature.inputs),
+        sorted(signature.outputs),
+        timeout_ms=remaining_ms(deadline),
+    )
+    return to_json(write_outputs(outputs, in_rows="instances" in document))
 
 
 def _read_path(request: web.BaseRequest) -> tuple[ModelSpec, str]:
@@ -216,9 +212,7 @@ def _read_path(request: web.BaseRequest) -> tuple[ModelSpec, str]:
         raise invalid("Missing model name in request.")
     model_spec = ModelSpec(name=unquote(name))
     if version is not None:
-        # Python refuses to read thousands of digits.
-        if len(version) > 19 or int(version) >= 2**63:
-            raise invalid(f"Failed to convert version: {version} to numeric.")
+        # More than 64 bits are a ValueError.
         model_spec.version.value = int(version)
     elif label is not None:
         model_spec.version_label = unquote(label)
@@ -233,8 +227,8 @@ def _to_dict(message: Message) -> dict[str, Any]:
     )
 
 
-def _too_large(size: str, limit: int) -> StatusError:
+def _too_large(limit: int) -> StatusError:
     return StatusError(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        f"Received message larger than max ({size} vs. {limit})",
+        f"Received message larger than max (over {limit})",
     )

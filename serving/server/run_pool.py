@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
@@ -31,28 +31,22 @@ class RunPool:
         self._threads = ThreadPoolExecutor(max_workers, "serving-run")
         # Running or waiting; None for no limit.
         self._max_calls = max_calls
-        self._num_calls = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._calls: set[asyncio.Future[Any]] = set()
         self._open = True
 
     async def run(self, call: Callable[[], Answer]) -> Answer:
         """Returns what a function of no arguments answers, in a thread."""
         self.check_open()
-        if self._max_calls is not None and self._num_calls >= self._max_calls:
+        if self._max_calls is not None and len(self._calls) >= self._max_calls:
             raise StatusError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 "Concurrent RPC limit exceeded!",
             )
-        self._num_calls += 1
-        self._empty.clear()
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, call)
-        finally:
-            self._num_calls -= 1
-            if not self._num_calls:
-                self._empty.set()
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._threads, call)
+        self._calls.add(future)
+        future.add_done_callback(self._calls.discard)
+        return await future
 
     def check_open(self) -> None:
         """Refuses a call once the pool is closed."""
@@ -62,16 +56,18 @@ class RunPool:
                 "The server is shutting down; ask another one, or again later.",
             )
 
-    async def drain(self, seconds: float) -> None:
-        """Closes the pool, then waits for its calls and a second more."""
+    async def drain(self, seconds: float) -> float:
+        """Closes the pool, then waits for its calls and a second more.
+
+        Returns what is left of the seconds.
+        """
         self._open = False
         end = time.monotonic() + seconds
-        try:
-            await asyncio.wait_for(self._empty.wait(), seconds)
-        except TimeoutError:
-            return
-        left = end - time.monotonic()
-        await asyncio.sleep(max(0.0, min(_LINGER_SECONDS, left)))
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=seconds)
+        left = max(0.0, end - time.monotonic())
+        await asyncio.sleep(min(_LINGER_SECONDS, left))
+        return max(0.0, end - time.monotonic())
 
     def close(self) -> None:
         """Drops the calls that wait and ends the threads, without waiting."""

@@ -4,15 +4,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.types_pb2 import DataType
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 
-from ..errors import ServingError
-from .status import StatusError, invalid
-from .tensors import to_array
+from .status import invalid
 
 _SERVE_TAG = "serve"
 
@@ -27,7 +24,16 @@ class Servable:
 
     def __init__(self, version: int, path: Path) -> None:
         self.version = version
-        self._session, meta_graph = _load(version, path)
+        try:
+            self._session, meta_graph = _load(path)
+        except tf.errors.NotFoundError as error:
+            if "Op type not registered" not in error.message:
+                raise
+            # The released TensorFlow Serving links TensorFlow Text, so models
+            # may use its ops.
+            import tensorflow_text  # noqa: F401
+
+            self._session, meta_graph = _load(path)
         self.signatures: Mapping[str, SignatureDef] = meta_graph.signature_def
 
     def run(
@@ -44,21 +50,10 @@ class Servable:
         then keeps it: the first run of a set is slow.
         """
         feeds = {signature.inputs[k].name: v for k, v in inputs.items()}
-        fetches = [self._find(signature.outputs[k].name) for k in outputs]
+        fetches = [signature.outputs[k].name for k in outputs]
         self._check_dtypes(feeds)
         options = tf.compat.v1.RunOptions(timeout_in_ms=timeout_ms)
-        try:
-            values = self._session.run(fetches, feeds, options)
-        except tf.errors.OpError as error:
-            raise StatusError.from_tensorflow(error) from error
-        except ValueError as error:
-            # The session compares shapes with the placeholder's own.
-            raise invalid(str(error)) from error
-        except RuntimeError as error:
-            raise StatusError(
-                grpc.StatusCode.UNAVAILABLE,
-                f"Version {self.version} has been unloaded.",
-            ) from error
+        values = self._session.run(fetches, feeds, options)
         return dict(zip(outputs, map(to_array, values), strict=True))
 
     def close(self) -> None:
@@ -69,57 +64,29 @@ class Servable:
         # `Session.run` would convert in silence. The words are the runtime's,
         # which counts the arguments in the order of their names.
         for index, name in enumerate(sorted(feeds)):
-            expected = self._find(name).dtype.base_dtype
+            tensor = self._session.graph.get_tensor_by_name(name)
+            expected = tensor.dtype.base_dtype
             found = tf.as_dtype(feeds[name].dtype)
             if found != expected:
                 raise invalid(
-                    f"Expects arg[{index}] to be {_runtime_name(expected)} but "
-                    f"{_runtime_name(found)} is provided"
+                    f"Expects arg[{index}] to be {runtime_name(expected)} but "
+                    f"{runtime_name(found)} is provided"
                 )
 
-    def _find(self, tensor_name: str) -> tf.Tensor:
-        try:
-            return self._session.graph.get_tensor_by_name(tensor_name)
-        except (KeyError, ValueError) as error:
-            raise StatusError(
-                grpc.StatusCode.NOT_FOUND,
-                f"Tensor {tensor_name} of the signature is not in the graph.",
-            ) from error
 
-
-def _runtime_name(dtype: tf.DType) -> str:
-    # "float", where tf.DType.name is "float32".
+def runtime_name(dtype: tf.DType) -> str:
+    """Returns a dtype's name in messages: "float", not "float32"."""
     name: str = DataType.Name(dtype.as_datatype_enum)
     return name.removeprefix("DT_").lower()
 
 
-# === Loading ===
+def to_array(value: object) -> np.ndarray:
+    """Returns a fetched value as an array, a scalar string included."""
+    # NumPy alone would cut trailing zero bytes off a string.
+    return np.asarray(value, dtype=object if isinstance(value, bytes) else None)
 
 
-def _load(
-    version: int, path: Path
-) -> tuple[tf.compat.v1.Session, MetaGraphDef]:
-    try:
-        try:
-            return _load_session(path)
-        except tf.errors.NotFoundError as error:
-            if "Op type not registered" not in error.message:
-                raise
-            # The released TensorFlow Serving links TensorFlow Text, so models
-            # may use its ops.
-            import tensorflow_text  # noqa: F401
-
-            return _load_session(path)
-    # A broken model fails in a dozen types: in its files, protos, ops or run.
-    except Exception as error:
-        raise ServingError(
-            f"A version folder must hold a SavedModel tagged {_SERVE_TAG!r}. "
-            f"Version {version} in {path} cannot be loaded: "
-            f"{str(error).rstrip('.')}. Export the model again."
-        ) from error
-
-
-def _load_session(path: Path) -> tuple[tf.compat.v1.Session, MetaGraphDef]:
+def _load(path: Path) -> tuple[tf.compat.v1.Session, MetaGraphDef]:
     config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
     # A second round of graph rewriting makes loading a fifth longer and runs
     # no faster.

@@ -1,11 +1,15 @@
 """Failed calls: a gRPC status code with its message."""
 
+import logging
+
 import grpc
 import tensorflow as tf
 
 # TensorFlow Serving cuts messages here, so that a status fits its HTTP header.
 _MESSAGE_LIMIT = 1024
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class StatusError(Exception):
@@ -15,17 +19,6 @@ class StatusError(Exception):
         super().__init__(f"{code.name}: {message}")
         self.code = code
         self.message = message
-
-    @classmethod
-    def from_tensorflow(cls, error: tf.errors.OpError) -> "StatusError":
-        """Returns the status that an error of TensorFlow's runtime means."""
-        # `Session.run` appends the Python lines that built the op; the error
-        # that it replaced has the runtime's own message, which TensorFlow
-        # Serving sends.
-        raised = error.__context__
-        if isinstance(raised, tf.errors.OpError):
-            error = raised
-        return cls(_CODES[error.error_code], error.message)
 
     @property
     def wire_message(self) -> str:
@@ -40,3 +33,23 @@ class StatusError(Exception):
 def invalid(message: str) -> StatusError:
     """Returns the error of a request that does not fit."""
     return StatusError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def to_status(error: Exception) -> StatusError:
+    """Returns the status that any error in a call means to its client."""
+    if isinstance(error, StatusError):
+        return error
+    if isinstance(error, tf.errors.OpError):
+        # `Session.run` appends the Python lines that built the op; the error
+        # that it replaced has the runtime's own message, which TensorFlow
+        # Serving sends.
+        if isinstance(error.__context__, tf.errors.OpError):
+            error = error.__context__
+        return StatusError(_CODES[error.error_code], error.message)
+    # Python, NumPy and the session say so of a request's values.
+    if isinstance(error, (ValueError, OverflowError, RecursionError)):
+        return invalid(str(error))
+    _LOGGER.error("A call failed unexpectedly", exc_info=error)
+    return StatusError(
+        grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
+    )

@@ -1,16 +1,16 @@
 """Warm-up: recorded requests run before a version is served."""
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from ..errors import ServingError
 from .predict import predict
 from .servable import Servable
-from .status import StatusError
+from .status import to_status
 
 # An uncompressed TFRecord file of PredictionLog, as in TensorFlow Serving.
 _FILE = Path("assets.extra", "tf_serving_warmup_requests")
@@ -23,9 +23,8 @@ def warm_up(servable: Servable, path: Path) -> None:
     """Runs the Predict requests recorded in a version's folder, if any.
 
     The first run of a signature builds its executor and can take seconds;
-    after a warm-up no client waits for that. Requests of other kinds, which
-    TensorFlow Serving alone answers, are left out. A request that fails is a
-    ServingError: such a model is not fit to be served.
+    after a warm-up no client waits for that. Other kinds than Predict are left
+    out. A request that fails is a ValueError: the model is not to be served.
     """
     path = path / _FILE
     if not path.exists():
@@ -41,37 +40,36 @@ def _read_records(path: Path) -> list[bytes]:
     try:
         records = list(dataset.as_numpy_iterator())
     except tf.errors.OpError as error:
-        raise ServingError(
+        raise ValueError(
             "A warm-up file must be an uncompressed TFRecord file. Cannot read "
-            f"{path}: {error.message}. Export the model again."
+            f"{path}: {error.message}"
         ) from error
     if len(records) > _MAX_RECORDS:
-        raise ServingError(
+        raise ValueError(
             f"A warm-up file must hold at most {_MAX_RECORDS} records. Found "
-            f"more in {path}. Export the model with fewer."
+            f"more in {path}"
         )
     return records
 
 
 def _run_record(servable: Servable, record: bytes, where: str) -> None:
-    try:
-        log = PredictionLog.FromString(record)
-        kind = log.WhichOneof("log_type")
-    except DecodeError:
-        kind = None
+    log = PredictionLog()
     # An empty record parses as a message of no kind.
+    with suppress(DecodeError):
+        log.ParseFromString(record)
+    kind = log.WhichOneof("log_type")
     if kind is None:
-        raise ServingError(
+        raise ValueError(
             f"A warm-up record must be a PredictionLog. Found: {where}, "
-            f"{len(record)} bytes of something else. Export the model again."
+            f"{len(record)} bytes of something else"
         )
     if kind != "predict_log":
         _LOGGER.warning("Left out %s: it is a %s", where, kind)
         return
     try:
         predict(servable, log.predict_log.request)
-    except StatusError as error:
-        raise ServingError(
+    except Exception as error:
+        raise ValueError(
             f"Every warm-up request must succeed. Failed: {where} with "
-            f"{error}. Export the model again, or remove the file."
+            f"{to_status(error)}"
         ) from error

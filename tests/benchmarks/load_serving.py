@@ -13,20 +13,15 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import measure
 import numpy as np
-from own_server import (
-    ask,
-    find_latest_version,
-    make_parser,
-    read_images,
-    serve,
-)
+
+from serving import ask, parse, serve
 
 _EVERY = 10  # One image in ten is corrupt.
 _PROBE_SECONDS = 5.0
@@ -38,10 +33,8 @@ _MOST_SECONDS_MORE = 300.0
 class LoadTest:
     """Asks a server for captions of good and corrupt images, and judges them.
 
-    Attributes:
-        counts: Counter of (kind of image, whether its answer was right).
-        versions: Counter of the versions that answered.
-        reasons: The failures, in words.
+    `counts` holds the right and wrong answers by kind of image, `versions` how
+    often each version answered, `reasons` the failures in words.
     """
 
     def __init__(self, stub: Any, images: Sequence[bytes]) -> None:
@@ -49,7 +42,9 @@ class LoadTest:
         self._images = images
         self._lock = threading.Lock()
         self._expected = [self._ask(image)[0] for image in images]
-        self.counts: Counter[tuple[str, bool]] = Counter()
+        self.counts = {
+            kind: {"right": 0, "wrong": 0} for kind in ("good", "corrupt")
+        }
         self.versions: Counter[int] = Counter()
         self.reasons: list[str] = []
 
@@ -58,7 +53,9 @@ class LoadTest:
         which = number % len(self._images)
         image, kind = self._images[which], "good"
         if number % _EVERY == _EVERY - 1:
-            image, kind = _spoil(image, number), "corrupt"
+            # A broken head, and a length that is its own.
+            image = b"BAD" + image[3 : len(image) // 2] + b"\0" * number
+            kind = "corrupt"
         try:
             caption, error, version = self._ask(image)
         except grpc.RpcError as failure:
@@ -69,7 +66,7 @@ class LoadTest:
         else:
             right = not error and caption == self._expected[which]
         with self._lock:
-            self.counts[kind, right] += 1
+            self.counts[kind]["right" if right else "wrong"] += 1
             self.versions[version] += 1
             if not right:
                 self.reasons.append(f"a {kind} image: {caption!r}, {error!r}")
@@ -80,58 +77,47 @@ class LoadTest:
         return caption, error, version
 
 
-def _spoil(image: bytes, number: int) -> bytes:
-    """Half an image with a broken head, of a length that is its own."""
-    return b"BAD" + image[3 : len(image) // 2] + b"\0" * number
-
-
 def offer_load(
     call: Callable[[int], bool],
     *,
     seconds: float,
     concurrency: int,
-    rate: float | None = None,
+    rate: float = 0,
     is_done: Callable[[], bool] = lambda: True,
 ) -> dict[str, Any]:
     """Calls again and again from several threads, and measures.
 
-    Args:
-        call: Takes the call's number; returns whether the answer was right.
-        seconds: How long calls are begun.
-        concurrency: The most calls under way at a time.
-        rate: Calls per second, at random times that do not wait for answers
-            (an open loop). A call's time counts from when it was due, so that
-            a server that falls behind shows it. None: each thread calls as
-            soon as it has its answer (a closed loop).
-        is_done: False has calls begun beyond the time, for five minutes at
-            most.
+    Calls are due at random times, `rate` per second, that do not wait for
+    answers (an open loop), and a call's time counts from when it was due: a
+    server that falls behind shows it. At rate 0 each thread calls as soon as it
+    has its answer (a closed loop). Calls are begun until the seconds are over
+    and `is_done`, for five minutes more at most.
     """
-    start = time.perf_counter()
+    start = due = time.perf_counter()
     end = start + seconds
-    dues = _draw_dues(start, rate)
+    draws, numbers = np.random.default_rng(0), itertools.count()
     lock = threading.Lock()
     times: list[float] = []
     failures: list[int] = []
 
-    def work() -> None:
+    def work(_: int) -> None:
+        nonlocal due
         while True:
             with lock:
-                number, due = next(dues)
-            begin = time.perf_counter()
-            moment = due if rate else begin
-            if moment >= end + _MOST_SECONDS_MORE or (
-                moment >= end and is_done()
-            ):
+                number = next(numbers)
+                due += draws.exponential(1 / rate) if rate else 0
+                moment = due if rate else time.perf_counter()
+            late = moment - end
+            if late >= _MOST_SECONDS_MORE or (late >= 0 and is_done()):
                 return
-            time.sleep(max(0.0, moment - begin))
+            time.sleep(max(0.0, moment - time.perf_counter()))
             if call(number):
                 times.append(time.perf_counter() - moment)
             else:
                 failures.append(number)
 
     with ThreadPoolExecutor(concurrency) as pool:
-        for thread in [pool.submit(work) for _ in range(concurrency)]:
-            thread.result()
+        list(pool.map(work, range(concurrency)))
     taken = time.perf_counter() - start
     if not times:
         sys.exit(f"No call succeeded: all {len(failures)} failed.")
@@ -149,31 +135,21 @@ def offer_load(
     }
 
 
-def _draw_dues(start: float, rate: float | None) -> Iterator[tuple[int, float]]:
-    """Gives the numbers of calls, and when each is due."""
-    draws = np.random.default_rng(0)
-    due = start
-    for number in itertools.count():
-        due += draws.exponential(1 / rate) if rate else 0.0
-        yield number, due
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = make_parser(__doc__)
-    add = parser.add_argument
-    add("--seconds", type=float, default=60.0, help="length of the load")
-    add("--concurrency", type=int, default=16, help="calls at once, at most")
-    add("--rate", type=float, help="calls per second; a fitting one by default")
-    options = parser.parse_args(arguments)
-    version = find_latest_version(options.models)
-    images = read_images(options.photos)
+    options, version, images = parse(
+        __doc__,
+        arguments,
+        seconds=(60.0, "length of the load"),
+        concurrency=(16, "calls at once, at most"),
+        rate=(0.0, "calls per second; a fitting one by default"),
+    )
+    load = {"concurrency": options.concurrency, "rate": options.rate}
     with serve(version) as (stub, add_version):
-        load = {"concurrency": options.concurrency, "rate": options.rate}
-        test = LoadTest(stub, images)
-        if options.rate is None:
+        if not options.rate:
+            test = LoadTest(stub, images)
             probe = offer_load(test.call, seconds=_PROBE_SECONDS, **load)
             load["rate"] = _SHARE * probe["calls_per_second"]
-            test = LoadTest(stub, images)
+        test = LoadTest(stub, images)
         threading.Timer(options.seconds / 2, add_version).start()
         figures = offer_load(
             test.call,
@@ -193,11 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "model": str(version),
         "seconds": options.seconds,
         **figures,
-        "counts": {
-            kind: {"right": test.counts[kind, True], "wrong": wrong}
-            for kind in ("good", "corrupt")
-            for wrong in [test.counts[kind, False]]
-        },
+        "counts": test.counts,
         "versions": dict(sorted(test.versions.items())),
         "reasons": test.reasons[:5],
         "passed": passed,

@@ -12,7 +12,6 @@ import captioning
 import load_serving
 import measure
 import numpy as np
-import own_server
 import preparation
 import pytest
 import tensorflow as tf
@@ -219,9 +218,8 @@ def test_load_notices_wrong_answers(monkeypatch):
     # Another caption, an error, right, and a corrupt one without its error.
     assert [test.call(n) for n in (0, 1, 2, 9)] == [False, False, True, False]
     assert test.counts == {
-        ("good", False): 2,
-        ("good", True): 1,
-        ("corrupt", False): 1,
+        "good": {"right": 1, "wrong": 2},
+        "corrupt": {"right": 0, "wrong": 1},
     }
     assert "no memory" in test.reasons[1]
 
@@ -245,4 +243,4 @@ def test_load_without_a_success_or_a_version_is_an_error(tmp_path):
     with pytest.raises(SystemExit, match=r"all \d+ failed"):
         load_serving.offer_load(lambda _: False, seconds=0.05, concurrency=1)
     with pytest.raises(SystemExit, match="version number"):
-        own_server.find_latest_version(tmp_path)
+        serving.find_latest_version(tmp_path)

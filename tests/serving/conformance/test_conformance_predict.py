@@ -109,6 +109,12 @@ def test_missing_input_takes_its_default(predict, make_request):
     assert list(predict(request).outputs["unit"].string_val) == [b"step"]
 
 
+def test_signature_of_any_method_is_run(predict, make_request):
+    inputs = {"by": np.int64(1)}
+    response = predict(make_request("train", inputs, model="counter"))
+    assert len(response.outputs["total"].int64_val) == 1
+
+
 def _tensor(shape, **fields):
     proto = TensorProto(dtype=tf.float32.as_datatype_enum, **fields)
     for size in shape:
@@ -154,15 +160,6 @@ FAILURES = {
         ),
         'Serving signature key "serving_default" not found.': {"inputs": X},
     },
-    "INTERNAL": {
-        "Expected prediction signature method_name to be one of "
-        "{tensorflow/serving/predict, tensorflow/serving/classify, "
-        "tensorflow/serving/regress}. Was: elsewhere/train": {
-            "signature": "train",
-            "inputs": {"by": np.int64(1)},
-            "model": "counter",
-        },
-    },
     INVALID: {
         "ModelSpec has no name specified.": {"model": ""},
         "Unrecognized servable version label: beta": _half(label="beta"),
@@ -178,8 +175,6 @@ FAILURES = {
         "tensor parsing error: x": _half(
             inputs={"x": _tensor([2], tensor_content=b"1")}, outputs=("z",)
         ),
-        "Inputs contains invalid name. Used request inputs: , request input: "
-        "z": {"model": "counter", "inputs": {"z": 1}},
         "output tensor alias not found in signature: z Outputs expected to be "
         "in the set {difference,sum}.": _two("sum", "z"),
         "duplicate output tensor alias: sum": _two("sum", "sum"),
@@ -218,6 +213,15 @@ def test_request_with_a_part_missing_is_refused(
     predict, expect_error, request_, message
 ):
     assert expect_error(predict, request_) == (INVALID, message)
+
+
+def test_unknown_input_is_refused_beside_defaults(
+    predict, make_request, expect_error
+):
+    request = make_request("", {"z": 1}, model="counter")
+    code, message = expect_error(predict, request)
+    assert code == INVALID
+    assert "z" in message
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def long_call(make_request):
 def wait_for_calls(wait_until):
     """Waits until a server has that many calls in flight."""
     return lambda server, count: wait_until(
-        lambda: server._pool._num_calls == count
+        lambda: len(server._pool._calls) == count
     )
 
 

@@ -15,7 +15,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from bmt_keras.serving.errors import ServingError
 from bmt_keras.serving.server import EmbeddedServer
-from bmt_keras.serving.server.served_models import find_versions
+from bmt_keras.serving.server.model_config import find_versions
 
 
 @pytest.fixture
@@ -70,9 +70,11 @@ def test_folder_without_a_model_is_reported(tmp_path, write, part):
         EmbeddedServer(base, port=0).start()
 
 
-def test_port_in_use_is_reported(captioner_path, captioner_server):
+def test_port_in_use_is_reported_before_a_model_is_loaded(
+    tmp_path, captioner_server
+):
     port = captioner_server.port
-    server = EmbeddedServer(captioner_path, port=port)
+    server = EmbeddedServer(tmp_path, port=port)
     with pytest.raises(
         ServingError, match=rf"127.0.0.1:{port}: Address already in use\. Stop"
     ):
@@ -118,7 +120,7 @@ def test_warmup_requests_run_before_serving(
     write_warmup(counter_copy / "1", requests)
     with (
         EmbeddedServer(counter_copy, port=0) as server,
-        server._catalog.borrow(ModelSpec(name="bmt")) as servable,
+        server._models.borrow(ModelSpec(name="bmt")) as servable,
     ):
         signature = servable.signatures["serving_default"]
         outputs = servable.run(signature, {"by": np.int64(2)}, ["total"])

@@ -15,6 +15,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     PredictionServiceStub,
 )
@@ -98,6 +99,11 @@ def load(stub, caption, photos, num_threads):
             thread.result()
 
 
+def _has_failed(server, number):
+    statuses = server._models.list_statuses(ModelSpec(name=MODEL))
+    return any(s.version == number and s.status.error_code for s in statuses)
+
+
 def test_reload_under_load_fails_no_good_photo(
     base, exported, caption, photos, tmp_path, serve, wait_until, publish
 ):
@@ -114,7 +120,7 @@ def test_reload_under_load_fails_no_good_photo(
                 wait_until(lambda: len(answers) > done + 20, PATIENCE)
 
             publish(broken, base, 2)
-            wait_until(lambda: server._served._failed[MODEL], PATIENCE)
+            wait_until(lambda: _has_failed(server, 2), PATIENCE)
             wait_for_answers()
             assert server.versions == {MODEL: [1]}
             publish(exported, base, 3)

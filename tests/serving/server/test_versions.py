@@ -14,7 +14,6 @@ from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 
 from bmt_keras.serving.errors import ServingError
 from bmt_keras.serving.server import read_model_config
-from bmt_keras.serving.server.catalog import Catalog
 from bmt_keras.serving.server.model_config import make_model_config
 from bmt_keras.serving.server.served_models import ServedModels
 from bmt_keras.serving.server.status import StatusError
@@ -39,23 +38,23 @@ def publish(publish, counter_path, base):
 
 @pytest.fixture
 def served(base):
-    """A catalog, the models in it and their configuration."""
-    catalog = Catalog()
-    yield catalog, ServedModels(catalog), make_model_config("m", base)
-    catalog.close()
+    """Models that are not loaded yet, and their configuration."""
+    models = ServedModels()
+    yield models, make_model_config("m", base)
+    models.close()
 
 
 @pytest.fixture
-def serving(served, publish):
-    """A catalog and the models in it: version 1, loaded."""
-    catalog, models, config = served
+def models(served, publish):
+    """Models of which version 1 is loaded."""
+    served_models, config = served
     publish(1)
-    assert models.configure(config) == {}
-    return catalog, models
+    served_models.configure(config)
+    return served_models
 
 
-def _states(catalog):
-    return {s.version: s.state for s in catalog.list_statuses(SPEC)}
+def _states(models):
+    return {s.version: s.state for s in models.list_statuses(SPEC)}
 
 
 def _count(servable):
@@ -95,73 +94,68 @@ def _fail_warmup(folder):
     "spoil",
     [_cut_weights, _remove_weights, _cut_graph, _remove_graph, _fail_warmup],
 )
-def test_broken_new_version_leaves_the_old_one(serving, publish, spoil):
-    catalog, models = serving
+def test_broken_new_version_leaves_the_old_one(models, publish, spoil):
     publish(2, spoil=spoil)
     models.look_again()
-    assert _states(catalog) == {2: END, 1: AVAILABLE}
-    failed, _ = catalog.list_statuses(SPEC)
+    assert _states(models) == {2: END, 1: AVAILABLE}
+    failed, _ = models.list_statuses(SPEC)
     assert failed.status.error_code != 0
     assert "/m/2" in failed.status.error_message
-    with catalog.borrow(SPEC) as servable:
+    with models.borrow(SPEC) as servable:
         assert servable.version == 1
         assert _count(servable) == 1
 
 
 def test_failed_version_is_tried_again_once_its_folder_was_gone(
-    serving, publish, base
+    models, publish, base
 ):
-    catalog, models = serving
     publish(2, spoil=_remove_weights)
     models.look_again()
     # Mended in place, it stays failed.
     shutil.copytree(base / "1" / "variables", base / "2" / "variables")
     models.look_again()
-    assert _states(catalog) == {2: END, 1: AVAILABLE}
+    assert _states(models) == {2: END, 1: AVAILABLE}
 
     shutil.rmtree(base / "2")
     models.look_again()
     publish(2)
     models.look_again()
-    assert _states(catalog) == {2: AVAILABLE, 1: END}
+    assert _states(models) == {2: AVAILABLE, 1: END}
 
 
 # === Versions that come and go ===
 
 
-def test_request_in_flight_keeps_its_version(serving, publish):
-    catalog, models = serving
-    with catalog.borrow(SPEC) as old:
+def test_request_in_flight_keeps_its_version(models, publish):
+    with models.borrow(SPEC) as old:
         publish(2)
         models.look_again()
-        assert _states(catalog) == {2: AVAILABLE, 1: UNLOADING}
-        with catalog.borrow(SPEC) as new:
+        assert _states(models) == {2: AVAILABLE, 1: UNLOADING}
+        with models.borrow(SPEC) as new:
             assert new.version == 2
         assert _count(old) == 1
-    assert _states(catalog) == {2: AVAILABLE, 1: END}
-    with pytest.raises(StatusError, match="Version 1 has been unloaded"):
+    assert _states(models) == {2: AVAILABLE, 1: END}
+    with pytest.raises(RuntimeError, match="closed Session"):
         _count(old)
 
 
-def test_removed_versions_end(serving, publish, base):
-    catalog, models = serving
+def test_removed_versions_end(models, publish, base):
     publish(2)
     models.look_again()
-    assert catalog.available() == {"m": [2]}
+    assert models.available() == {"m": [2]}
     shutil.rmtree(base / "2")
     models.look_again()
     # The one before takes its place.
-    assert _states(catalog) == {2: END, 1: AVAILABLE}
+    assert _states(models) == {2: END, 1: AVAILABLE}
     shutil.rmtree(base / "1")
     models.look_again()
-    assert _states(catalog) == {2: END, 1: END}
+    assert _states(models) == {2: END, 1: END}
 
 
-def test_model_whose_base_path_is_gone_stays(serving, publish, base):
-    catalog, models = serving
+def test_model_whose_base_path_is_gone_stays(models, publish, base):
     base.rename(base.with_name("elsewhere"))
     models.look_again()
-    assert _states(catalog) == {1: AVAILABLE}
+    assert _states(models) == {1: AVAILABLE}
 
 
 @pytest.mark.parametrize(
@@ -172,29 +166,29 @@ def test_model_whose_base_path_is_gone_stays(serving, publish, base):
     ],
 )
 def test_policy_chooses_versions(served, publish, policy, versions):
-    catalog, models, config = served
+    models, config = served
     for version in (1, 2, 3):
         publish(version)
     text_format.Parse(policy, config.config[0].model_version_policy)
     models.configure(config)
-    assert catalog.available() == {"m": versions}
+    assert models.available() == {"m": versions}
 
 
 # === Configuration ===
 
 
 def test_new_label_may_name_a_version_to_come(served, publish):
-    catalog, models, config = served
+    models, config = served
     publish(1)
     config.config[0].version_labels["stable"] = 1
     config.config[0].version_labels["canary"] = 2
     models.configure(config)
     asked = ModelSpec(name="m", version_label="canary")
     with pytest.raises(StatusError, match=r"Specific\(m, 2\)"):
-        catalog.borrow(asked).__enter__()
+        models.borrow(asked).__enter__()
     publish(2)
     models.look_again()
-    with catalog.borrow(asked) as servable:
+    with models.borrow(asked) as servable:
         assert servable.version == 2
 
 
@@ -221,13 +215,13 @@ def test_change_to_a_model_that_is_not_there_is_reported(
     ("text", "part"),
     [
         (None, "No such file"),
-        ("model_config_list {", "Cannot read"),
-        ("", "Found in .*nothing, no model"),
+        ("model_config_list {", "Cannot serve"),
+        ("", "lists no model"),
         ('name: "m" base_path: "m"', "absolute path"),
         ('name: "m" base_path: "/m"', "model_platform"),
         (
             'name: "m" base_path: "/m" model_platform: "torch"',
-            "must be of platform tensorflow; got torch",
+            "must have the model_platform tensorflow; got torch",
         ),
     ],
 )
