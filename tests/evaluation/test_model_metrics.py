@@ -20,7 +20,7 @@ def test_accuracy_and_calibration_are_those_of_the_guesses():
     measured, bins = model_metrics.measure_masked_tokens(guesses, Calibration())
     assert measured["masked_accuracy"] == 0.75
     assert measured["calibration_error"] == pytest.approx(0)
-    assert sum(each.count for each in bins) == 4
+    assert sum(each.num_guesses for each in bins) == 4
     cold, _ = model_metrics.measure_masked_tokens(guesses, Calibration(0.5))
     assert cold["calibration_error"] == pytest.approx(0.9 - 0.75, abs=1e-6)
     assert cold["calibration_error_raw"] == pytest.approx(0)
