@@ -5,21 +5,19 @@ captioner that the caller has loaded.
 """
 
 from bmt_keras.evaluation.cider_d import CiderD
-from bmt_keras.evaluation.files import write_coco_results, write_metrics
 from bmt_keras.evaluation.java_scores import score_with_java
 from bmt_keras.evaluation.reliability import (
     ReliabilityBin,
     calibration_error,
     reliability_bins,
 )
-from bmt_keras.evaluation.retrieval import retrieval_recall
 from bmt_keras.evaluation.scores import (
     evaluate_captions,
+    measure_wording,
     score_captions,
     score_each_caption,
     shuffle_predictions,
 )
-from bmt_keras.evaluation.wording import measure_wording
 from bmt_keras.evaluation.words import split_caption
 
 __all__ = [
@@ -29,12 +27,9 @@ __all__ = [
     "evaluate_captions",
     "measure_wording",
     "reliability_bins",
-    "retrieval_recall",
     "score_captions",
     "score_each_caption",
     "score_with_java",
     "shuffle_predictions",
     "split_caption",
-    "write_coco_results",
-    "write_metrics",
 ]

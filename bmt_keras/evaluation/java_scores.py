@@ -19,19 +19,20 @@ from collections.abc import Mapping, Sequence
 from bmt_keras.evaluation.scores import split_sentences
 
 _LOGGER = logging.getLogger(__name__)
+_TIMEOUT = 1800.0  # seconds that each of the two may take
 
 # The scorers print without a new line. A METEOR that failed holds its lock,
 # for which its `__del__` would wait for ever: hence os._exit.
 _WORKER = """
 import importlib, json, os, socket, sys, traceback
 socket.setdefaulttimeout(30)
-name, expected, received = json.load(sys.stdin)
+name, *sentences = json.load(sys.stdin)
 try:
     path = f"pycocoevalcap.{name.lower()}.{name.lower()}"
-    module = importlib.import_module(path)
-    score, _ = getattr(module, name)().compute_score(
-        dict(enumerate(expected)), dict(enumerate(received)))
+    scorer = getattr(importlib.import_module(path), name)()
+    score, _ = scorer.compute_score(*(dict(enumerate(s)) for s in sentences))
     print(f"\\n{float(score)!r}", flush=True)
+    os._exit(0)
 except Exception:
     traceback.print_exc()
     sys.stderr.flush()
@@ -40,24 +41,15 @@ except Exception:
 
 
 def score_with_java(
-    predictions: Mapping[int, str],
-    references: Mapping[int, Sequence[str]],
-    *,
-    timeout: float = 1800.0,
+    predictions: Mapping[int, str], references: Mapping[int, Sequence[str]]
 ) -> dict[str, float]:
     """Scores captions by METEOR and SPICE if that is possible here.
 
-    Args:
-        predictions: As for `score_captions`.
-        references: As for `score_captions`.
-        timeout: Seconds that each of the two may take.
+    Takes and raises what `score_captions` does.
 
     Returns:
         `meteor` and `spice`, in [0, 1], without a score that could not be
         computed; empty without Java.
-
-    Raises:
-        InputError: As `score_captions`.
 
     Reference:
         Denkowski and Lavie 2014 (METEOR 1.5); Anderson et al. 2016,
@@ -74,19 +66,18 @@ def score_with_java(
     for name in ("Meteor", "Spice"):
         request = json.dumps([name, *(list(s.values()) for s in sentences)])
         try:
-            scores[name.lower()] = _run(request, timeout)
+            scores[name.lower()] = _run(request)
         except (RuntimeError, OSError, ValueError) as error:
             _LOGGER.warning("%s is left out: %s", name.upper(), error)
     return scores
 
 
-def _run(request: str, timeout: float) -> float:
+def _run(request: str) -> float:
     with subprocess.Popen(
         [sys.executable, "-c", _WORKER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
         # Java reads and writes text and numbers by the locale.
@@ -94,15 +85,14 @@ def _run(request: str, timeout: float) -> float:
         start_new_session=True,
     ) as process:
         try:
-            answer, log = process.communicate(request, timeout)
+            output, _ = process.communicate(request, _TIMEOUT)
         except subprocess.TimeoutExpired as error:
-            raise RuntimeError(f"it took over {timeout:g} seconds.") from error
+            raise RuntimeError(f"it took over {_TIMEOUT:g} seconds.") from error
         finally:
             # The worker's own children, Java above all, may outlive it.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-    said = (answer if process.returncode == 0 else log).strip().splitlines()
-    last = said[-1] if said else "it said nothing."
+    *_, last = ["it said nothing.", *output.strip().splitlines()]
     if process.returncode != 0:
         raise RuntimeError(f"it failed: {last}")
     return float(last)

@@ -3,27 +3,28 @@
 `evaluate_captioner` is what `bmt evaluate` and the end of a training run call.
 """
 
+import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bmt_keras.evaluation.files import write_coco_results, write_metrics
+from bmt_keras.atomic import write_atomically
 from bmt_keras.evaluation.java_scores import score_with_java
 from bmt_keras.evaluation.reliability import (
     ReliabilityBin,
     calibration_error,
     reliability_bins,
 )
-from bmt_keras.evaluation.retrieval import retrieval_recall
 from bmt_keras.evaluation.scores import (
     PassesPoint,
     evaluate_captions,
+    measure_wording,
     score_each_caption,
 )
-from bmt_keras.evaluation.wording import measure_wording
 
 if TYPE_CHECKING:
     from bmt_keras.captioner import Calibration, Captioner
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from bmt_keras.data.captions import CaptionedImage
 
 PASSES = (1, 2, 4, 8, 12)
+_RECALL_AT = (1, 5, 10)
 _GRID_IMAGES = 12
 
 
@@ -95,7 +97,11 @@ def evaluate_captioner(
         )
     if java_scores:
         metrics |= score_with_java(texts, references)
-    write_coco_results(out / "predictions.json", texts)
+    # COCO's results format.
+    _write_json(
+        out / "predictions.json",
+        [{"image_id": key, "caption": texts[key]} for key in sorted(texts)],
+    )
     write_metrics(out / "metrics.json", metrics)
     # The first ones, not the best: a grid that flatters shows nothing.
     draw_caption_grid(
@@ -157,7 +163,11 @@ def measure_retrieval(
         `image_recall_at_1`, `_5` and `_10`: the share of captions whose image
         is among the 1, 5 and 10 images under which it scores best; and
         `text_recall_at_…`: of images whose caption is among those that score
-        best.
+        best. Of equal scores the wrong ones come first, so that a score that
+        tells nothing earns nothing.
+
+    Reference:
+        Hodosh et al. 2013, "Framing Image Description as a Ranking Task".
     """
     scores = np.stack(
         [
@@ -166,23 +176,30 @@ def measure_retrieval(
         ],
         axis=1,
     )  # (images, texts)
-    texts = np.arange(len(captions))
-    by_text = retrieval_recall(scores, texts)
-    # Less a text's mean over the images: short and common texts would come
-    # first for every image.
-    by_image = retrieval_recall(scores - scores.mean(axis=0), texts)
-    return {
-        name: (by_text if name.startswith("image") else by_image)[name]
-        for name in by_text
+    ranks = {
+        # Less a text's mean over the images: short and common texts would
+        # come first for every image.
+        "text": _own_ranks(scores - scores.mean(axis=0)),
+        "image": _own_ranks(scores.T),
     }
+    return {
+        f"{name}_recall_at_{k}": float(np.mean(found <= k))
+        for name, found in ranks.items()
+        for k in _RECALL_AT
+    }
+
+
+def _own_ranks(scores: np.ndarray) -> np.ndarray:
+    """The rank, from 1, of column i in row i: (rows,)."""
+    own = np.diagonal(scores)[:, np.newaxis]
+    # Not >=: a score that is no number comes last.
+    return len(scores) - (scores < own).sum(axis=1)
 
 
 def measure_passes(
     captioner: "Captioner",
     features: np.ndarray,
     references: Mapping[int, Sequence[str]],
-    *,
-    passes: Sequence[int] = PASSES,
 ) -> list[PassesPoint]:
     """Measures CIDEr-D and time by the number of passes.
 
@@ -190,16 +207,15 @@ def measure_passes(
         captioner: The captioner.
         features: (images, ...), in the order of `references`.
         references: Captions by people by image id.
-        passes: Numbers of passes.
 
     Returns:
-        A point for each; the time is that of writing all captions, embedding
-        of the images left out.
+        A point for each of `PASSES`; the time is that of writing all captions,
+        embedding of the images left out.
     """
     # Traces the graph, which is no part of the time.
     captioner.caption(features[:32])
     points = []
-    for number in passes:
+    for number in PASSES:
         start = time.perf_counter()
         written = captioner.caption(features, passes=number)
         seconds = time.perf_counter() - start
@@ -208,3 +224,28 @@ def measure_passes(
         scores = score_each_caption(captions, references).values()
         points.append(PassesPoint(number, float(np.mean([*scores])), seconds))
     return points
+
+
+def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
+    """Writes numbers as JSON, sorted by name, floats rounded to 6 digits.
+
+    Raises:
+        ValueError: If a number is infinite or not a number.
+    """
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise ValueError(
+                f"Metrics must be finite numbers. Received: {name}={value}"
+            )
+    # JSON has no NumPy numbers, and no NaN.
+    rounded = {
+        name: value if isinstance(value, int) else round(float(value), 6)
+        for name, value in sorted(metrics.items())
+    }
+    _write_json(path, rounded)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    with write_atomically(path) as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+        file.write("\n")

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from bmt_keras.atomic import write_atomically
 from bmt_keras.errors import InputError
@@ -44,6 +45,8 @@ def plot_history(csv_path: str | Path, png_path: str | Path) -> None:
     """
     history = _read_history(Path(csv_path))
     epochs = [epoch + 1 for epoch in history["epoch"]]
+    # Beyond some 30 epochs the marks would hide the line.
+    line = "o-" if len(epochs) <= 30 else "-"
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     for axes, name, label in zip(
         figure.subplots(1, 2),
@@ -51,20 +54,11 @@ def plot_history(csv_path: str | Path, png_path: str | Path) -> None:
         ("loss (nats per masked token)", "accuracy (share of masked tokens)"),
         strict=True,
     ):
-        for column, side, color in (
-            (name, "train", _COLORS[0]),
-            (f"val_{name}", "validation", _COLORS[1]),
+        for column, side, color in zip(
+            (name, f"val_{name}"), ("train", "validation"), _COLORS, strict=True
         ):
-            if column in history:
-                # Beyond some 30 epochs the marks would hide the line.
-                marker = "o" if len(epochs) <= 30 else ""
-                axes.plot(
-                    epochs,
-                    history[column],
-                    marker=marker,
-                    color=color,
-                    label=side,
-                )
+            if values := history.get(column):
+                axes.plot(epochs, values, line, color=color, label=side)
         axes.set_ylim(bottom=0)
         _finish(axes, "epoch", label, is_whole=True)
         axes.legend(frameon=False)
@@ -74,92 +68,67 @@ def plot_history(csv_path: str | Path, png_path: str | Path) -> None:
 def _read_history(path: Path) -> dict[str, list[float]]:
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        columns = list(reader.fieldnames or [])
-        wanted = {"epoch", "loss", "masked_accuracy"}
-        if wanted - set(columns):
-            raise InputError(
-                f"{path}: a training log needs the columns epoch, loss and "
-                f"masked_accuracy. Found: {', '.join(columns) or 'none'}."
-            )
-        history: dict[str, list[float]] = {
-            name: [] for name in columns if name.removeprefix("val_") in wanted
-        }
-        for row in reader:
-            for name, values in history.items():
-                values.append(_read_number(path, reader.line_num, row[name]))
-    if not history["epoch"]:
-        raise InputError(f"{path}: a training log needs at least one epoch.")
-    return history
-
-
-def _read_number(path: Path, line: int, text: str | None) -> float:
-    # CSVLogger writes NA where an epoch has no such value.
-    if text == "NA":
-        return math.nan
-    try:
-        return float(text or "")
-    except ValueError as error:
+        rows, columns = list(reader), reader.fieldnames or []
+    wanted = {"epoch", "loss", "masked_accuracy"}
+    if not rows or wanted - set(columns):
         raise InputError(
-            f"{path}, line {line}: expected a number. Found: {text!r}."
-        ) from error
+            f"{path}: a training log needs the columns epoch, loss and "
+            "masked_accuracy, and at least one epoch. Found: "
+            f"{', '.join(columns) or 'none'}; {len(rows)} epochs."
+        )
+    try:
+        return {
+            # CSVLogger writes NA where an epoch has no such value.
+            name: [
+                float((row[name] or "").replace("NA", "nan")) for row in rows
+            ]
+            for name in columns
+            if name.removeprefix("val_") in wanted
+        }
+    except ValueError as error:
+        raise InputError(f"{path}: {error}.") from error
 
 
 # === Images with captions ===
 
 
 def draw_caption_grid(
-    images: Sequence[Path | np.ndarray],
-    captions: Sequence[str],
-    png_path: str | Path,
+    paths: Sequence[Path], captions: Sequence[str], png_path: str | Path
 ) -> None:
     """Draws images in a grid, three or four to a row, above their captions.
 
     Args:
-        images: Files, or RGB pixels, uint8, (height, width, 3). Sizes may
-            differ.
+        paths: The images' files. Sizes may differ.
         captions: A caption for each image. Long ones are wrapped.
         png_path: The PNG file to write, whole or not at all.
 
     Raises:
-        ValueError: There is no image, pixels have another shape or dtype, or
-            there are more or fewer captions than images.
+        ValueError: There is no image, or there are more or fewer captions than
+            images.
     """
-    if not len(images) == len(captions) > 0:
+    # The other pictures do without TensorFlow.
+    import tensorflow as tf
+
+    from bmt_keras.data.images import decode_rgb
+
+    if not len(paths) == len(captions) > 0:
         raise ValueError(
-            "`images` and `captions` must be as many, and at least one. "
-            f"Received: {len(images)} images, {len(captions)} captions."
+            "`paths` and `captions` must be as many, and at least one. "
+            f"Received: {len(paths)} paths, {len(captions)} captions."
         )
-    pixels = list(map(_read_rgb, images))
-    columns = min(len(images), 3 if len(images) <= 9 else 4)
-    rows = math.ceil(len(images) / columns)
+    columns = min(len(paths), 3 if len(paths) <= 9 else 4)
+    rows = math.ceil(len(paths) / columns)
     size = (columns * _CELL[0], rows * _CELL[1])
     figure = Figure(figsize=size, layout="constrained")
     # Matplotlib wraps a text at the edge of its own subfigure.
     cells = figure.subfigures(rows, columns, squeeze=False).flat
-    for cell, image, caption in zip(cells, pixels, captions, strict=False):
+    for cell, path, caption in zip(cells, paths, captions, strict=False):
         axes = cell.add_subplot(anchor="S")
-        axes.imshow(image)
+        axes.imshow(decode_rgb(tf.io.read_file(str(path))).numpy())
         axes.set_axis_off()
         # A caption with two dollar signs is no formula.
         cell.supxlabel(caption, size=11, wrap=True, parse_math=False)
     _write_png(figure, png_path)
-
-
-def _read_rgb(image: Path | np.ndarray) -> np.ndarray:
-    if not isinstance(image, np.ndarray):
-        # The other pictures do without TensorFlow.
-        import tensorflow as tf
-
-        from bmt_keras.data.images import decode_rgb
-
-        return decode_rgb(tf.io.read_file(str(image))).numpy()
-    is_rgb = image.ndim == 3 and image.shape[-1] == 3
-    if not is_rgb or image.dtype != np.uint8:
-        raise ValueError(
-            "`images` must be uint8 of shape (height, width, 3). Received: "
-            f"{image.dtype} of shape {image.shape}."
-        )
-    return image
 
 
 # === Charts of the report, as wide as a phone: PNG files in memory ===
@@ -169,16 +138,14 @@ def draw_lengths(lengths: Mapping[str, Sequence[int]]) -> bytes:
     """Draws how long captions are: words of each, by who wrote them."""
     figure = Figure(figsize=(5, 3), layout="constrained")
     axes = figure.subplots()
-    width = 0.8 / len(lengths)
-    for place, (name, counts) in enumerate(lengths.items()):
-        words, captions = np.unique(list(counts), return_counts=True)
-        axes.bar(
-            words - 0.4 + width * (place + 0.5),
-            captions / captions.sum(),
-            width,
-            color=_COLORS[place],
-            label=name,
-        )
+    longest = max(max(counts) for counts in lengths.values())
+    axes.hist(
+        [list(counts) for counts in lengths.values()],
+        [number - 0.5 for number in range(longest + 2)],
+        density=True,
+        color=_COLORS,
+        label=list(lengths),
+    )
     _finish(axes, "words in the caption", "share of captions", is_whole=True)
     axes.legend(frameon=False)
     return _to_png(figure)
@@ -187,7 +154,7 @@ def draw_lengths(lengths: Mapping[str, Sequence[int]]) -> bytes:
 def draw_reliability(bins: Sequence[ReliabilityBin]) -> bytes:
     """Draws accuracy against confidence; perfect is the diagonal.
 
-    The area of a dot is the share of its guesses; empty bins have none.
+    The area of a dot is the share of its guesses.
 
     Reference:
         Guo et al. 2017, https://arxiv.org/abs/1706.04599, figure 1.
@@ -195,10 +162,7 @@ def draw_reliability(bins: Sequence[ReliabilityBin]) -> bytes:
     figure = Figure(figsize=(5, 4.6), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#888888", linestyle="--", linewidth=1)
-    filled = [each for each in bins if each.count]
-    x = [each.confidence for each in filled]
-    y = [each.accuracy for each in filled]
-    counts = np.array([each.count for each in filled])
+    counts, x, y = np.array(bins).T
     axes.plot(x, y, color=_COLORS[0])
     axes.scatter(x, y, 12 + 150 * counts / counts.sum(), color=_COLORS[0])
     axes.set_xlim(-0.03, 1.03)
@@ -212,7 +176,7 @@ def draw_passes(points: Sequence[PassesPoint]) -> bytes:
     """Draws CIDEr-D and time against the number of decoding passes."""
     figure = Figure(figsize=(5, 4.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    passes, cider_d, seconds = zip(*sorted(points), strict=True)
+    passes, cider_d, seconds = zip(*points, strict=True)
     for place, (axes, values, label) in enumerate(
         ((upper, cider_d, "CIDEr-D"), (lower, seconds, "seconds"))
     ):
@@ -238,9 +202,12 @@ def _finish(
 
 def _to_png(figure: Figure, dpi: int = 160) -> bytes:
     FigureCanvasAgg(figure)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi)
-    return file.getvalue()
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi)
+    # 256 colors are enough, in half the bytes and less.
+    image = Image.open(drawn).convert("RGB").quantize()
+    image.save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
 def _write_png(figure: Figure, path: str | Path) -> None:

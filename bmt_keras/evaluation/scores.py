@@ -13,13 +13,14 @@ A captioner that ignores its image may still score well. Two numbers tell:
 that looks has a shuffled score far below its own.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from bmt_keras.errors import InputError
-from bmt_keras.evaluation.words import normalize_caption
+from bmt_keras.evaluation.words import normalize_caption, split_caption
 
 Sentences = dict[int, list[str]]
 _IDS_SHOWN = 5
@@ -43,7 +44,6 @@ def evaluate_captions(
     predictions: Mapping[int, str],
     references: Mapping[int, Sequence[str]],
     *,
-    seed: int = 0,
     is_true: Callable[[int, str], bool] | None = None,
 ) -> dict[str, float]:
     """Scores captions, and shuffled captions for comparison.
@@ -51,7 +51,6 @@ def evaluate_captions(
     Args:
         predictions: As for `score_captions`.
         references: As for `score_captions`.
-        seed: Seed of the shuffle.
         is_true: A rule that says whether a caption is true of an image, where
             the truth is known, as it is for generated pictures.
 
@@ -63,7 +62,7 @@ def evaluate_captions(
         InputError: As `score_captions`.
     """
     scores = score_captions(predictions, references)
-    shuffled = shuffle_predictions(predictions, seed)
+    shuffled = shuffle_predictions(predictions)
     scores["cider_d_shuffled"] = _mean(
         score_each_caption(shuffled, references).values()
     )
@@ -150,7 +149,7 @@ def score_each_caption(
 
 
 def shuffle_predictions(
-    predictions: Mapping[int, str], seed: int
+    predictions: Mapping[int, str], seed: int = 0
 ) -> dict[int, str]:
     """Gives every image the caption of another image.
 
@@ -170,6 +169,53 @@ def shuffle_predictions(
     }
 
 
+def measure_wording(
+    captions: Collection[str], training_captions: Iterable[str] | None = None
+) -> dict[str, float]:
+    """Measures length, words and repetitions of captions.
+
+    Words are those of `split_caption`: lower case, no punctuation.
+
+    Args:
+        captions: Written captions.
+        training_captions: Captions that the model was trained on.
+
+    Returns:
+        `mean_length`, words per caption;
+        `vocabulary_used`, number of distinct words in all captions;
+        `repeating_captions`, the share of captions in which a word follows
+        itself immediately ("a a dog"), in [0, 1];
+        `repeated_words`, the share of all words that equal the word just
+        before them in the same caption, in [0, 1], 0 if there is no word;
+        with `training_captions` also `novel`, the share of captions, in
+        [0, 1], of which they hold none of the same words; an empty one is
+        never novel.
+
+    Raises:
+        InputError: If there is no caption.
+    """
+    if not captions:
+        raise InputError("Figures need at least one caption. Received: none.")
+    split = [split_caption(caption) for caption in captions]
+    num_words = sum(map(len, split))
+    repeats = [
+        sum(word == before for before, word in pairwise(words))
+        for words in split
+    ]
+    figures = {
+        "mean_length": num_words / len(split),
+        "vocabulary_used": float(len(set().union(*split))),
+        "repeating_captions": sum(map(bool, repeats)) / len(split),
+        "repeated_words": sum(repeats) / max(num_words, 1),
+    }
+    if training_captions is not None:
+        # Case, punctuation and blanks do not make a caption novel.
+        seen = {"", *map(normalize_caption, training_captions)}
+        novel = [" ".join(words) not in seen for words in split]
+        figures["novel"] = sum(novel) / len(split)
+    return figures
+
+
 def split_sentences(
     predictions: Mapping[int, str], references: Mapping[int, Sequence[str]]
 ) -> tuple[Sentences, Sentences]:
@@ -179,7 +225,17 @@ def split_sentences(
         The references and the predictions (one per image), words joined by
         blanks, both by image id in the same order.
     """
-    _check_ids(predictions, references)
+    if not predictions:
+        raise InputError("Scores need at least one prediction. Received: none.")
+    for kind, missing in (
+        ("prediction", references.keys() - predictions.keys()),
+        ("reference", predictions.keys() - references.keys()),
+    ):
+        if missing:
+            raise InputError(
+                "Predictions and references must be of the same images. "
+                f"Received no {kind} for {_name_ids(missing)}."
+            )
     expected: Sentences = {}
     for image_id in sorted(references):
         texts = references[image_id]
@@ -213,23 +269,6 @@ def _cider_d_of_images(
 
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
-
-
-def _check_ids(
-    predictions: Mapping[int, str], references: Mapping[int, Sequence[str]]
-) -> None:
-    if not predictions and not references:
-        raise InputError("Scores need at least one prediction. Received: none.")
-    found = []
-    if missing := references.keys() - predictions.keys():
-        found.append(f"no prediction for {_name_ids(missing)}")
-    if extra := predictions.keys() - references.keys():
-        found.append(f"no reference for {_name_ids(extra)}")
-    if found:
-        raise InputError(
-            "Predictions and references must be of the same images. "
-            f"Received {' and '.join(found)}."
-        )
 
 
 def _name_ids(ids: Iterable[int]) -> str:

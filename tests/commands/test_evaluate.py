@@ -22,6 +22,18 @@ def evaluated(bmt, tiny_captioner, tiny_sample, tmp_path):
     return run
 
 
+def test_captions_are_kept_as_results_of_coco(
+    evaluated, tiny_captioner, sample_photos, tmp_path
+):
+    evaluated()
+    results = json.loads((tmp_path / "scores" / "predictions.json").read_text())
+    captions = tiny_captioner.caption([x.path for x in sample_photos[1]])
+    assert results == [
+        {"image_id": photo.image_id, "caption": caption.text}
+        for photo, caption in zip(sample_photos[1], captions, strict=True)
+    ]
+
+
 def test_wording_is_measured(evaluated, tiny_sample):
     _, metrics = evaluated()
     assert {"mean_length", "vocabulary_used", "repeated_words"} <= set(metrics)

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from bmt_keras.errors import InputError
-from bmt_keras.evaluation import score_with_java
+from bmt_keras.evaluation import java_scores, score_with_java
 
 PREDICTIONS = {1: "A dog.", 2: "two cats"}
 REFERENCES = {2: ["cats"], 1: ["the caf\u00e9", "a dog"]}
@@ -54,23 +54,22 @@ def test_without_java_both_are_left_out_with_one_line(
 
 def test_score_of_the_java_program_is_read(fake_java, caplog, capfd):
     fake_java(METEOR)
-    assert score_with_java(PREDICTIONS, REFERENCES, timeout=60) == {
-        "meteor": 0.25
-    }
+    assert score_with_java(PREDICTIONS, REFERENCES) == {"meteor": 0.25}
     (line,) = caplog.messages
     assert line.startswith("SPICE is left out: it failed: ")
     assert capfd.readouterr() == ("", "")
 
 
-def test_program_that_says_nothing_is_ended(fake_java, caplog):
+def test_program_that_says_nothing_is_ended(fake_java, caplog, monkeypatch):
     fake_java(SLEEPER)
-    assert score_with_java(PREDICTIONS, REFERENCES, timeout=0.5) == {}
+    monkeypatch.setattr(java_scores, "_TIMEOUT", 0.5)
+    assert score_with_java(PREDICTIONS, REFERENCES) == {}
     assert "METEOR is left out: it took over 0.5 seconds." in caplog.messages
 
 
 def test_program_that_fails_is_told(fake_java, caplog):
     fake_java("#!/bin/sh\nexit 1\n")
-    assert score_with_java(PREDICTIONS, REFERENCES, timeout=60) == {}
+    assert score_with_java(PREDICTIONS, REFERENCES) == {}
     meteor, spice = caplog.messages
     assert meteor.startswith("METEOR is left out: it failed: ")
     assert spice.startswith("SPICE is left out: it failed: ")

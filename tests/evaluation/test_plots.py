@@ -1,11 +1,10 @@
 import csv
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from bmt_keras.errors import InputError
 from bmt_keras.evaluation.plots import draw_caption_grid, plot_history
@@ -34,12 +33,17 @@ def write_log(path, columns=COLUMNS, rows=ROWS):
     return path
 
 
-def make_pictures(*shapes):
-    generator = np.random.default_rng(0)
-    return [
-        generator.integers(0, 256, (*shape, 3), dtype="uint8")
-        for shape in shapes
-    ]
+@pytest.fixture
+def make_images(tmp_path):
+    def make(*shapes):
+        generator = np.random.default_rng(0)
+        paths = [tmp_path / f"{n}.png" for n in range(len(shapes))]
+        for path, shape in zip(paths, shapes, strict=True):
+            pixels = generator.integers(0, 256, (*shape, 3), dtype="uint8")
+            cv2.imwrite(str(path), pixels)
+        return paths
+
+    return make
 
 
 # === Training curves ===
@@ -69,11 +73,11 @@ def test_one_epoch_is_enough(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "rows", "message"),
     [
-        (["epoch", "loss"], [[0, 1.0]], "log.csv.*Found: epoch, loss"),
-        ([], [], "Found: none"),
-        (COLUMNS, [], "at least one epoch"),
-        (COLUMNS, [ROWS[0], [1, "x", 0, 0, 0]], "line 3: expected a.*'x'"),
-        (COLUMNS, [[0, 1.0]], "line 2: expected a number. Found: None"),
+        (["epoch", "loss"], [[0, 1.0]], "log.csv: .*Found: epoch, loss;"),
+        ([], [], "Found: none;"),
+        (COLUMNS, [], "at least one epoch. .*; 0 epochs"),
+        (COLUMNS, [ROWS[0], [1, "x", 0, 0, 0]], "log.csv: could not.*: 'x'"),
+        (COLUMNS, [[0, 1.0]], "log.csv: could not convert .*: ''"),
     ],
 )
 def test_bad_logs_are_refused(tmp_path, columns, rows, message):
@@ -86,30 +90,27 @@ def test_bad_logs_are_refused(tmp_path, columns, rows, message):
 # === Images with captions ===
 
 
-def test_grid_holds_every_image_and_word(tmp_path, figures):
-    images = make_pictures((8, 12), (12, 8), (10, 10))
+def test_grid_holds_every_image_and_word(tmp_path, figures, make_images):
+    paths = make_images((8, 12), (12, 8), (10, 10))
     captions = ["a dog on the grass " * 3, "costs $5 and $10", ""]
     png = tmp_path / "grid.png"
-    draw_caption_grid(images, captions, png)
+    draw_caption_grid(paths, captions, png)
     cells = figures[0].subfigs
-    shown = [cell.axes[0].images[0].get_array() for cell in cells]
-    for image, drawn in zip(images, shown, strict=True):
-        np.testing.assert_array_equal(drawn, image)
+    for cell, path in zip(cells, paths, strict=True):
+        np.testing.assert_array_equal(
+            cell.axes[0].images[0].get_array(),
+            cv2.imread(str(path))[..., ::-1],
+        )
     assert [cell.texts[0].get_text() for cell in cells] == captions
-    assert cv2.imread(str(png)) is not None
+    # A palette makes the file small.
+    with Image.open(png) as image:
+        assert image.mode == "P"
 
 
-def test_files_are_drawn_as_their_pixels(tmp_path, figures):
-    (image,) = make_pictures((8, 12))
-    path = tmp_path / "image.png"
-    cv2.imwrite(str(path), image[..., ::-1])
-    draw_caption_grid([path], ["a"], tmp_path / "grid.png")
-    (cell,) = figures[0].subfigs
-    np.testing.assert_array_equal(cell.axes[0].images[0].get_array(), image)
-
-
-def test_captions_of_twelve_words_overlap_nothing(tmp_path, figures):
-    images = make_pictures(*[(9, 12), (12, 9), (10, 10), (4, 16), (8, 8)])
+def test_captions_of_twelve_words_overlap_nothing(
+    tmp_path, figures, make_images
+):
+    images = make_images((9, 12), (12, 9), (10, 10), (4, 16), (8, 8))
     caption = "a young woman in a blue shirt throwing a frisbee outside today"
     draw_caption_grid(images, [caption] * 5, tmp_path / "g.png")
     (figure,) = figures
@@ -132,37 +133,21 @@ def test_captions_of_twelve_words_overlap_nothing(tmp_path, figures):
         )
 
 
-def test_rows_are_of_three_or_four(tmp_path):
+def test_rows_are_of_three_or_four(tmp_path, make_images):
     sizes = []
     for count in (1, 2, 5, 10):
-        png = tmp_path / f"{count}.png"
-        draw_caption_grid(make_pictures(*[(8, 8)] * count), ["a"] * count, png)
+        png = tmp_path / "grid.png"
+        draw_caption_grid(make_images(*[(8, 8)] * count), ["a"] * count, png)
         sizes.append(cv2.imread(str(png)).shape[:2])
     # 120 dots per inch; a cell is 3.3 by 3.9 inches.
     assert sizes == [(468, 396), (468, 792), (936, 1188), (1404, 1584)]
 
 
-@pytest.mark.parametrize(
-    ("images", "captions", "message"),
-    [
-        ([], [], "Received: 0 images, 0 captions"),
-        (make_pictures((4, 4)), ["a", "b"], "Received: 1 images, 2 captions"),
-        ([np.zeros((4, 4), "uint8")], ["a"], r"uint8 of shape \(4, 4\)"),
-        ([np.zeros((4, 4, 3))], ["a"], "Received: float64"),
-    ],
-)
-def test_grids_that_do_not_fit_are_refused(tmp_path, images, captions, message):
+@pytest.mark.parametrize(("images", "captions"), [(0, 0), (1, 2)])
+def test_grids_that_do_not_fit_are_refused(tmp_path, images, captions):
+    message = f"Received: {images} paths, {captions} captions"
     with pytest.raises(ValueError, match=message):
-        draw_caption_grid(images, captions, tmp_path / "grid.png")
+        draw_caption_grid(
+            [tmp_path / "a.png"] * images, ["a"] * captions, tmp_path / "g.png"
+        )
     assert list(tmp_path.iterdir()) == []
-
-
-def test_plots_do_not_load_pyplot():
-    code = (
-        "import sys, bmt_keras.evaluation.plots\n"
-        "print('matplotlib.pyplot' in sys.modules)"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout == "False\n"

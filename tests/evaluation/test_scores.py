@@ -1,13 +1,11 @@
 import math
-import subprocess
-import sys
-from collections import Counter
 
 import numpy as np
 import pytest
 
 from bmt_keras.errors import InputError
 from bmt_keras.evaluation import (
+    CiderD,
     evaluate_captions,
     score_captions,
     score_each_caption,
@@ -67,59 +65,6 @@ def test_rouge_l_matches_a_count_by_hand():
     assert scores["rouge_l"] == pytest.approx(0.6535714)
 
 
-def derive_cider_d(predictions, references, sigma=6.0):
-    """CIDEr-D of the paper's section 5 on matrices, with n-gram counts."""
-
-    def count(text, n):
-        words = text.lower().replace(".", "").split()
-        return Counter(zip(*(words[i:] for i in range(n)), strict=False))
-
-    photos = sorted(predictions)
-    total = np.zeros(len(photos))
-    for n in range(1, 5):
-        grams = sorted(
-            {
-                gram
-                for texts in [*references.values(), predictions.values()]
-                for text in texts
-                for gram in count(text, n)
-            }
-        )
-
-        def vector(text, n=n, grams=grams):
-            counts = count(text, n)
-            return np.array([counts[gram] for gram in grams], "float64")
-
-        present = np.array(
-            [
-                np.any([vector(text) > 0 for text in references[photo]], axis=0)
-                for photo in photos
-            ]
-        )
-        idf = np.log(len(photos)) - np.log(np.maximum(1, present.sum(axis=0)))
-        for row, photo in enumerate(photos):
-            candidate = vector(predictions[photo]) * idf
-            for text in references[photo]:
-                reference = vector(text) * idf
-                norms = np.linalg.norm(candidate) * np.linalg.norm(reference)
-                overlap = np.minimum(candidate, reference) @ reference
-                lengths = [len(s.split()) for s in (predictions[photo], text)]
-                penalty = np.exp(
-                    -((lengths[0] - lengths[1]) ** 2) / 2 / sigma**2
-                )
-                if norms:
-                    similarity = penalty * overlap / norms
-                    total[row] += 10 * similarity / len(references[photo]) / 4
-    return total.mean()
-
-
-def test_cider_d_matches_the_formula_of_the_paper():
-    expected = derive_cider_d(PREDICTIONS, REFERENCES)
-    assert 1 < expected < 9
-    scores = score_captions(PREDICTIONS, REFERENCES)
-    assert scores["cider_d"] == pytest.approx(expected, rel=1e-12)
-
-
 def test_cider_d_clips_and_penalises_length():
     references = {1: ["a big dog"], 2: ["two cats"]}
     exact = score_captions({1: "a big dog", 2: "two cats"}, references)
@@ -156,22 +101,27 @@ def test_mean_of_all_captions_is_the_score_of_the_photos():
         score_each_caption({1: "a"}, {1: ["a"], 2: ["b"]})
 
 
+def test_cider_d_of_a_package_is_that_of_the_formula():
+    predictions = {**PREDICTIONS, 4: ""}
+    expected = score_each_caption(predictions, REFERENCES)
+    assert 1 < np.mean(list(expected.values())) < 9
+    cider = CiderD(REFERENCES)
+    for key, caption in predictions.items():
+        assert cider.score(key, caption) == pytest.approx(
+            expected[key], abs=1e-9
+        )
+    with pytest.raises(KeyError):
+        cider.score(9, "a dog")
+    assert CiderD({1: ["a dog"]}).score(1, "a dog") == 0
+
+
 def test_perfect_captions_have_full_marks():
     references = {1: ["a red dog runs"], 2: ["two cats sleep here"]}
     scores = score_captions(
         {k: v[0] for k, v in references.items()}, references
     )
-    assert scores == pytest.approx(
-        {
-            "bleu_1": 1,
-            "bleu_2": 1,
-            "bleu_3": 1,
-            "bleu_4": 1,
-            "rouge_l": 1,
-            "cider_d": 10,
-            "distinct": 1,
-        }
-    )
+    names = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "distinct")
+    assert scores == pytest.approx({**dict.fromkeys(names, 1), "cider_d": 10})
 
 
 def test_case_punctuation_and_order_of_photos_do_not_change_scores():
@@ -212,8 +162,12 @@ def test_scores_print_nothing(capfd):
         ({}, {}, "at least one prediction"),
         ({1: "a"}, {1: ["a"], 2: ["b"]}, "no prediction for image 2"),
         ({1: "a", 2: "b"}, {1: ["a"]}, "no reference for image 2"),
-        ({1: "a"}, {2: ["b"]}, "image 2 and no reference for image 1"),
-        ({}, {k: ["a"] for k in range(9)}, "image 0, 1, 2, 3, 4 and 4 more"),
+        ({}, {1: ["a"]}, "at least one prediction"),
+        (
+            {9: "a"},
+            {k: ["a"] for k in range(9)},
+            "no prediction for image 0, 1, 2, 3, 4 and 4 more",
+        ),
         ({1: "a"}, {1: []}, "at least one word.*image 1"),
         ({1: "a"}, {1: ["..."]}, "at least one word.*image 1"),
     ],
@@ -255,8 +209,8 @@ def test_single_photo_keeps_its_caption():
 
 
 def test_evaluation_adds_the_score_of_shuffled_captions():
-    metrics = evaluate_captions(PREDICTIONS, REFERENCES, seed=3)
-    shuffled = shuffle_predictions(PREDICTIONS, 3)
+    metrics = evaluate_captions(PREDICTIONS, REFERENCES)
+    shuffled = shuffle_predictions(PREDICTIONS)
     expected = score_captions(PREDICTIONS, REFERENCES)
     expected["cider_d_shuffled"] = score_captions(shuffled, REFERENCES)[
         "cider_d"
@@ -272,18 +226,3 @@ def test_evaluation_with_a_rule_adds_truth_and_shuffled_truth():
     )
     assert metrics["truth"] == 0.75
     assert metrics["truth_shuffled"] == 0.0
-
-
-# === Imports ===
-
-
-def test_evaluation_loads_no_model_and_no_optional_package():
-    code = (
-        "import sys, bmt_keras.evaluation\n"
-        "print({'keras', 'tensorflow', 'pycocoevalcap', 'matplotlib', "
-        "'jinja2'} & set(sys.modules))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout == "set()\n"
