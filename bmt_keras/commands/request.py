@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bmt_keras.commands.quiet import load_tensorflow
+from bmt_keras.commands.startup import load_tensorflow
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
 
 
