@@ -206,9 +206,6 @@ class OptimizationSettings(_Group):
     )
     gradient_accumulation_steps: int = _count(1, "Batches per update.")
     label_smoothing: float = _part(0.0, "Label smoothing of the loss.")
-    length_loss_weight: float = _amount(
-        0.1, "Weight of the loss of the length."
-    )
     self_critical_samples: int = _amount(
         0, "Learn from N samples per image; 0: none."
     )

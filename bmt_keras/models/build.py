@@ -152,7 +152,6 @@ def _assemble(
         **image,
         max_caption_tokens=longest if fusion.predict_length else None,
         label_smoothing=settings.optimization.label_smoothing,
-        length_loss_weight=settings.optimization.length_loss_weight,
         concept_dim=fusion.concept_dim or None,
         concept_weight=fusion.concept_weight,
         name="bimodal_masked_lm",
