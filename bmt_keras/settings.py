@@ -7,20 +7,21 @@ fields are flat options (`--image-height`), in Python they are nested
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+import operator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from bmt_keras.atomic import write_atomically
 from bmt_keras.errors import InputError
 
-_BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
-    "at_least": ("at least", lambda value, bound: value >= bound),
-    "above": ("above", lambda value, bound: value > bound),
-    "at_most": ("at most", lambda value, bound: value <= bound),
-    "below": ("below", lambda value, bound: value < bound),
+_BOUNDS = {
+    "at_least": operator.ge,
+    "above": operator.gt,
+    "at_most": operator.le,
+    "below": operator.lt,
 }
 
 
@@ -29,23 +30,29 @@ def _setting(
     text: str,
     option: str | None = None,
     *,
-    choices: Sequence[str] = (),
     may_change: bool = False,
     **bounds: float,
 ) -> Any:
-    """A field: its value in the preset `sample`, help text and flat name."""
+    """A field: its value in the preset `sample`, help text and flat name.
+
+    A run goes on with another value of one that `may_change`: it shapes
+    nothing that has been learned.
+    """
     metadata = {
         "help": text,
         "option": option,
-        "choices": tuple(choices),
-        "bounds": bounds,
         "may_change": may_change,
+        "bounds": bounds,
     }
     return field(default=default, metadata=metadata)
 
 
-# A run goes on with another value: it shapes nothing that has been learned.
-_changeable = partial(_setting, may_change=True)
+_count = partial(_setting, at_least=1)
+_amount = partial(_setting, at_least=0)
+_share = partial(_setting, at_least=0, at_most=1)
+# At 1 no channel would be left to scale up, the true token would count no more
+# than any other, and an average would stay where it began.
+_part = partial(_setting, at_least=0, below=1)
 
 
 class _Group:
@@ -57,32 +64,34 @@ class _Group:
             value = getattr(self, each.name)
             # A tensor is checked where it is computed.
             if isinstance(value, bool | int | float | str | None):
-                name = each.metadata.get("option") or each.name
-                rule = _find_fault(each, value)
-                _check(name, not rule, rule, value)
+                rule = _broken_rule(each, value)
+                if rule:
+                    raise _error(_flat_name(each), rule, value)
 
 
-def _check(name: str, holds: bool, rule: str, value: Any) -> None:
-    if not holds:
-        raise InputError(f"`{name}` must be {rule}. Received: {name}={value}.")
+def _error(name: str, rule: str, value: Any) -> InputError:
+    return InputError(f"`{name}` must be {rule}. Received: {name}={value}.")
 
 
-def _find_fault(each: "dataclasses.Field[Any]", value: Any) -> str:
-    """The rule that a value breaks; empty for none."""
+def _flat_name(each: "dataclasses.Field[Any]") -> str:
+    return each.metadata.get("option") or each.name
+
+
+def _broken_rule(each: "dataclasses.Field[Any]", value: Any) -> str:
+    """The rule of a field that a value breaks; empty for none."""
+    if choices := get_args(each.type):
+        return "" if value in choices else f"one of {', '.join(choices)}"
     kind = each.type
     if kind is float and isinstance(value, int):
         kind = int
     if kind in (bool, int, float, str) and not isinstance(value, kind):
         return f"of type {kind.__name__}"
-    choices = each.metadata.get("choices", ())
-    if choices and value not in choices:
-        return f"one of {', '.join(choices)}"
     bounds = each.metadata.get("bounds", {})
     # Not `value < bound`: NaN is on no side of a bound.
-    if all(_BOUNDS[name][1](value, bound) for name, bound in bounds.items()):
+    if all(_BOUNDS[name](value, bound) for name, bound in bounds.items()):
         return ""
     return " and ".join(
-        f"{_BOUNDS[name][0]} {bound}" for name, bound in bounds.items()
+        f"{name.replace('_', ' ')} {bound}" for name, bound in bounds.items()
     )
 
 
@@ -93,29 +102,24 @@ class ImageSettings(_Group):
     model: str = _setting(
         "SmallCNN", "SmallCNN, or a model of keras.applications.", "image_model"
     )
-    layer: str = _setting(
-        "", "Layer that gives the image embedding.", "image_layer"
-    )
-    pooling: int = _setting(
-        1, "Average N by N cells of the embedding.", "image_pooling", at_least=1
-    )
+    layer: str = _setting("", "Layer that gives the embedding.", "image_layer")
+    pooling: int = _count(1, "Average N by N of its cells.", "image_pooling")
     weights: str = _setting(
         "random", "File of weights, 'imagenet' or 'random'.", "image_weights"
     )
-    height: int = _setting(
-        64, "Height of the resized image in pixels.", "image_height", at_least=1
+    height: int = _count(
+        64, "Height of the resized image in pixels.", "image_height"
     )
-    width: int = _setting(
-        64, "Width of the resized image in pixels.", "image_width", at_least=1
+    width: int = _count(
+        64, "Width of the resized image in pixels.", "image_width"
     )
     trainable: bool = _setting(
         True, "Train the image tower, too.", "image_trainable"
     )
-    precision: str = _setting(
+    precision: Literal["float32", "bfloat16"] = _setting(
         "float32",
         "float32 or bfloat16; frozen tower on a CPU.",
         "image_precision",
-        choices=("float32", "bfloat16"),
     )
 
 
@@ -129,36 +133,21 @@ class TextSettings(_Group):
     vocabulary: str = _setting(
         "", "SentencePiece file; empty makes whole words."
     )
-    prune_vocabulary: bool = _setting(
-        False, "Drop tokens that no caption uses."
-    )
-    min_token_count: int = _setting(
-        1, "Drop those used fewer times.", at_least=1
-    )
+    prune_vocabulary: bool = _setting(False, "Drop tokens no caption uses.")
+    min_token_count: int = _count(1, "Drop those used fewer times.")
     pretrained_head: bool = _setting(False, "Load the masked-LM head, too.")
     trainable: bool = _setting(True, "Train the text tower.", "text_trainable")
-    lora_rank: int = _setting(0, "Rank of LoRA; 0 trains all.", at_least=0)
-    num_layers: int = _setting(
-        2, "Layers, if from scratch.", "text_num_layers", at_least=1
+    lora_rank: int = _amount(0, "Rank of LoRA; 0 trains all.")
+    num_layers: int = _count(2, "Layers, if from scratch.", "text_num_layers")
+    num_heads: int = _count(4, "Its attention heads.", "text_num_heads")
+    embedding_dim: int = _count(
+        64, "Width of its token embedding.", "text_embedding_dim"
     )
-    num_heads: int = _setting(
-        4, "Its attention heads.", "text_num_heads", at_least=1
+    hidden_dim: int = _count(128, "Width of its states.", "text_hidden_dim")
+    intermediate_dim: int = _count(
+        512, "Width of its feed-forward network.", "text_intermediate_dim"
     )
-    embedding_dim: int = _setting(
-        64, "Width of its token embedding.", "text_embedding_dim", at_least=1
-    )
-    hidden_dim: int = _setting(
-        128, "Width of its states.", "text_hidden_dim", at_least=1
-    )
-    intermediate_dim: int = _setting(
-        512,
-        "Width of its feed-forward network.",
-        "text_intermediate_dim",
-        at_least=1,
-    )
-    dropout: float = _setting(
-        0.0, "Its dropout.", "text_dropout", at_least=0, at_most=1
-    )
+    dropout: float = _share(0.0, "Its dropout.", "text_dropout")
     # At least `[CLS]`, one token and `[SEP]`.
     sequence_length: int = _setting(
         24, "Longest caption, with [CLS] and [SEP].", at_least=3
@@ -175,31 +164,19 @@ class TextSettings(_Group):
 class FusionSettings(_Group):
     """How the image meets the text, and the heads that read the image."""
 
-    kind: str = _setting(
-        "cross_attention",
-        "cross_attention or concat.",
-        "fusion",
-        choices=("cross_attention", "concat"),
+    kind: Literal["cross_attention", "concat"] = _setting(
+        "cross_attention", "cross_attention or concat.", "fusion"
     )
-    num_layers: int = _setting(
-        2, "Layers of cross-attention.", "fusion_num_layers", at_least=1
+    num_layers: int = _count(
+        2, "Layers of cross-attention.", "fusion_num_layers"
     )
-    num_heads: int = _setting(
-        4, "Heads of cross-attention.", "fusion_num_heads", at_least=1
-    )
-    dropout: float = _setting(
-        0.0, "Dropout in the fusion.", "fusion_dropout", at_least=0, at_most=1
-    )
-    # Of all channels nothing would be left to scale up.
-    image_dropout: float = _setting(
-        0.0, "Dropout of the image's channels.", at_least=0, below=1
-    )
+    num_heads: int = _count(4, "Heads of cross-attention.", "fusion_num_heads")
+    dropout: float = _share(0.0, "Dropout in the fusion.", "fusion_dropout")
+    image_dropout: float = _part(0.0, "Dropout of the image's channels.")
     predict_length: bool = _setting(True, "Predict the length from the image.")
-    concept_dim: int = _setting(
-        0, "Width of the concept head; 0: none.", at_least=0
-    )
-    concept_weight: float = _changeable(
-        0.35, "Weight of its log-odds in the logits.", at_least=0
+    concept_dim: int = _amount(0, "Width of the concept head; 0: none.")
+    concept_weight: float = _amount(
+        0.35, "Weight of its log-odds in the logits.", may_change=True
     )
 
 
@@ -207,93 +184,64 @@ class FusionSettings(_Group):
 class BatchSettings(_Group):
     """Which captions a training step sees, and what is masked in them."""
 
-    captions_per_image: int = _setting(
-        0, "The first N captions; 0: all.", at_least=0
-    )
+    captions_per_image: int = _amount(0, "The first N captions; 0: all.")
     drop_final_period: bool = _setting(False, "Drop a caption's full stop.")
-    group_size: int = _setting(1, "Captions per image in a batch.", at_least=1)
-    batch_size: int = _setting(64, "Captions in a batch.", at_least=1)
-    bucket_width: int = _setting(
-        4, "Tokens by which lengths differ; 0: any.", at_least=0
-    )
+    group_size: int = _count(1, "Captions per image in a batch.")
+    batch_size: int = _count(64, "Captions in a batch.")
+    bucket_width: int = _amount(4, "Tokens by which lengths differ; 0: any.")
     mirror: bool = _setting(False, "Mirror half of the images.")
-    shuffle_buffer: int = _setting(
-        0, "Shuffle by a buffer; 0: all.", at_least=0
-    )
-    mask_rate: float = _setting(
-        0.0, "Share of masked tokens; 0 draws it anew.", at_least=0, at_most=1
-    )
-    cached_maskings: int = _setting(
-        0, "Maskings computed ahead; 0: none.", at_least=0
-    )
-    redraw_epochs: int = _setting(
-        0, "Epochs to a redraw; 0: never.", at_least=0
-    )
+    shuffle_buffer: int = _amount(0, "Shuffle by a buffer; 0: all.")
+    mask_rate: float = _share(0.0, "Share of masked tokens; 0 draws it anew.")
+    cached_maskings: int = _amount(0, "Maskings computed ahead; 0: none.")
+    redraw_epochs: int = _amount(0, "Epochs to a redraw; 0: never.")
 
 
 @dataclass(frozen=True)
 class OptimizationSettings(_Group):
     """Losses, optimizer, arithmetic and checkpoints of a run."""
 
-    epochs: int = _setting(4, "Epochs.", at_least=1)
-    steps_per_epoch: int = _setting(
-        0, "Batches per epoch; 0: all captions once.", at_least=0
+    epochs: int = _count(4, "Epochs.")
+    steps_per_epoch: int = _amount(
+        0, "Batches per epoch; 0: all captions once."
     )
-    gradient_accumulation_steps: int = _setting(
-        1, "Batches per update.", at_least=1
-    )
-    # At 1 the true token would count no more than any other.
-    label_smoothing: float = _setting(
-        0.0, "Label smoothing of the loss.", at_least=0, below=1
-    )
-    length_loss_weight: float = _setting(
-        0.1, "Weight of the loss of the length.", at_least=0
-    )
-    self_critical_samples: int = _setting(
-        0, "Learn from N samples per image; 0: none.", at_least=0
+    gradient_accumulation_steps: int = _count(1, "Batches per update.")
+    label_smoothing: float = _part(0.0, "Label smoothing of the loss.")
+    self_critical_samples: int = _amount(
+        0, "Learn from N samples per image; 0: none."
     )
     learning_rate: float = _setting(
         1e-3, "Adam's (peak) learning rate.", above=0
     )
-    schedule: str = _setting(
-        "cosine", "constant or cosine.", choices=("constant", "cosine")
+    schedule: Literal["constant", "cosine"] = _setting(
+        "cosine", "constant or cosine."
     )
     # The cosine takes the steps that the warm-up leaves.
-    warmup_share: float = _setting(
-        0.05, "Share of steps that warm up (cosine).", at_least=0, at_most=1
-    )
-    weight_decay: float = _setting(0.0, "Decoupled weight decay.", at_least=0)
+    warmup_share: float = _share(0.05, "Share of steps that warm up (cosine).")
+    weight_decay: float = _amount(0.0, "Decoupled weight decay.")
     adam_epsilon: float = _setting(1e-7, "Adam's epsilon.", above=0)
     clipnorm: float = _setting(
         1.0, "Largest norm of a variable's gradient.", above=0
     )
-    # At 1 the average would stay where it began.
-    ema_momentum: float = _setting(
-        0.0, "Momentum of averaged weights; 0: none.", at_least=0, below=1
+    ema_momentum: float = _part(0.0, "Momentum of averaged weights; 0: none.")
+    matmul_precision: Literal["float32", "bfloat16"] = _setting(
+        "float32", "float32 or bfloat16, on a CPU.", may_change=True
     )
-    matmul_precision: str = _changeable(
-        "float32",
-        "float32 or bfloat16, on a CPU.",
-        choices=("float32", "bfloat16"),
+    dtype_policy: Literal["float32", "mixed_bfloat16"] = _setting(
+        "float32", "float32 or mixed_bfloat16."
     )
-    dtype_policy: str = _setting(
-        "float32",
-        "float32 or mixed_bfloat16.",
-        choices=("float32", "mixed_bfloat16"),
+    jit_compile: bool = _setting(
+        False, "Compile steps by XLA.", may_change=True
     )
-    jit_compile: bool = _changeable(False, "Compile steps by XLA.")
     # NumPy takes no larger one.
-    seed: int = _setting(
-        0, "Seed of weights, order and masks.", at_least=0, below=2**32
+    seed: int = _amount(0, "Seed of weights, order and masks.", below=2**32)
+    checkpoint_steps: int = _amount(
+        200, "Steps between checkpoints; 0: none.", may_change=True
     )
-    checkpoint_steps: int = _changeable(
-        200, "Steps between checkpoints; 0: none.", at_least=0
+    checkpoint_epochs: int = _count(
+        1, "Epochs between checkpoints.", may_change=True
     )
-    checkpoint_epochs: int = _changeable(
-        1, "Epochs between checkpoints.", at_least=1
-    )
-    keep_checkpoints: int = _changeable(
-        3, "Checkpoints kept, besides the best.", at_least=1
+    keep_checkpoints: int = _count(
+        3, "Checkpoints kept, besides the best.", may_change=True
     )
 
 
@@ -301,25 +249,23 @@ class OptimizationSettings(_Group):
 class DecodingSettings(_Group):
     """How captions are written where a call does not say otherwise."""
 
-    order: str = _changeable(
-        "confidence",
-        "confidence or left_to_right.",
-        choices=("confidence", "left_to_right"),
+    order: Literal["confidence", "left_to_right"] = _setting(
+        "confidence", "confidence or left_to_right.", may_change=True
     )
-    passes: int = _changeable(
-        6, "Parallel passes that write a caption.", at_least=1
+    passes: int = _count(
+        6, "Parallel passes that write a caption.", may_change=True
     )
-    length_candidates: int = _changeable(
-        3, "Lengths tried per caption.", at_least=1
+    length_candidates: int = _count(
+        3, "Lengths tried per caption.", may_change=True
     )
-    overlap_weight: float = _changeable(
-        4.0, "Weight of expected tokens in the choice.", at_least=0
+    overlap_weight: float = _amount(
+        4.0, "Weight of expected tokens in the choice.", may_change=True
     )
-    mbr_samples: int = _changeable(
-        0, "Minimum Bayes risk by N samples; 0: none.", at_least=0
+    mbr_samples: int = _amount(
+        0, "Minimum Bayes risk by N samples; 0: none.", may_change=True
     )
-    rerank_top: int = _changeable(
-        0, "Score the best N again; 0: none.", at_least=0
+    rerank_top: int = _amount(
+        0, "Score the best N again; 0: none.", may_change=True
     )
 
 
@@ -342,33 +288,30 @@ class Settings:
         InputError: A value is out of its range, or two do not go together.
     """
 
-    image: ImageSettings = field(default_factory=ImageSettings)
-    text: TextSettings = field(default_factory=TextSettings)
-    fusion: FusionSettings = field(default_factory=FusionSettings)
-    batches: BatchSettings = field(default_factory=BatchSettings)
-    optimization: OptimizationSettings = field(
-        default_factory=OptimizationSettings
-    )
-    decoding: DecodingSettings = field(default_factory=DecodingSettings)
+    image: ImageSettings = ImageSettings()
+    text: TextSettings = TextSettings()
+    fusion: FusionSettings = FusionSettings()
+    batches: BatchSettings = BatchSettings()
+    optimization: OptimizationSettings = OptimizationSettings()
+    decoding: DecodingSettings = DecodingSettings()
 
     def __post_init__(self) -> None:
         """Checks what must agree."""
-        for rules in (_tower_rules, _fusion_rules, _step_rules):
-            for name, holds, rule in rules(self):
-                _check(name, holds, rule, self.get(name))
+        for check in (_check_towers, _check_fusion, _check_steps):
+            for name, rule in check(self):
+                raise _error(name, rule, self.get(name))
 
     @classmethod
     def options(cls) -> Iterator[Option]:
         """Gives each field under its flat name."""
         for group in dataclasses.fields(cls):
-            for each in dataclasses.fields(group.default_factory):  # type: ignore[arg-type]
-                name = each.metadata["option"] or each.name
-                yield Option(name, group.name, each)
+            for each in dataclasses.fields(group.type):  # type: ignore[arg-type]
+                yield Option(_flat_name(each), group.name, each)
 
     def get(self, name: str) -> Any:
         """Gives the value of the option `name`."""
-        group, each = _find(name)
-        return getattr(getattr(self, group), each)
+        option = _find(name)
+        return getattr(getattr(self, option.group), option.field.name)
 
     def replace(self, **options: Any) -> "Settings":
         """Gives these settings with some options set otherwise.
@@ -381,8 +324,8 @@ class Settings:
         """
         changes: dict[str, dict[str, Any]] = {}
         for name, value in options.items():
-            group, each = _find(name)
-            changes.setdefault(group, {})[each] = value
+            option = _find(name)
+            changes.setdefault(option.group, {})[option.field.name] = value
         groups = {
             group: dataclasses.replace(getattr(self, group), **values)
             for group, values in changes.items()
@@ -402,24 +345,19 @@ class Settings:
             InputError: The file is missing, no JSON, has other fields, or
                 holds a value out of range.
         """
-        kinds = {each.name: each.default_factory for each in _GROUPS}
+        kinds: dict[str, Any] = {
+            x.name: x.type for x in dataclasses.fields(cls)
+        }
         # JSON of another shape raises LookupError or AttributeError.
+        unlike = (OSError, ValueError, TypeError, LookupError, AttributeError)
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            groups = {
-                name: kinds[name](**values)  # type: ignore[operator]
-                for name, values in content.items()
-            }
-            return cls(**groups)
+            return cls(
+                **{name: kinds[name](**x) for name, x in content.items()}
+            )
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-        ) as error:
+        except unlike as error:
             raise InputError(
                 f"{path}: expected saved settings, found something else: "
                 f"{error}."
@@ -427,120 +365,104 @@ class Settings:
 
 
 # Behind the class, whose fields they list.
-_GROUPS = dataclasses.fields(Settings)
-_NAMES = {each.name: each for each in Settings.options()}
-
-# Option, whether its rule holds, and the rule.
-_Rule = tuple[str, bool, str]
+_OPTIONS = {each.name: each for each in Settings.options()}
 
 
-def _find(name: str) -> tuple[str, str]:
-    if name not in _NAMES:
+def _find(name: str) -> Option:
+    if name not in _OPTIONS:
         raise InputError(
             f"There is no setting `{name}`; the settings are: "
-            f"{', '.join(_NAMES)}."
+            f"{', '.join(_OPTIONS)}."
         )
-    return _NAMES[name].group, _NAMES[name].field.name
+    return _OPTIONS[name]
 
 
-def _tower_rules(settings: Settings) -> Iterator[_Rule]:
-    image, text = settings.image, settings.text
-    yield (
-        "image_precision",
-        not image.trainable or image.precision == "float32",
-        "'float32' for an image tower that is trained along (see "
-        "`matmul_precision`)",
-    )
-    yield (
-        "lora_rank",
-        text.trainable or not text.lora_rank,
-        "0 for a frozen text tower (--no-text-trainable)",
-    )
-    yield (
-        "max_positions",
-        text.max_positions >= text.sequence_length,
-        f"at least sequence_length={text.sequence_length}",
-    )
-    is_random = text.weights == "random"
+# === What must agree: options that break a rule, and the rule ===
+
+
+def _check_towers(settings: Settings) -> Iterator[tuple[str, str]]:
+    image, text, fusion = settings.image, settings.text, settings.fusion
+    if image.trainable and image.precision != "float32":
+        yield (
+            "image_precision",
+            "'float32' for an image tower that is trained along (see "
+            "`matmul_precision`)",
+        )
+    if text.lora_rank and not text.trainable:
+        yield "lora_rank", "0 for a frozen text tower (--no-text-trainable)"
+    if text.max_positions < text.sequence_length:
+        yield (
+            "max_positions",
+            f"at least sequence_length={text.sequence_length}",
+        )
     # A pretrained tower has a width, heads and a vocabulary of its own.
-    yield (
-        "prune_vocabulary",
-        is_random or not text.prune_vocabulary,
-        "False for a pretrained text tower, whose tokens are as they are",
-    )
+    if text.weights != "random":
+        if text.prune_vocabulary:
+            yield (
+                "prune_vocabulary",
+                "False for a pretrained text tower, whose tokens are as they "
+                "are",
+            )
+        return
     divides = f"a divisor of text_hidden_dim={text.hidden_dim}"
-    yield (
-        "text_num_heads",
-        not is_random or text.hidden_dim % text.num_heads == 0,
-        divides,
-    )
-    yield (
-        "fusion_num_heads",
-        not is_random
-        or settings.fusion.kind == "concat"
-        or text.hidden_dim % settings.fusion.num_heads == 0,
-        divides,
-    )
+    if text.hidden_dim % text.num_heads:
+        yield "text_num_heads", divides
+    if fusion.kind != "concat" and text.hidden_dim % fusion.num_heads:
+        yield "fusion_num_heads", divides
 
 
-def _fusion_rules(settings: Settings) -> Iterator[_Rule]:
-    attends = settings.fusion.kind == "cross_attention"
+def _check_fusion(settings: Settings) -> Iterator[tuple[str, str]]:
+    is_concat = settings.fusion.kind == "concat"
     # Concatenation has no keys and values that a group could share.
-    yield (
-        "group_size",
-        attends or settings.batches.group_size == 1,
-        "1 for the fusion 'concat', which takes the image for each caption",
-    )
-    yield (
-        "concept_dim",
-        attends or not settings.fusion.concept_dim,
-        "0 for the fusion 'concat'",
-    )
-    yield (
-        "self_critical_samples",
-        settings.optimization.self_critical_samples != 1
-        and (attends or not settings.optimization.self_critical_samples),
-        "0, or at least 2 with the fusion 'cross_attention'",
-    )
+    if is_concat and settings.batches.group_size > 1:
+        yield (
+            "group_size",
+            "1 for the fusion 'concat', which takes the image for each caption",
+        )
+    if is_concat and settings.fusion.concept_dim:
+        yield "concept_dim", "0 for the fusion 'concat'"
+    samples = settings.optimization.self_critical_samples
+    if samples == 1 or (samples and is_concat):
+        yield (
+            "self_critical_samples",
+            "0, or at least 2 with the fusion 'cross_attention'",
+        )
 
 
-def _step_rules(settings: Settings) -> Iterator[_Rule]:
+def _check_steps(settings: Settings) -> Iterator[tuple[str, str]]:
     batches, steps = settings.batches, settings.optimization
     maskings, redraw = batches.cached_maskings, batches.redraw_epochs
     # XLA compiles a step anew for each shape of its batch.
-    yield (
-        "jit_compile",
-        not (steps.jit_compile and (maskings or steps.self_critical_samples)),
-        "False for cached maskings and for sampled captions, whose shapes "
-        "change from step to step",
-    )
-    yield (
-        "redraw_epochs",
-        bool(maskings) or not redraw,
-        "0 without `cached_maskings`",
-    )
+    if steps.jit_compile and (maskings or steps.self_critical_samples):
+        yield (
+            "jit_compile",
+            "False for cached maskings and for sampled captions, whose shapes "
+            "change from step to step",
+        )
     if not maskings:
+        if redraw:
+            yield "redraw_epochs", "0 without `cached_maskings`"
         return
-    yield (
-        "fusion",
-        settings.fusion.kind == "concat",
-        "'concat' for cached maskings: cross-attention needs all of a "
-        "caption's states, not the masked ones alone",
-    )
-    yield (
-        "text_trainable",
-        not settings.text.trainable,
-        "False for cached maskings, which a trained text tower would make "
-        "stale",
-    )
-    yield (
-        "text_dropout",
-        settings.text.dropout == 0,
-        "0 for cached maskings, for which no dropout is drawn anew",
-    )
-    yield (
-        "redraw_epochs",
-        not 0 < redraw < maskings,
-        f"0 or at least cached_maskings={maskings}, for each epoch takes one "
-        "of the maskings",
-    )
+    if settings.fusion.kind != "concat":
+        yield (
+            "fusion",
+            "'concat' for cached maskings: cross-attention needs all of a "
+            "caption's states, not the masked ones alone",
+        )
+    if settings.text.trainable:
+        yield (
+            "text_trainable",
+            "False for cached maskings, which a trained text tower would make "
+            "stale",
+        )
+    if settings.text.dropout:
+        yield (
+            "text_dropout",
+            "0 for cached maskings, for which no dropout is drawn anew",
+        )
+    if 0 < redraw < maskings:
+        yield (
+            "redraw_epochs",
+            f"0 or at least cached_maskings={maskings}, for each epoch takes "
+            "one of the maskings",
+        )

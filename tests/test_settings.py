@@ -100,7 +100,7 @@ OUT_OF_RANGE = [
     *((name, value) for name in SHARES for value in (-0.1, 1.1, math.nan)),
     *(("label_smoothing", value) for value in (-0.1, 1.0)),
     *((name, value) for name in POSITIVE for value in (0.0, -1.0, math.nan)),
-    *((name, -0.1) for name in ("length_loss_weight", "weight_decay")),
+    ("weight_decay", -0.1),
     *(("seed", value) for value in (-1, 2**32)),
     *(("sequence_length", value) for value in (2, 0, -1)),
     ("fusion", "sum"),

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import typer
 
-from bmt_keras.commands import extras
 from bmt_keras.commands.caption import caption
 from bmt_keras.commands.evaluate import evaluate
 from bmt_keras.commands.export import export
@@ -16,8 +15,10 @@ from bmt_keras.commands.pretrain import pretrain
 from bmt_keras.commands.request import request
 from bmt_keras.commands.sample import sample
 from bmt_keras.commands.serve import serve
+from bmt_keras.commands.startup import explain
 from bmt_keras.commands.train import train
 from bmt_keras.errors import InputError
+from bmt_keras.serving.errors import ServingError
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -48,21 +49,15 @@ def run(command: Callable[[], object]) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         command()
-    except (InputError, OSError) as error:
+    except (InputError, ServingError, OSError) as error:
         _end(str(error), BAD_INPUT)
     except ModuleNotFoundError as error:
-        _end(extras.explain(error), BAD_INPUT)
+        _end(explain(error), BAD_INPUT)
     except SystemExit as error:
         # Typer has already turned Ctrl-C into this code.
         if error.code == INTERRUPTED:
             _end("Interrupted; the same command goes on.", INTERRUPTED)
         raise
-    except Exception as error:
-        # Known only once a serving command has been loaded.
-        errors = sys.modules.get("bmt_keras.serving.errors")
-        if errors is None or not isinstance(error, errors.ServingError):
-            raise
-        _end(str(error), BAD_INPUT)
 
 
 def _end(message: str, code: int) -> None:

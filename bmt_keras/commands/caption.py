@@ -6,26 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bmt_keras.commands.extras import require
-from bmt_keras.commands.quiet import load_tensorflow
-from bmt_keras.commands.settings_options import with_settings
+from bmt_keras.commands import options, startup
 from bmt_keras.errors import InputError
 from bmt_keras.progress import show_progress
 
 if TYPE_CHECKING:
     from bmt_keras.captioner import Caption, Captioner
 
-_CAPTIONER = Path("runs/sample/captioner")
 
-
-@with_settings("decoding")
+@options.with_settings("decoding")
 def caption(
     images: Annotated[
         list[Path], typer.Argument(help="Image files, or folders of them.")
     ],
-    captioner: Annotated[
-        Path, typer.Option(help="The captioner's folder.")
-    ] = _CAPTIONER,
+    captioner: options.Captioner = Path("runs/sample/captioner"),
     out: Annotated[
         Path | None,
         typer.Option(
@@ -74,8 +68,7 @@ def caption(
     matmul_precision: Annotated[
         Literal["float32", "bfloat16"],
         typer.Option(
-            help="Matrix products and convolutions on a CPU; bfloat16 is "
-            "faster where the processor has units for it, and captions may "
+            help="bfloat16 is faster on a CPU with units for it; captions may "
             "differ in a word."
         ),
     ] = "float32",
@@ -101,9 +94,9 @@ def caption(
             f"image. Received: --num-captions={num_captions}."
         )
     if grid is not None:
-        require("matplotlib")
+        startup.require("matplotlib")
     # From here on it takes seconds: what fails soon has failed.
-    load_tensorflow()
+    startup.load_tensorflow()
     from bmt_keras.captioner import Captioner
     from bmt_keras.captioner.files import find_images
     from bmt_keras.models import set_matmul_precision

@@ -1,31 +1,22 @@
 """`bmt evaluate`: captions of images against captions by people."""
 
 import json
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bmt_keras.commands import inputs
-from bmt_keras.commands.extras import require
-from bmt_keras.commands.quiet import load_tensorflow
-from bmt_keras.commands.settings_options import with_settings
-from bmt_keras.data.captions import (
-    CaptionedImage,
-    read_coco_captions,
-    read_texts,
-)
-from bmt_keras.errors import InputError
+from bmt_keras.commands import options, startup
+from bmt_keras.data.captions import read_coco_captions, read_texts
 from bmt_keras.progress import show_progress
 
 
-@with_settings("decoding")
+@options.with_settings("decoding")
 def evaluate(
-    captions: inputs.Captions,
-    images: inputs.Images,
-    captioner: Annotated[Path, typer.Option(help="The captioner's folder.")],
+    captions: options.Captions,
+    images: options.Images,
+    captioner: options.Captioner,
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
     facts: Annotated[
         Path | None,
@@ -47,21 +38,8 @@ def evaluate(
             "its models at its first use.",
         ),
     ] = False,
-    passes_curve: Annotated[
-        bool,
-        typer.Option(
-            help="Measure score and time by the number of passes (the report)."
-        ),
-    ] = True,
-    retrieval: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Measure retrieval among the first N images; 0 leaves it out.",
-        ),
-    ] = 100,
-    limit: inputs.Limit = None,
-    skip_bad: inputs.SkipBad = False,
+    limit: options.Limit = None,
+    skip_bad: options.SkipBad = False,
     *,
     overrides: dict[str, Any],
 ) -> None:
@@ -69,13 +47,17 @@ def evaluate(
 
     Decoding is by default as the captioner was saved.
     """
-    require("pycocoevalcap", "matplotlib")
+    startup.require("pycocoevalcap", "matplotlib")
     if report is not None:
-        require("jinja2")
+        startup.require("jinja2")
     pairs = read_coco_captions(captions, images, limit=limit)
-    is_true = None if facts is None else _truth_rule(facts, pairs)
+    is_true = None
+    if facts is not None:
+        from bmt_keras.sample import read_truth
+
+        is_true = read_truth(facts, [each.image_id for each in pairs])
     known = None if train_captions is None else read_texts(train_captions)
-    load_tensorflow()
+    startup.load_tensorflow()
     from bmt_keras.captioner import Captioner
     from bmt_keras.captioner.files import read_good_images
     from bmt_keras.evaluation.model_metrics import evaluate_captioner
@@ -93,31 +75,15 @@ def evaluate(
         good,
         features,
         out=out,
-        retrieval=retrieval,
+        retrieval=100,
         is_true=is_true,
         training_captions=known,
         java_scores=java_scores,
         report=report,
-        passes_curve=passes_curve,
     )
     if report is not None:
         typer.echo(f"{report / 'report.html'}: the report")
     print_metrics(out)
-
-
-def _truth_rule(
-    facts: Path, images: Sequence[CaptionedImage]
-) -> Callable[[int, str], bool]:
-    from bmt_keras.sample import caption_is_true, read_facts
-
-    scenes = read_facts(facts)
-    missing = [p.image_id for p in images if p.image_id not in scenes]
-    if missing:
-        raise InputError(
-            f"{facts}: expected facts of every image, found none of image "
-            f"{missing[0]} ({len(missing)} are missing)."
-        )
-    return lambda image_id, text: caption_is_true(text, scenes[image_id])
 
 
 def print_metrics(folder: Path) -> None:

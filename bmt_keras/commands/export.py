@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bmt_keras.commands.quiet import load_tensorflow
-from bmt_keras.commands.settings_options import with_settings
+from bmt_keras.commands.options import with_settings
+from bmt_keras.commands.startup import load_tensorflow
 
 
 @with_settings("decoding")

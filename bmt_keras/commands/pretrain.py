@@ -6,18 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from bmt_keras.commands import inputs
-from bmt_keras.commands.quiet import load_tensorflow
-from bmt_keras.commands.settings_options import with_settings
+from bmt_keras.commands import options, startup
 
 
-@with_settings()
+@options.with_settings()
 def pretrain(
     text: Annotated[
         Path, typer.Option(help="Captions, one per line; .txt or .txt.gz.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    preset: inputs.Preset = "small",
+    preset: options.Preset = "small",
     captions: Annotated[
         Path | None, typer.Option(help="Learn from these, too (COCO's JSON).")
     ] = None,
@@ -25,7 +23,7 @@ def pretrain(
     overrides: dict[str, Any],
 ) -> None:
     """Pretrain on text alone; `bmt train --start OUT/captioner` follows."""
-    load_tensorflow()
+    startup.load_tensorflow()
     from bmt_keras.training.pretraining import pretrain as pretrain_captioner
 
     pretrain_captioner(

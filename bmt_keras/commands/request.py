@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bmt_keras.commands.quiet import load_tensorflow
+from bmt_keras.commands.startup import load_tensorflow
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
 from bmt_keras.progress import show_progress
 

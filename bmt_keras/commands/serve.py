@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bmt_keras.commands.extras import require
-from bmt_keras.commands.quiet import load_tensorflow
+from bmt_keras.commands.startup import load_tensorflow, require
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
 from bmt_keras.errors import InputError
 

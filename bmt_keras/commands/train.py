@@ -8,26 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
-from bmt_keras.commands import inputs
+from bmt_keras.commands import options, startup
 from bmt_keras.commands.evaluate import print_metrics
-from bmt_keras.commands.extras import require
-from bmt_keras.commands.quiet import load_tensorflow, silence_start
-from bmt_keras.commands.settings_options import with_settings
 from bmt_keras.presets import resolve_settings
 
 LOST_WORKER = 3
 
 
-@with_settings()
+@options.with_settings()
 def train(
-    captions: inputs.Captions,
-    images: inputs.Images,
+    captions: options.Captions,
+    images: options.Images,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    preset: inputs.Preset = "sample",
-    val_captions: inputs.ValCaptions = None,
-    val_images: inputs.ValImages = None,
-    val_share: inputs.ValShare = 0.2,
-    limit: inputs.Limit = None,
+    preset: options.Preset = "sample",
+    val_captions: options.ValCaptions = None,
+    val_images: options.ValImages = None,
+    val_share: options.ValShare = 0.2,
+    limit: options.Limit = None,
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder of the images' cache; else in --out."),
@@ -36,7 +33,7 @@ def train(
         Path | None,
         typer.Option(help="Begin with the captioner in this folder."),
     ] = None,
-    skip_bad: inputs.SkipBad = False,
+    skip_bad: options.SkipBad = False,
     strategy: Annotated[
         str | None, typer.Option(help="mirrored, multi-worker or tpu.")
     ] = None,
@@ -49,8 +46,8 @@ def train(
     """Train a captioner; the same command goes on after a stop."""
     # What fails soon fails before TensorFlow is loaded.
     resolve_settings(preset, overrides)
-    require("pycocoevalcap", "matplotlib")
-    load_tensorflow(devices=strategy is None)
+    startup.require("pycocoevalcap", "matplotlib")
+    startup.load_tensorflow(devices=strategy is None)
     from bmt_keras.training.distributed import (
         LostWorkerError,
         check_strategy,
@@ -64,7 +61,7 @@ def train(
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
     if strategy == "multi-worker":
         print("Waiting for all workers of TF_CONFIG.", file=sys.stderr)
-    with silence_start():
+    with startup.silence_start():
         opened = open_strategy(strategy, tpu_address=tpu_address)
     if not is_chief(opened):
         logging.getLogger("bmt_keras").setLevel(logging.WARNING)

@@ -47,7 +47,6 @@ def evaluate_captioner(
     training_captions: Sequence[str] | None = None,
     java_scores: bool = False,
     report: Path | None = None,
-    passes_curve: bool = False,
 ) -> dict[str, float]:
     """Captions images, scores the captions and writes both down.
 
@@ -62,7 +61,6 @@ def evaluate_captioner(
         training_captions: What the captioner was trained on, if known.
         java_scores: Whether METEOR and SPICE are computed, where Java is.
         report: Folder of `report.html`; None for no page.
-        passes_curve: Whether the page shows score and time by passes.
 
     Returns:
         The scores by name.
@@ -120,9 +118,7 @@ def evaluate_captioner(
         key = image.image_id
         correct = is_true(key, caption.text) if is_true else None
         shown.append(ReportImage(image, caption, cider_d[key], correct))
-    points = []
-    if passes_curve:
-        points = measure_passes(captioner, features, references)
+    points = measure_passes(captioner, features, references)
     write_report(report, shown, metrics=metrics, bins=bins, passes=points)
     return metrics
 

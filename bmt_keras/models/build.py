@@ -97,7 +97,6 @@ def build_masked_lm(
                 text.max_caption_tokens if fusion.predict_length else None
             ),
             label_smoothing=settings.optimization.label_smoothing,
-            length_loss_weight=settings.optimization.length_loss_weight,
             concept_dim=fusion.concept_dim or None,
             concept_weight=fusion.concept_weight,
             name="bimodal_masked_lm",

@@ -1,7 +1,7 @@
 """The embedded sample: drawn pictures with captions that are true by rule."""
 
 from bmt_keras.sample.drawing import draw_picture
-from bmt_keras.sample.facts import read_facts, write_facts
+from bmt_keras.sample.facts import read_facts, read_truth, write_facts
 from bmt_keras.sample.generator import write_sample
 from bmt_keras.sample.sampling import draw_scene, draw_scenes, is_held_out
 from bmt_keras.sample.scenes import Scene, SceneObject
@@ -18,6 +18,7 @@ __all__ = [
     "is_held_out",
     "parse_caption",
     "read_facts",
+    "read_truth",
     "write_captions",
     "write_facts",
     "write_sample",

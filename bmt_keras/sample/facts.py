@@ -1,11 +1,12 @@
 """The file of facts: the scene of every picture of a split."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from bmt_keras.errors import InputError
 from bmt_keras.sample.scenes import Scene
+from bmt_keras.sample.truth import caption_is_true
 
 
 def write_facts(path: str | Path, scenes: Mapping[int, Scene]) -> None:
@@ -40,3 +41,21 @@ def read_facts(path: str | Path) -> dict[int, Scene]:
         except ValueError as error:
             raise InputError(f"{path}, image {key!r}: {error}") from error
     return scenes
+
+
+def read_truth(
+    path: str | Path, image_ids: Iterable[int]
+) -> Callable[[int, str], bool]:
+    """Read facts into a rule: whether a caption of an image id is true.
+
+    Raises:
+        InputError: As from `read_facts`, or the facts lack one of the images.
+    """
+    scenes = read_facts(path)
+    missing = [each for each in image_ids if each not in scenes]
+    if missing:
+        raise InputError(
+            f"{path}: expected facts of every image, found none of image "
+            f"{missing[0]} ({len(missing)} are missing)."
+        )
+    return lambda image_id, text: caption_is_true(text, scenes[image_id])

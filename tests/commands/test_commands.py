@@ -1,6 +1,6 @@
 import numpy as np
 
-from bmt_keras.commands.settings_options import with_settings
+from bmt_keras.commands.options import with_settings
 from bmt_keras.data.features import FeatureSource
 from bmt_keras.data.store import Shard
 from bmt_keras.presets import PRESETS
@@ -138,5 +138,6 @@ def test_command_receives_what_was_given():
         for option in Settings.options()
         if option.group == "decoding" or option.name == "seed"
     }
-    wrapped(name="x", **{**dict.fromkeys(names), "passes": 3})
-    assert received == {"name": "x", "passes": 3}
+    given = {**dict.fromkeys(names), "passes": 3}
+    wrapped(name="x", **given)
+    assert received == {"name": "x", **given}

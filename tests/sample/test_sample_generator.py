@@ -10,6 +10,7 @@ from bmt_keras.sample import (
     draw_picture,
     generator,
     read_facts,
+    read_truth,
     write_captions,
     write_facts,
     write_sample,
@@ -173,3 +174,11 @@ def test_malformed_files_of_facts_are_named(tmp_path, text, message):
         (tmp_path / "facts.json").write_text(text)
     with pytest.raises(InputError, match=message):
         read_facts(tmp_path / "facts.json")
+
+
+def test_truth_needs_the_facts_of_every_image(scenes, tmp_path):
+    path = tmp_path / "facts.json"
+    write_facts(path, {5: scenes[0]})
+    assert read_truth(path, [5])(5, write_captions(scenes[0])[0])
+    with pytest.raises(InputError, match=r"none of image 6 \(2 are missing\)"):
+        read_truth(path, [5, 6, 7])

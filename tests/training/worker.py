@@ -49,7 +49,6 @@ SETTINGS = Settings().replace(
     clipnorm=0.05,
     weight_decay=0.01,
     ema_momentum=0.5,
-    length_loss_weight=0.6,
     learning_rate=3e-2,
     checkpoint_steps=2,
     checkpoint_epochs=100,

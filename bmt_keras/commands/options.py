@@ -1,0 +1,138 @@
+"""Options that commands share, the settings among them."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from bmt_keras.presets import PRESETS, resolve_settings
+from bmt_keras.settings import Option, Settings
+
+Captions = Annotated[Path, typer.Option(help="Captions (COCO's JSON).")]
+Images = Annotated[Path, typer.Option(help="Folder of the images.")]
+ValCaptions = Annotated[
+    Path | None, typer.Option(help="Captions of the validation images.")
+]
+ValImages = Annotated[
+    Path | None, typer.Option(help="Folder of the validation images.")
+]
+ValShare = Annotated[
+    float, typer.Option(help="Share held out without --val-captions.")
+]
+Captioner = Annotated[Path, typer.Option(help="The captioner's folder.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="The first N images of each file.")
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out unreadable images.")
+]
+Preset = Annotated[
+    str, typer.Option(is_eager=True, help="sample, small, notebook or coco.")
+]
+
+_Command = Callable[..., None]
+_KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
+
+
+def with_settings(*names: str) -> Callable[[_Command], _Command]:
+    """Adds options of the settings to a typer command.
+
+    The command receives them as its keyword argument `overrides`, a dictionary
+    by flat name, None where one was not given. One that has a `preset` also
+    has `--show-settings`.
+
+    Args:
+        *names: Groups or options to add, such as `"decoding"` or `"seed"`;
+            none for all.
+    """
+    chosen = {
+        option.name: option
+        for option in Settings.options()
+        if not names or {option.name, option.group} & {*names}
+    }
+
+    def decorate(command: _Command) -> _Command:
+        own = dict(inspect.signature(command).parameters)
+        del own["overrides"]
+        preset = own["preset"].default if "preset" in own else None
+        added = {name: _setting(x, preset) for name, x in chosen.items()}
+        if preset is not None:
+            added["show_settings"] = _show_settings([*chosen])
+
+        def run(**arguments: Any) -> None:
+            arguments.pop("show_settings", None)
+            overrides = {name: arguments.pop(name) for name in chosen}
+            command(**arguments, overrides=overrides)
+
+        parameters = [
+            *(each.replace(kind=_KEYWORD_ONLY) for each in own.values()),
+            *(
+                inspect.Parameter(n, _KEYWORD_ONLY, default=None, annotation=x)
+                for n, x in added.items()
+            ),
+        ]
+        # Typer reads the signature and the annotations.
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {x.name: x.annotation for x in parameters}
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        return run
+
+    return decorate
+
+
+def _setting(option: Option, preset: str | None) -> Any:
+    # The settings refuse a wrong choice in one line, Typer in a box.
+    kind: Any = str if get_args(option.field.type) else option.field.type
+    text, panel = option.field.metadata["help"], option.group.capitalize()
+    if preset is not None:
+        # Typer's own "[default: ...]" would take a second line of most.
+        text += f" ({_describe(PRESETS[preset].get(option.name))})"
+        panel += f" (in parentheses: preset {preset})"
+    names = []
+    if kind is bool and not any(x.get(option.name) for x in PRESETS.values()):
+        # Where it is off anyway, `--no-...` would narrow the panel for nothing.
+        names = [_dashed(option.name)]
+    shown = typer.Option(
+        *names,
+        help=text,
+        show_default=False,
+        rich_help_panel=panel,
+        is_eager=True,  # read before --show-settings prints them
+    )
+    return Annotated[kind | None, shown]
+
+
+def _show_settings(names: list[str]) -> Any:
+    def show(context: typer.Context, is_asked: bool) -> None:
+        if not is_asked:
+            return
+        # Here, for every start of `bmt` would load them.
+        from rich.console import Console
+        from rich.table import Table
+
+        preset = context.params["preset"]
+        given = {name: context.params[name] for name in names}
+        settings = resolve_settings(preset, given)
+        table = Table("option", "value", "from")
+        for name, value in given.items():
+            source = f"preset {preset}" if value is None else "command line"
+            table.add_row(_dashed(name), _describe(settings.get(name)), source)
+        Console().print(table)
+        raise typer.Exit
+
+    text = "Print the resolved settings, and end."
+    return Annotated[
+        bool, typer.Option("--show-settings", callback=show, help=text)
+    ]
+
+
+def _dashed(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value) or "none"

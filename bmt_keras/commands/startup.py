@@ -1,0 +1,73 @@
+"""What a command needs before it works: its packages, a quiet TensorFlow."""
+
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bmt_keras.errors import InputError
+
+# An optional module, and what installs it.
+_EXTRAS = {
+    "aiohttp": "'bmt-keras[serving]'",
+    "prometheus_client": "'bmt-keras[serving]'",
+    "grpc_health": "'bmt-keras[serving]'",
+    "grpc_reflection": "'bmt-keras[serving]'",
+    "pycocoevalcap": "'bmt-keras[evaluation]'",
+    "matplotlib": "'bmt-keras[report]'",
+    "jinja2": "'bmt-keras[report]'",
+    # It takes an older protobuf than TensorFlow's tested versions have.
+    "apache_beam": "'bmt-keras[beam]', in an environment of its own",
+}
+
+
+def require(*modules: str) -> None:
+    """Refuses, ahead of long work, to go on without optional modules."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise InputError(explain(ModuleNotFoundError(name=module)))
+
+
+def explain(error: ModuleNotFoundError) -> str:
+    """Says what installs a missing optional module; raises any other error."""
+    module = (error.name or "").split(".")[0]
+    if module not in _EXTRAS:
+        raise error
+    command = " ".join(["bmt", *sys.argv[1:2]])
+    return f"`{command}` needs {module}: pip install {_EXTRAS[module]}"
+
+
+def load_tensorflow(*, devices: bool = True) -> None:
+    """Imports TensorFlow and finds its devices, silently if all goes well.
+
+    Args:
+        devices: Whether the devices are found; a client needs none, and a
+            strategy finds them by itself.
+    """
+    with silence_start():
+        import tensorflow as tf
+
+        if devices:
+            tf.config.list_logical_devices()
+
+
+@contextmanager
+def silence_start() -> Iterator[None]:
+    """Keeps a block's error stream back, unless the block raises."""
+    # The native libraries report missing accelerators and CPU features there
+    # before any log level counts, which would bury a command's own words.
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as chatter:
+        os.dup2(chatter.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            chatter.seek(0)
+            os.write(stderr, chatter.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
