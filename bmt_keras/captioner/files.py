@@ -53,11 +53,9 @@ def read_ahead(
         Pixels of a batch's good images, uint8, (good images, height, width,
         3); and the errors of all its images, empty where one is good.
     """
-    # The decoder takes images of a captions file; these need no captions.
-    images = [CaptionedImage(i, path, ()) for i, path in enumerate(paths)]
     height, width, _ = captioner.graph.pixels_shape
-    for _, pixels, errors in decode_images(
-        images, height=height, width=width, batch_size=batch_size
+    for pixels, errors in decode_images(
+        paths, height=height, width=width, batch_size=batch_size
     ):
         yield pixels[[not error for error in errors]], errors
 

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
-from bmt_keras.data.batches import CaptionBatches
+from bmt_keras.data.batches import TEXT_SIGNATURE, CaptionBatches
 from bmt_keras.data.untuned import without_tuning
 from bmt_keras.decoding import DecodingOptions
 from bmt_keras.evaluation.cider_d import CiderD
@@ -123,8 +123,7 @@ class SelfCriticalBatches:
         dataset = tf.data.Dataset.from_generator(
             lambda: self._sample_batches(start_step),
             output_signature={
-                "token_ids": tf.TensorSpec((None, None), tf.int32),
-                "padding_mask": tf.TensorSpec((None, None), tf.int32),
+                **TEXT_SIGNATURE,
                 "sample_weight": tf.TensorSpec((None,), tf.float32),
                 name: tf.TensorSpec(shape, tf.float32),
             },
@@ -133,7 +132,7 @@ class SelfCriticalBatches:
         return without_tuning(dataset)
 
     def _sample_batches(self, start_step: int) -> Iterator[dict[str, Any]]:
-        plan = self._batches.plan.from_step(start_step)
+        plan = self._batches.plan(start_step)
         for step, planned in enumerate(plan, start_step):
             batch = self._batches.gather(planned)
             ids = self._batches.caption_image_ids[planned.captions]
