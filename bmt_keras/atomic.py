@@ -11,11 +11,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 
 @contextmanager
-def write_atomically(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+def write_atomically(
+    path: str | Path, mode: Literal["w", "wb"] = "w"
+) -> Iterator[IO[Any]]:
     """Opens a file that takes the place of `path` when the block ends well.
 
     Missing parent folders are made.
@@ -28,15 +30,10 @@ def write_atomically(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         The open file. Its name is hidden, in the folder of `path` and with
         the ending of `path`.
 
-    Raises:
-        ValueError: If `mode` is another one.
-
     Example:
         >>> with write_atomically("metrics.json") as file:
         ...     json.dump(metrics, file)
     """
-    if mode not in ("w", "wb"):
-        raise ValueError(f"`mode` must be 'w' or 'wb'. Received: mode={mode!r}")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     hidden = _hidden_sibling(path)

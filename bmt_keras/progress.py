@@ -1,9 +1,8 @@
 """Progress of long work: bars in a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -20,12 +19,8 @@ from rich.text import Text
 _SECONDS_BETWEEN_LINES = 15.0
 
 
-class ShowDone(Protocol):
-    """Takes the name of a part, and its items done and in all."""
-
-    def __call__(self, part: str, done: int, total: int | None) -> None:
-        """Shows how far a part of the work has come."""
-        ...
+# Takes the name of a part of the work, and its items done and in all.
+ShowDone = Callable[[str, int, int | None], None]
 
 
 @contextmanager

@@ -62,16 +62,6 @@ def test_file_has_the_permissions_of_a_plain_one(tmp_path):
     )
 
 
-@pytest.mark.parametrize("mode", ["a", "r+", "x"])
-def test_other_modes_are_refused(tmp_path, mode):
-    with (
-        pytest.raises(ValueError, match="`mode` must be 'w' or 'wb'"),
-        write_atomically(tmp_path / "note.txt", mode),
-    ):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_folder_takes_its_place_with_all_it_holds(tmp_path):
     path = tmp_path / "made" / "model"
     with write_folder_atomically(path) as folder:

@@ -82,7 +82,8 @@ def read_good_images(
     """
     features: list[np.ndarray] = []
     errors: list[str] = []
-    for _, pixels, found in _read_ahead(captioner, images, 16):
+    paths = [each.path for each in images]
+    for _, pixels, found in _read_ahead(captioner, paths, 16):
         # A batch may be broken as a whole.
         if len(pixels):
             features.append(captioner.read_features(pixels))
@@ -101,17 +102,20 @@ def read_good_images(
 
 
 def _read_ahead(
-    captioner: Captioner, images: Sequence[CaptionedImage], batch_size: int
-) -> Iterator[tuple[Sequence[CaptionedImage], np.ndarray, list[str]]]:
+    captioner: Captioner, paths: Sequence[Path], batch_size: int
+) -> Iterator[tuple[Sequence[Path], np.ndarray, list[str]]]:
     """Reads images batch by batch, while the model works.
 
-    A batch's images; pixels of the good ones, uint8, (good images, height,
+    A batch's paths; pixels of the good images, uint8, (good images, height,
     width, 3); and the errors of all, empty where one is good.
     """
     height, width, _ = captioner.graph.pixels_shape
-    for batch, pixels, errors in decode_images(
-        images, height=height, width=width, batch_size=batch_size
+    start = 0
+    for pixels, errors in decode_images(
+        paths, height=height, width=width, batch_size=batch_size
     ):
+        batch = paths[start : start + len(errors)]
+        start += len(errors)
         yield batch, pixels[[not error for error in errors]], errors
 
 
@@ -216,13 +220,11 @@ def _caption(
     batch_size: int,
     controls: Mapping[str, Any],
 ) -> Iterator[list[dict[str, Any]]]:
-    # The decoder takes images of a captions file; these need no captions.
-    images = [CaptionedImage(i, path, ()) for i, path in enumerate(paths)]
-    for batch, pixels, errors in _read_ahead(captioner, images, batch_size):
+    for batch, pixels, errors in _read_ahead(captioner, paths, batch_size):
         captions = iter(captioner.caption(pixels, **controls))
         yield [
-            _to_row(image.path, None if error else next(captions), error)
-            for image, error in zip(batch, errors, strict=True)
+            _to_row(path, None if error else next(captions), error)
+            for path, error in zip(batch, errors, strict=True)
         ]
 
 

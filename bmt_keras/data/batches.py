@@ -6,12 +6,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bmt_keras.data.batch_plan import BatchPlan, PlannedBatch, Replicas
+from bmt_keras.data.batch_plan import PlannedBatch, Replicas
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.features import ImageFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.data.untuned import without_tuning
 from bmt_keras.errors import InputError
+
+TEXT_SIGNATURE = {
+    "token_ids": tf.TensorSpec((None, None), tf.int32),
+    "padding_mask": tf.TensorSpec((None, None), tf.int32),
+}
+# Mirroring draws from a stream of its own: it does not change the order.
+_MIRROR_SEED = 1
 
 
 class CaptionBatches:
@@ -47,7 +54,6 @@ class CaptionBatches:
         seed: Seed of the order.
 
     Attributes:
-        plan: Which captions share a batch, and in what order.
         steps_per_epoch: Batches of one pass over all captions.
         token_ids: The token ids of each caption, `[CLS]` and `[SEP]` included.
         lengths: int, (captions,), tokens of each, special ones not counted.
@@ -82,11 +88,14 @@ class CaptionBatches:
             )
         images = [each for each in images if each.image_id in features.rows]
         kept = [each.captions[: captions_per_image or None] for each in images]
-        image_ids = np.array([each.image_id for each in images], np.int64)
-        image_rows = [features.rows[each.image_id] for each in images]
         self._features = features.array
         self._image_input = image_input
         self._pad_token_id = tokenizer.pad_token_id
+        self._batch_size = batch_size
+        self._mirror = mirror
+        self._shuffle_buffer = shuffle_buffer
+        self._shuffle = shuffle
+        self._seed = seed
         self.token_ids = tokenizer.encode(
             [caption for captions in kept for caption in captions],
             sequence_length=sequence_length,
@@ -94,21 +103,26 @@ class CaptionBatches:
         lengths = np.array([len(ids) for ids in self.token_ids])
         self.lengths = lengths - 2  # [CLS] and [SEP]
         counts = [len(captions) for captions in kept]
+        image_ids = np.array([each.image_id for each in images], np.int64)
         self.caption_image_ids = np.repeat(image_ids, counts)
-        self.plan = BatchPlan(
-            image_rows,
-            counts,
-            lengths,
-            batch_size=batch_size,
-            sequence_length=sequence_length,
-            bucket_width=bucket_width,
-            group_size=group_size,
-            mirror=mirror,
-            shuffle_buffer=shuffle_buffer,
-            shuffle=shuffle,
-            seed=seed,
-        )
-        self.steps_per_epoch = self.plan.steps_per_epoch
+        image_rows = np.array([features.rows[i] for i in image_ids.tolist()])
+        # The indices of each group's captions, and their image's row.
+        self._groups = _group_captions(counts, lengths, group_size)
+        firsts = [group[0] for group in self._groups]
+        self._rows = np.repeat(image_rows, counts)[firsts]
+        longest = np.array([lengths[group].max() for group in self._groups])
+        width = max(bucket_width, 1)  # without buckets: each length is a bound
+        # The length to which each group is padded: (groups,).
+        self._bounds = np.minimum(-(-longest // width) * width, sequence_length)
+        # Groups that may share a batch are of like length, and of one size: a
+        # batch has equally many captions of each image.
+        sizes = np.array([len(group) for group in self._groups])
+        keys = np.stack([sizes, self._bounds * (bucket_width > 0)], axis=-1)
+        self._buckets = [
+            np.flatnonzero((keys == key).all(axis=-1))
+            for key in np.unique(keys, axis=0)
+        ]
+        self.steps_per_epoch = len(self._draw_epoch(0))
 
     def __len__(self) -> int:
         """Number of captions."""
@@ -127,6 +141,22 @@ class CaptionBatches:
         counts = np.bincount(flat, minlength=vocabulary_size)
         return (counts / len(each)).astype(np.float32)
 
+    def plan(self, start_step: int = 0) -> Iterator[PlannedBatch]:
+        """Plans the batches of a step and of all that follow, without end."""
+        epoch, skip = divmod(start_step, self.steps_per_epoch)
+        while True:
+            rng = np.random.default_rng([self._seed, epoch, _MIRROR_SEED])
+            mirrored = (rng.random(len(self._groups)) < 0.5) & self._mirror
+            for members in self._draw_epoch(epoch)[skip:]:
+                yield PlannedBatch(
+                    epoch,
+                    np.concatenate([self._groups[i] for i in members]),
+                    self._rows[members],
+                    mirrored[members],
+                    int(self._bounds[members].max()),
+                )
+            epoch, skip = epoch + 1, 0
+
     def dataset(
         self, start_step: int = 0, *, replicas: Replicas | None = None
     ) -> tf.data.Dataset:
@@ -144,27 +174,13 @@ class CaptionBatches:
             `rows` int32 (batch,), their rows in the whole batch, and
             `num_rows` int32 (), its size.
         """
-        return self.dataset_of(
-            lambda: self.plan.from_step(start_step), replicas=replicas
-        )
-
-    def dataset_of(
-        self,
-        plan: Callable[[], Iterable[PlannedBatch]],
-        *,
-        replicas: Replicas | None = None,
-    ) -> tf.data.Dataset:
-        """Gives batches as `dataset` does, those of a plan."""
-        signature = {
-            "token_ids": tf.TensorSpec((None, None), tf.int32),
-            "padding_mask": tf.TensorSpec((None, None), tf.int32),
-        }
+        signature = dict(TEXT_SIGNATURE)
         if replicas is not None:
             signature["rows"] = tf.TensorSpec((None,), tf.int32)
             signature["num_rows"] = tf.TensorSpec((), tf.int32)
 
         def gather() -> Iterator[dict[str, Any]]:
-            for planned in plan():
+            for planned in self.plan(start_step):
                 shares = replicas.split(planned) if replicas else (planned,)
                 yield from map(self.gather, shares)
 
@@ -179,7 +195,7 @@ class CaptionBatches:
 
         Args:
             gather: Gives the batches anew for each pass over the dataset.
-            text_signature: Types of all but what `gather_images` gives.
+            text_signature: Types of all but the images.
         """
         name, shape = self._image_input, (None, *self._features.shape[1:])
         dtype = tf.as_dtype(self._features.dtype)
@@ -197,35 +213,74 @@ class CaptionBatches:
     def gather(self, planned: PlannedBatch) -> dict[str, Any]:
         """Reads a planned batch, as `dataset` gives it but for dtypes."""
         token_ids, padding_mask = self.pad(planned.captions, planned.length)
-        batch = {
-            "token_ids": token_ids,
-            "padding_mask": padding_mask,
-            **self.gather_images(planned),
-        }
-        if (share := planned.share) is None:
-            return batch
-        token_ids[share.num_captions :] = self._pad_token_id
-        padding_mask[share.num_captions :] = 0  # blank captions
-        return {**batch, "rows": share.rows, "num_rows": share.num_rows}
-
-    def pad(
-        self, captions: Sequence[int] | np.ndarray, length: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids and padding mask of captions: int32, (captions, length)."""
-        shape = (len(captions), length)
-        token_ids = np.full(shape, self._pad_token_id, np.int32)
-        padding_mask = np.zeros(shape, np.int32)
-        for row, caption in enumerate(captions):
-            ids = self.token_ids[caption]
-            token_ids[row, : len(ids)] = ids
-            padding_mask[row, : len(ids)] = 1
-        return token_ids, padding_mask
-
-    def gather_images(self, planned: PlannedBatch) -> dict[str, np.ndarray]:
-        """Reads a planned batch's features, in the dtype they are kept in."""
         features = self._features[planned.image_rows]
         if planned.is_mirrored.any():
             mirrored = planned.is_mirrored
             # In place: what was read by indices is a copy.
             features[mirrored] = features[mirrored, :, ::-1]
-        return {self._image_input: features}
+        batch = {
+            "token_ids": token_ids,
+            "padding_mask": padding_mask,
+            self._image_input: features,
+        }
+        if planned.rows is None:
+            return batch
+        return {**batch, "rows": planned.rows, "num_rows": planned.num_rows}
+
+    def pad(
+        self, captions: Sequence[int] | np.ndarray, length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Gives token ids and padding mask: int32, (captions, length)."""
+        shape = (len(captions), length)
+        token_ids = np.full(shape, self._pad_token_id, np.int32)
+        padding_mask = np.zeros(shape, np.int32)
+        for row, caption in enumerate(captions):
+            ids = self.token_ids[caption] if caption >= 0 else []
+            token_ids[row, : len(ids)] = ids
+            padding_mask[row, : len(ids)] = 1
+        return token_ids, padding_mask
+
+    def _draw_epoch(self, epoch: int) -> list[np.ndarray]:
+        """Draws an epoch's batches: the indices of each one's groups."""
+        # Without shuffling, the order of all epochs is that of the first.
+        number = epoch if self._shuffle else 0
+        rng = np.random.default_rng([self._seed, number])
+        batches = []
+        for bucket in self._buckets:
+            members = _shuffle(bucket, self._shuffle_buffer, rng)
+            size = max(self._batch_size // len(self._groups[bucket[0]]), 1)
+            starts = range(0, len(members), size)
+            batches += [members[s : s + size] for s in starts]
+        # One bucket keeps the order of its buffer, as the notebook does.
+        if len(self._buckets) == 1:
+            return batches
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _group_captions(
+    counts: Sequence[int], lengths: np.ndarray, group_size: int
+) -> list[np.ndarray]:
+    """Cuts each image's captions, sorted by length, into groups."""
+    groups = []
+    for captions in np.split(np.arange(len(lengths)), np.cumsum(counts)[:-1]):
+        if group_size > 1:
+            order = np.argsort(lengths[captions], kind="stable")
+            captions = captions[order]
+        starts = range(0, len(captions), group_size)
+        groups += [captions[s : s + group_size] for s in starts]
+    return groups
+
+
+def _shuffle(
+    members: np.ndarray, buffer_size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Shuffles, each time drawing from the next `buffer_size` left over."""
+    if not 0 < buffer_size < len(members):
+        return rng.permutation(members)
+    buffer = list(members[:buffer_size])
+    shuffled = []
+    for member in members[buffer_size:]:
+        drawn = rng.integers(buffer_size)
+        shuffled.append(buffer[drawn])
+        buffer[drawn] = member
+    return np.array([*shuffled, *rng.permutation(buffer)])

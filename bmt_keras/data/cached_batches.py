@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from bmt_keras.data.batches import CaptionBatches
+from bmt_keras.data.batches import TEXT_SIGNATURE, CaptionBatches
 from bmt_keras.data.store import ShardedRows
 
 
@@ -83,29 +83,24 @@ def cached_dataset(
         `padding_mask` int32 (batch, length) and the image input (batch, ...),
         as `BimodalMaskedLM.train_step` takes them, without end.
     """
-    lengths = batches.lengths + 2  # with [CLS] and [SEP]
     width = next(each for each in maskings if each is not None).hidden_dim
 
     def gather() -> Iterator[dict[str, np.ndarray]]:
-        for planned in batches.plan.from_step(start_step):
+        for planned in batches.plan(start_step):
             states = maskings[planned.epoch % len(maskings)]
             # Only what is read ahead of a run's end is in no masking.
             if states is None:
                 return
-            own_lengths = lengths[planned.captions][:, None]
-            is_token = np.arange(planned.length) < own_lengths
-            yield {
-                **states.gather(planned.captions),
-                "padding_mask": is_token.astype(np.int32),
-                **batches.gather_images(planned),
-            }
+            batch = batches.gather(planned)
+            del batch["token_ids"]
+            yield {**batch, **states.gather(planned.captions)}
 
     return batches.to_dataset(
         gather,
         {
+            "padding_mask": TEXT_SIGNATURE["padding_mask"],
             "text_states": tf.TensorSpec((None, None, width), tf.float32),
             "mask_positions": tf.TensorSpec((None,), tf.int32),
             "labels": tf.TensorSpec((None,), tf.int32),
-            "padding_mask": tf.TensorSpec((None, None), tf.int32),
         },
     )

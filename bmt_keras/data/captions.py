@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,29 @@ def drop_final_period(text: str) -> str:
 def _read_file(path: Path) -> tuple[dict[int, str], dict[int, list[str]]]:
     """The file names and the captions of a file's image ids."""
     content = _load_json(path)
-    file_names = _read_images(path, content["images"])
-    entries = content["annotations"]
-    return file_names, _read_annotations(path, entries, file_names)
+    file_names = {
+        image_id: name
+        for _, image_id, name in _read_entries(
+            path, content, "images", {"id": int, "file_name": str}
+        )
+    }
+    captions: dict[int, list[str]] = defaultdict(list)
+    fields = {"id": int, "image_id": int, "caption": str}
+    for where, _, image_id, caption in _read_entries(
+        path, content, "annotations", fields
+    ):
+        if image_id not in file_names:
+            raise InputError(
+                f"{where}: expected an `image_id` listed in `images`, found "
+                f"{image_id}."
+            )
+        if not caption.strip():
+            raise InputError(
+                f"{where}: expected a caption, found an empty one (image "
+                f"{image_id})."
+            )
+        captions[image_id].append(caption.strip())
+    return file_names, captions
 
 
 def _load_json(path: Path) -> dict[str, Any]:
@@ -128,78 +148,47 @@ def _load_json(path: Path) -> dict[str, Any]:
             f"{path}: expected a captions file in COCO's format, found no such "
             "file."
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: the file cannot be read: {error}."
-        ) from error
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path}: expected JSON, found a fault at line {error.lineno}, "
             f"column {error.colno}: {error.msg}."
         ) from error
-    for key in ("images", "annotations"):
-        found = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(found, list):
-            kind = (
-                "none" if found is None else f"a {type(found).__name__} there"
-            )
-            if not isinstance(content, dict):
-                kind = f"a JSON {type(content).__name__}"
-            raise InputError(
-                f"{path}: expected COCO's captions format, an object with a "
-                f"list `{key}`, found {kind}."
-            )
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: the file cannot be read: {error}."
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path}: expected COCO's captions format, an object with lists "
+            f"`images` and `annotations`, found {type(content).__name__}."
+        )
     return content
 
 
-def _read_images(path: Path, entries: list[Any]) -> dict[int, str]:
-    file_names: dict[int, str] = {}
-    for row, entry in enumerate(entries):
-        where = f"{path}: images[{row}]"
-        image_id = _field(where, entry, "id", int)
-        if image_id in file_names:
-            raise InputError(
-                f"{where}: the image id {image_id} is a duplicate."
-            )
-        file_names[image_id] = _field(where, entry, "file_name", str)
-    return file_names
-
-
-def _read_annotations(
-    path: Path, entries: list[Any], file_names: dict[int, str]
-) -> dict[int, list[str]]:
-    captions: dict[int, list[str]] = defaultdict(list)
-    seen: set[int] = set()
-    for row, entry in enumerate(entries):
-        where = f"{path}: annotations[{row}]"
-        annotation_id = _field(where, entry, "id", int)
-        image_id = _field(where, entry, "image_id", int)
-        caption = _field(where, entry, "caption", str).strip()
-        if annotation_id in seen:
-            raise InputError(
-                f"{where}: the annotation id {annotation_id} is a duplicate."
-            )
-        if image_id not in file_names:
-            raise InputError(
-                f"{where}: expected an `image_id` listed in `images`, found "
-                f"{image_id}."
-            )
-        if not caption:
-            raise InputError(
-                f"{where}: expected a caption, found an empty one (image "
-                f"{image_id})."
-            )
-        seen.add(annotation_id)
-        captions[image_id].append(caption)
-    return captions
-
-
-def _field(where: str, entry: Any, name: str, kind: type) -> Any:
-    found = entry.get(name) if isinstance(entry, dict) else None
-    # To Python a truth value is an int, too.
-    if not isinstance(found, kind) or isinstance(found, bool):
+def _read_entries(
+    path: Path, content: dict[str, Any], key: str, fields: dict[str, type]
+) -> Iterator[tuple[Any, ...]]:
+    """Gives where each entry of a list stands, and its fields, checked."""
+    entries = content.get(key)
+    if not isinstance(entries, list):
+        found = "none" if entries is None else f"a {type(entries).__name__}"
         raise InputError(
-            f"{where}: expected a field `{name}` of type {kind.__name__}, "
-            f"found {found!r}."
+            f"{path}: expected COCO's captions format, an object with a list "
+            f"`{key}`, found {found} there."
         )
-    return found
+    seen = set()
+    for row, entry in enumerate(entries):
+        where = f"{path}: {key}[{row}]"
+        values = entry if isinstance(entry, dict) else {}
+        for name, kind in fields.items():
+            value = values.get(name)
+            # To Python a truth value is an int, too.
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise InputError(
+                    f"{where}: expected a field `{name}` of type "
+                    f"{kind.__name__}, found {value!r}."
+                )
+        if entry["id"] in seen:
+            raise InputError(f"{where}: the id {entry['id']} is a duplicate.")
+        seen.add(entry["id"])
+        yield where, *(entry[name] for name in fields)

@@ -27,29 +27,16 @@ SHARD_SIZE = 1024  # images: what a killed run loses at most
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """A recipe for features.
-
-    Raises:
-        ValueError: An encoder is given without its embedding's shape.
-    """
+    """A recipe for features."""
 
     height: int  # in pixels, to which images are resized
     width: int
     # (batch, height, width, 3) uint8 to (batch, ...) float; None keeps pixels.
     encode: Callable[[np.ndarray], np.ndarray] | None = None
-    embedding_shape: tuple[int, ...] | None = None  # of one image
+    embedding_shape: tuple[int, ...] | None = None  # of one image, if encoded
     # JSON values that tell one encoder from another, as its weights' hash.
     encoder_settings: Mapping[str, Any] | None = None
     batch_size: int = 16  # images that are encoded at once
-
-    def __post_init__(self) -> None:
-        """Checks that the shape is known ahead of the first image."""
-        if (self.encode is None) != (self.embedding_shape is None):
-            raise ValueError(
-                "`encode` and `embedding_shape` must be given together. "
-                f"Received: encode={self.encode}, "
-                f"embedding_shape={self.embedding_shape}."
-            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,14 +80,10 @@ def write_features(
     skip_bad: bool,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """Computes the features of images and writes them, shard by shard.
+    """Computes the features of the shards' images and writes them.
 
-    Args:
-        shards: The shards; their items are images.
-        source: How features are made.
-        skip_bad: Leave out images that cannot be read. Otherwise the shards
-            from the first of them on are not written.
-        on_progress: Called with images done and images in all.
+    Images that cannot be read are left out, or, without `skip_bad`, the shards
+    from the first of them on. `on_progress` gets images done and in all.
 
     Returns:
         What is wrong with each image that cannot be read.
@@ -200,25 +183,29 @@ def _compute(
 ) -> Iterator[tuple[np.ndarray | None, str]]:
     """Gives each image's row, where one is to be written, and its fault."""
     done, halted = 0, False
-    for batch, pixels, errors in decode_images(
-        images,
+    left = iter(images)
+    for pixels, errors in decode_images(
+        [image.path for image in images],
         height=source.height,
         width=source.width,
         batch_size=source.batch_size,
     ):
-        good = [i for i, error in enumerate(errors) if not error]
-        halted = halted or (len(good) < len(batch) and not skip_bad)
-        rows = dict[int, np.ndarray]()
-        if good and not halted:
-            rows = dict(zip(good, _encode(pixels[good], source), strict=True))
-        for i, (image, error) in enumerate(zip(batch, errors, strict=True)):
+        good = [not error for error in errors]
+        rows: Iterator[np.ndarray] = iter(())
+        if any(good) and not halted:
+            rows = iter(_encode(pixels[good], source))
+        batch = itertools.islice(left, len(errors))
+        for image, error in zip(batch, errors, strict=True):
             row = None
-            if i in rows:
-                row = np.array((rows[i], image.image_id), source.row)
+            if not error and not halted:
+                row = np.array((next(rows), image.image_id), source.row)
             done += 1
             if on_progress is not None:
                 on_progress(done, len(images))
             yield row, f"{image.path} ({error})" if error else ""
+        # The whole batch first: its images may be of two shards, of which only
+        # the one with the bad image is not written.
+        halted = halted or not (skip_bad or all(good))
 
 
 def _encode(pixels: np.ndarray, source: FeatureSource) -> np.ndarray:

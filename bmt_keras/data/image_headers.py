@@ -6,8 +6,9 @@ ops, so that a served model refuses such an image as the library does.
 
 import tensorflow as tf
 
-# Room behind the end of a GIF: zeros, which stop every chain of blocks.
-_TAIL = 16
+# Room behind the end. Zeros are no side of an image, and stop every chain of
+# blocks of a GIF.
+_TAIL = b"\0" * 32
 _EXTENSION, _IMAGE = 0x21, 0x2C
 
 
@@ -25,81 +26,59 @@ def first_frame(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     Raises:
         tf.errors.InvalidArgumentError: The head is broken.
     """
-    head = tf.strings.substr(image_bytes, 0, 16)
+    head = _codes(tf.strings.substr(image_bytes, 0, 32), tf.int64)
 
     def starts_with(magic: bytes, offset: int = 0) -> tf.Tensor:
-        # Too short a text ends before `offset`, where nothing can be cut out.
-        start = tf.minimum(offset, tf.strings.length(head))
-        return tf.equal(tf.strings.substr(head, start, len(magic)), magic)
+        found = head[offset : offset + len(magic)]
+        return tf.reduce_all(tf.equal(found, list(magic)))
 
-    frame, pixels = tf.case(
-        [
-            (starts_with(b"\xff\xd8\xff"), lambda: _read_jpeg(image_bytes)),
-            (
-                starts_with(b"\x89PNG\r\n\x1a\n"),
-                lambda: _read_numbers(image_bytes, 16, little_endian=False),
-            ),
-            (starts_with(b"GIF8"), lambda: _cut_gif(image_bytes)),
-            (starts_with(b"BM"), lambda: _read_numbers(image_bytes, 18)),
-            (
-                starts_with(b"WEBP", 8) & starts_with(b"RIFF"),
-                lambda: _read_webp(image_bytes),
-            ),
-        ],
-        default=lambda: (image_bytes, tf.constant(0, tf.int64)),
+    def number(offset: int, size: int, *, step: int = 1) -> tf.Tensor:
+        digits = head[offset : offset + size][::step]
+        return tf.reduce_sum(digits * [256**i for i in range(size)])
+
+    def jpeg_sides() -> list[tf.Tensor]:
+        shape = tf.cast(tf.io.extract_jpeg_shape(image_bytes), tf.int64)
+        return [shape[0], shape[1]]
+
+    def png_sides() -> list[tf.Tensor]:
+        return [number(16, 4, step=-1), number(20, 4, step=-1)]
+
+    def bmp_sides() -> list[tf.Tensor]:
+        # The height of one that begins at the top is negative.
+        return [number(18, 4), tf.minimum(number(22, 4), 2**32 - number(22, 4))]
+
+    # A lossy WebP's side has 14 bits; the others store each side less one.
+    def lossy_sides() -> list[tf.Tensor]:
+        return [number(26, 2) % 2**14, number(28, 2) % 2**14]
+
+    def lossless_sides() -> list[tf.Tensor]:
+        both = number(21, 4)
+        return [both % 2**14 + 1, both // 2**14 % 2**14 + 1]
+
+    def extended_sides() -> list[tf.Tensor]:
+        return [number(24, 3) + 1, number(27, 3) + 1]
+
+    def count() -> tf.Tensor:
+        is_riff = starts_with(b"RIFF")
+        sides = tf.case(
+            [
+                (starts_with(b"\xff\xd8\xff"), jpeg_sides),
+                (starts_with(b"\x89PNG\r\n\x1a\n"), png_sides),
+                (starts_with(b"BM"), bmp_sides),
+                (is_riff & starts_with(b"WEBPVP8 ", 8), lossy_sides),
+                (is_riff & starts_with(b"WEBPVP8L", 8), lossless_sides),
+                (is_riff & starts_with(b"WEBPVP8X", 8), extended_sides),
+            ],
+            default=lambda: [tf.constant(0, tf.int64)] * 2,
+        )
+        # Four bytes can claim so much that the product has no 63 bits.
+        return tf.reduce_prod(tf.minimum(sides, 2**31))
+
+    return tf.cond(
+        starts_with(b"GIF8"),
+        lambda: _cut_gif(image_bytes),
+        lambda: (image_bytes, count()),
     )
-    return tf.ensure_shape(frame, ()), tf.ensure_shape(pixels, ())
-
-
-def _read_jpeg(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    # In 64 bits: the product of two sides of 65,535 has 32.
-    shape = tf.cast(tf.io.extract_jpeg_shape(image_bytes), tf.int64)
-    return image_bytes, shape[0] * shape[1]
-
-
-def _read_numbers(
-    image_bytes: tf.Tensor, offset: int, *, little_endian: bool = True
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Width and height stand next to each other, four bytes each."""
-    sides = tf.io.decode_raw(
-        tf.strings.substr(image_bytes, offset, 8),
-        tf.int32,
-        little_endian=little_endian,
-    )
-    # The height of a BMP that begins at the top is negative.
-    sides = tf.abs(tf.cast(sides, tf.int64))
-    return image_bytes, sides[0] * sides[1]
-
-
-def _read_webp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    codes = _codes(tf.strings.substr(image_bytes, 0, 30))
-    kind = tf.strings.substr(image_bytes, 12, 4)
-
-    def number(offset: int, size: int) -> tf.Tensor:
-        shifts = [256**i for i in range(size)]
-        return tf.reduce_sum(codes[offset : offset + size] * shifts)
-
-    # A lossy side has 14 bits; both other kinds store each side less one.
-    def lossy() -> tf.Tensor:
-        return (number(26, 2) % 2**14) * (number(28, 2) % 2**14)
-
-    def lossless() -> tf.Tensor:
-        sides = number(21, 4)
-        width, height = sides % 2**14, sides // 2**14 % 2**14
-        return (width + 1) * (height + 1)
-
-    def extended() -> tf.Tensor:
-        return (number(24, 3) + 1) * (number(27, 3) + 1)
-
-    pixels = tf.case(
-        [
-            (tf.equal(kind, b"VP8 "), lossy),
-            (tf.equal(kind, b"VP8L"), lossless),
-            (tf.equal(kind, b"VP8X"), extended),
-        ],
-        default=lambda: tf.constant(0, tf.int64),
-    )
-    return image_bytes, pixels
 
 
 def _cut_gif(gif: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -107,7 +86,7 @@ def _cut_gif(gif: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     # Every block is a chain of parts that begin with their own length. A loop
     # over them takes a step for each; here all chains are followed at once, in
     # a number of steps that grows with the logarithm of their length.
-    codes = _codes(tf.strings.join([gif, b"\0" * _TAIL]), tf.int32)
+    codes = _codes(gif, tf.int32)
     size = tf.size(codes)
     last, offsets = size - 1, tf.range(size)
     ends = _follow(
@@ -129,7 +108,8 @@ def _cut_gif(gif: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.strings.join([frame, b";"]), pixels
 
 
-def _codes(text: tf.Tensor, dtype: tf.DType = tf.int64) -> tf.Tensor:
+def _codes(text: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    text = tf.strings.join([text, _TAIL])
     return tf.cast(tf.io.decode_raw(text, tf.uint8), dtype)
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.image_headers import first_frame
 from bmt_keras.data.untuned import without_tuning
 from bmt_keras.errors import InputError
@@ -150,21 +149,17 @@ def read_pixels_or_error(
 
 
 def decode_images(
-    images: Sequence[CaptionedImage],
-    *,
-    height: int,
-    width: int,
-    batch_size: int = 16,
-) -> Iterator[tuple[Sequence[CaptionedImage], np.ndarray, list[str]]]:
+    paths: Sequence[Path], *, height: int, width: int, batch_size: int = 16
+) -> Iterator[tuple[np.ndarray, list[str]]]:
     """Reads image files batch by batch, ahead of the consumer.
 
     Yields:
-        The batch's images; their pixels, uint8, (batch, height, width, 3); and
-        their errors, empty where an image is good.
+        A batch's pixels, uint8, (batch, height, width, 3), and its errors,
+        empty where an image is good.
     """
 
     def read_files(indices: np.ndarray) -> np.ndarray:
-        files = [_read_file(images[i].path) for i in indices]
+        files = [_read_file(paths[i]) for i in indices]
         # Of objects: a dtype of bytes would lose zeros at a file's end.
         return np.array(files, dtype=object)
 
@@ -175,19 +170,19 @@ def decode_images(
         )
 
     dataset = (
-        tf.data.Dataset.range(len(images))
+        tf.data.Dataset.range(len(paths))
         .batch(batch_size)
         .map(read, num_parallel_calls=_READERS)
         .prefetch(_READERS)
     )
     rows = without_tuning(dataset).as_numpy_iterator()
     for step, (pixels, errors) in enumerate(rows):
-        batch = images[step * batch_size : (step + 1) * batch_size]
+        batch = paths[step * batch_size : (step + 1) * batch_size]
         messages = [
-            error.decode() if image.path.is_file() else "no such file"
-            for image, error in zip(batch, errors, strict=True)
+            error.decode() if path.is_file() else "no such file"
+            for path, error in zip(batch, errors, strict=True)
         ]
-        yield batch, pixels, messages
+        yield pixels, messages
 
 
 def report_unreadable(

@@ -36,18 +36,16 @@ def parse_model(proto: bytes) -> Any:
     Raises:
         InputError: The bytes are no SentencePiece model.
     """
-    refusal = (
-        f"Expected a SentencePiece model, found {len(proto)} bytes that are "
-        "none."
-    )
-    model = protos.ModelProto()
     try:
-        model.ParseFromString(proto)
+        model = protos.ModelProto.FromString(proto)
+        # To protocol buffers no bytes at all are a model too.
+        if not model.pieces:
+            raise DecodeError("no pieces")
     except DecodeError as error:
-        raise InputError(refusal) from error
-    # To protocol buffers no bytes at all are a model too.
-    if not model.pieces:
-        raise InputError(refusal)
+        raise InputError(
+            f"Expected a SentencePiece model, found {len(proto)} bytes that "
+            "are none."
+        ) from error
     return model
 
 

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +62,8 @@ class Shard:
 
     def find_fault(self) -> str:
         """Reads the whole file and says what is wrong with it, if anything."""
+        if not self.path.exists():
+            return "no such file"
         size = self.path.stat().st_size - _CHECKSUM_BYTES
         unit = self.row.itemsize
         if size < 0 or size % unit:
@@ -157,10 +158,21 @@ def open_store(
     """
     # As JSON gives it back: tuples are lists there.
     wanted = json.loads(json.dumps({**settings, "row": row.descr}))
-    plan = partial(_plan_shards, items=items, row=row, settings=wanted)
+
+    def plan(folder: Path, size: int) -> list[Shard]:
+        starts = range(0, len(items), size)
+        shards = []
+        for number, start in enumerate(starts):
+            name = f"{number:05d}-of-{len(starts):05d}.rows"
+            # Differs by store and shard: a file in another's place is found.
+            key = zlib.crc32(json.dumps([wanted, size, name]).encode())
+            own = items[start : start + size]
+            shards.append(Shard(folder / name, number, own, row, key))
+        return shards
+
     if folder.exists():
         shards = plan(folder, _read_shard_size(folder, wanted))
-        if not any(fault for _, fault in _find_faults(shards)):
+        if not any(_find_faults(shards)):
             return [shard.read() for shard in shards]
     with _lock(folder):
         hidden = folder.with_name(f".{folder.name}.partial")
@@ -179,25 +191,6 @@ def open_store(
             raise
         hidden.rename(folder)
     return [shard.read() for shard in plan(folder, shard_size)]
-
-
-def _plan_shards(
-    folder: Path,
-    shard_size: int,
-    *,
-    items: Sequence[Any],
-    row: np.dtype[Any],
-    settings: Mapping[str, Any],
-) -> list[Shard]:
-    starts = range(0, len(items), shard_size)
-    shards = []
-    for number, start in enumerate(starts):
-        name = f"{number:05d}-of-{len(starts):05d}.rows"
-        # Differs by store and shard: a file in another's place is found out.
-        key = zlib.crc32(json.dumps([settings, shard_size, name]).encode())
-        own = items[start : start + shard_size]
-        shards.append(Shard(folder / name, number, own, row, key))
-    return shards
 
 
 def _read_shard_size(folder: Path, wanted: Mapping[str, Any]) -> int:
@@ -260,11 +253,10 @@ def _find_missing(hidden: Path, shards: Sequence[Shard]) -> list[Shard]:
         else:
             path.unlink()
     missing = []
-    for shard, fault in _find_faults(shards):
-        if not fault:
-            continue
-        missing.append(shard)
-        if shard.path.exists():
+    for shard, fault in zip(shards, _find_faults(shards), strict=True):
+        if fault:
+            missing.append(shard)
+        if fault and shard.path.exists():
             _LOGGER.warning("%s is computed again: %s.", shard.path, fault)
             shard.path.unlink()
     if done := len(shards) - len(missing):
@@ -272,9 +264,6 @@ def _find_missing(hidden: Path, shards: Sequence[Shard]) -> list[Shard]:
     return missing
 
 
-def _find_faults(shards: Sequence[Shard]) -> Iterator[tuple[Shard, str]]:
-    def find_fault(shard: Shard) -> str:
-        return shard.find_fault() if shard.path.exists() else "no such file"
-
+def _find_faults(shards: Sequence[Shard]) -> list[str]:
     with ThreadPoolExecutor(_READERS) as pool:
-        yield from zip(shards, pool.map(find_fault, shards), strict=True)
+        return list(pool.map(Shard.find_fault, shards))

@@ -3,11 +3,10 @@
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sentencepiece
 import tensorflow as tf
@@ -30,6 +29,7 @@ _HYPHEN = "-"
 # A hyphen that is a token of its own joins the words at its sides.
 _JOIN = "\x01"
 _JOINED = f"{_JOIN}{WORD_START}?"
+_T = TypeVar("_T")
 
 
 class CaptionTokenizer:
@@ -56,6 +56,7 @@ class CaptionTokenizer:
         model = parse_model(proto)
         self.proto = proto
         self.vocabulary = [piece.piece for piece in model.pieces]
+        self.vocabulary_size = len(self.vocabulary)
         missing = [t for t in SPECIAL_TOKENS if t not in self.vocabulary[:100]]
         if missing:
             raise InputError(
@@ -82,8 +83,7 @@ class CaptionTokenizer:
                 f"{path}: expected a SentencePiece model (spiece.model), found "
                 "no such file."
             )
-        with _naming(path):
-            return cls(path.read_bytes())
+        return _read(path, cls)
 
     @classmethod
     def from_checkpoint(cls, folder: str | Path) -> "CaptionTokenizer":
@@ -99,11 +99,9 @@ class CaptionTokenizer:
         config = folder / "tokenizer_config.json"
         json = folder / "tokenizer.json"
         if config.is_file():
-            with _naming(config):
-                check_config(config.read_bytes())
+            _read(config, check_config)
         if json.is_file():
-            with _naming(json):
-                return cls(to_sentencepiece(json.read_bytes()))
+            return _read(json, lambda content: cls(to_sentencepiece(content)))
         if (folder / "spiece.model").is_file():
             return cls.from_file(folder / "spiece.model")
         found = sorted(path.name for path in folder.glob("*")) or "nothing"
@@ -143,11 +141,6 @@ class CaptionTokenizer:
             minloglevel=2,
         )
         return cls(model.getvalue())
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Number of tokens, special ones included."""
-        return len(self.vocabulary)
 
     @property
     def continuing_token_ids(self) -> list[int]:
@@ -252,9 +245,8 @@ def prune_vocabulary(
     return CaptionTokenizer(model.SerializeToString())
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _read(path: Path, parse: Callable[[bytes], _T]) -> _T:
     try:
-        yield
+        return parse(path.read_bytes())
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

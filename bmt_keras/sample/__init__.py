@@ -1,12 +1,19 @@
 """The embedded sample: drawn pictures with captions that are true by rule."""
 
+from bmt_keras.sample.captions import (
+    caption_is_true,
+    read_truth,
+    write_captions,
+)
 from bmt_keras.sample.drawing import draw_picture
-from bmt_keras.sample.facts import read_facts, read_truth, write_facts
 from bmt_keras.sample.generator import write_sample
 from bmt_keras.sample.sampling import draw_scene, draw_scenes, is_held_out
-from bmt_keras.sample.scenes import Scene, SceneObject
-from bmt_keras.sample.truth import caption_is_true, parse_caption
-from bmt_keras.sample.wording import write_captions
+from bmt_keras.sample.scenes import (
+    Scene,
+    SceneObject,
+    read_facts,
+    write_facts,
+)
 
 __all__ = [
     "Scene",
@@ -16,7 +23,6 @@ __all__ = [
     "draw_scene",
     "draw_scenes",
     "is_held_out",
-    "parse_caption",
     "read_facts",
     "read_truth",
     "write_captions",

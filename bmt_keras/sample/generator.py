@@ -17,11 +17,10 @@ import numpy as np
 
 from bmt_keras.atomic import write_folder_atomically
 from bmt_keras.errors import InputError
+from bmt_keras.sample.captions import write_captions
 from bmt_keras.sample.drawing import draw_picture
-from bmt_keras.sample.facts import write_facts
 from bmt_keras.sample.sampling import draw_scenes
-from bmt_keras.sample.scenes import PICTURE_SIZE, Scene
-from bmt_keras.sample.wording import write_captions
+from bmt_keras.sample.scenes import PICTURE_SIZE, Scene, write_facts
 
 # Raise it with any change of scenes, pixels or wording.
 SAMPLE_VERSION = 1

@@ -1,4 +1,4 @@
-"""What a picture of the sample shows: its scene, as facts.
+"""What a picture of the sample shows: its scene, as facts, and their file.
 
 A scene is a plain background with one object or two. Two objects are apart on
 one axis and nearly aligned on the other, so that exactly one of the four
@@ -7,7 +7,9 @@ shape, so that a statement about either is decidable.
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from bmt_keras.errors import InputError
@@ -18,12 +20,6 @@ COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 BACKGROUNDS = ("white", "gray", "black")
 DIAMETERS = {"small": 14, "large": 26}  # pixels across
 SIZES = tuple(DIAMETERS)
-INVERSE_RELATIONS = {
-    "left of": "right of",
-    "right of": "left of",
-    "above": "below",
-    "below": "above",
-}
 MIN_GAP = 4  # pixels between two objects, on the axis of their relation
 MAX_OFFSET = 4  # pixels between their centres, on the other axis
 
@@ -109,30 +105,56 @@ class Scene:
             return None
         return find_relation(*self.objects)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the facts as values that JSON can hold."""
-        return {
-            "background": self.background,
-            "objects": [dataclasses.asdict(item) for item in self.objects],
-        }
-
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Self:
-        """Read facts as `to_dict` writes them.
+        """Read facts as `dataclasses.asdict` gives them.
 
         Raises:
             InputError: A key is missing or unknown, or a value is wrong.
         """
-        _check_keys("a scene", facts, cls)
-        if not isinstance(facts["objects"], list | tuple):
+        try:
+            objects = tuple(SceneObject(**item) for item in facts["objects"])
+            return cls(**{**facts, "objects": objects})
+        except (KeyError, TypeError) as error:
             raise InputError(
-                "Facts of a scene must list its objects. "
-                f"Received: objects={facts['objects']!r}."
-            )
-        for item in facts["objects"]:
-            _check_keys("an object", item, SceneObject)
-        objects = tuple(SceneObject(**item) for item in facts["objects"])
-        return cls(facts["background"], objects)
+                "Facts of a scene must have a `background` and `objects`, each "
+                "with `shape`, `colour`, `size`, `x` and `y`. "
+                f"Received: {facts!r}."
+            ) from error
+
+
+def write_facts(path: str | Path, scenes: Mapping[int, Scene]) -> None:
+    """Write scenes, by image id, as JSON."""
+    facts = {str(key): dataclasses.asdict(scenes[key]) for key in scenes}
+    Path(path).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def read_facts(path: str | Path) -> dict[int, Scene]:
+    """Read the scene of each image id from what `write_facts` wrote.
+
+    Raises:
+        InputError: The file cannot be read, is not JSON, or the facts of a
+            picture are malformed; the message names file and picture.
+    """
+    try:
+        facts = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} must be a JSON file of facts: {error}"
+        ) from error
+    if not isinstance(facts, dict):
+        raise InputError(
+            f"{path} must hold facts by image id. "
+            f"Received: a {type(facts).__name__}."
+        )
+    scenes = {}
+    for key, value in facts.items():
+        try:
+            scenes[int(key)] = Scene.from_dict(value)
+        # The facts' own errors are of this class, too.
+        except ValueError as error:
+            raise InputError(f"{path}, image {key!r}: {error}") from error
+    return scenes
 
 
 def find_relation(one: SceneObject, other: SceneObject) -> str | None:
@@ -164,7 +186,7 @@ def _check_pair(first: SceneObject, second: SceneObject) -> None:
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in choices:
+    if value not in choices:
         raise InputError(
             f"`{name}` must be one of {', '.join(choices)}. "
             f"Received: {name}={value!r}."
@@ -178,14 +200,4 @@ def _check_centre(name: str, value: object, radius: int) -> None:
         raise InputError(
             f"`{name}` must be a whole number of pixels from {low} to {high}. "
             f"Received: {name}={value!r}."
-        )
-
-
-def _check_keys(what: str, facts: object, facts_class: type) -> None:
-    expected = {field.name for field in dataclasses.fields(facts_class)}
-    found = set(facts) if isinstance(facts, Mapping) else None
-    if found != expected:
-        raise InputError(
-            f"Facts of {what} must have the keys "
-            f"{', '.join(sorted(expected))}. Received: {facts!r}."
         )

@@ -102,7 +102,7 @@ class MaskedStateCache:
         first = number * self._steps_of_round
         last = min(first + self._steps_of_round, self._total_steps)
         read = np.zeros((self._maskings, len(self.batches)), bool)
-        plan = self.batches.plan.from_step(first)
+        plan = self.batches.plan(first)
         epoch = -1
         for planned in islice(plan, max(last - first, 0)):
             # Later epochs read nothing new.

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.data.batch_plan import PlannedBatch
-from bmt_keras.data.batches import CaptionBatches
+from bmt_keras.data.batches import TEXT_SIGNATURE, CaptionBatches
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.untuned import without_tuning
 from bmt_keras.decoding import DecodingOptions, draw_captions
@@ -84,15 +84,14 @@ class SelfCriticalBatches:
         shape = self._graph.model.input[name].shape
 
         def sample() -> Iterator[dict[str, np.ndarray]]:
-            plan = self.batches.plan.from_step(start_step)
+            plan = self.batches.plan(start_step)
             for step, planned in enumerate(plan, start_step):
                 yield self._sample_batch(planned, step)
 
         dataset = tf.data.Dataset.from_generator(
             sample,
             output_signature={
-                "token_ids": tf.TensorSpec((None, None), tf.int32),
-                "padding_mask": tf.TensorSpec((None, None), tf.int32),
+                **TEXT_SIGNATURE,
                 "sample_weight": tf.TensorSpec((None,), tf.float32),
                 name: tf.TensorSpec(shape, tf.float32),
             },

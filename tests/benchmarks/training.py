@@ -22,7 +22,7 @@ import tensorflow as tf
 from measure import Case, Group, Options, Row, main
 from notebook_step import NotebookModel
 
-from bmt_keras.data.batches import CaptionBatches
+from bmt_keras.data.batches import TEXT_SIGNATURE, CaptionBatches
 from bmt_keras.models import BimodalMaskedLM, build_image_tower, build_masked_lm
 from bmt_keras.training.data import make_batches
 from bmt_keras.training.masked_state_cache import MaskedStateCache
@@ -159,14 +159,17 @@ class _Subject:
     def _train_live(self, model: keras.Model, batches: CaptionBatches) -> Case:
         """The same batches without end, read anew each time."""
         planned = self._plan(batches)
-        dataset = batches.dataset_of(lambda: itertools.cycle(planned))
+        dataset = batches.to_dataset(
+            lambda: map(batches.gather, itertools.cycle(planned)),
+            TEXT_SIGNATURE,
+        )
         run = _train_steps(model, dataset, len(planned))
         return Case(run, items=_count_captions(planned))
 
     def _plan(self, batches: CaptionBatches) -> list[Any]:
         """Batches of an epoch, from the shortest to the longest, evenly."""
         steps = batches.steps_per_epoch
-        epoch = itertools.islice(batches.plan.from_step(0), steps)
+        epoch = itertools.islice(batches.plan(0), steps)
         planned = sorted(epoch, key=lambda each: each.length)
         steps = min(self._steps, len(planned))
         chosen = (np.arange(steps) + 0.5) * len(planned) / steps

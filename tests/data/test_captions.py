@@ -100,9 +100,9 @@ def test_folder_in_place_of_the_captions_file_is_refused(tmp_path):
     [
         (b'{"images":\n  oops}', "line 2, column 3: Expecting"),
         (b"\xff\xd8\xff\xe0 an image", "cannot be read"),
-        (b"[]", "a list `images`, found a JSON list"),
-        (b"3", "a list `images`, found a JSON int"),
-        (b"{}", "a list `images`, found none"),
+        (b"[]", "lists `images` and `annotations`, found list"),
+        (b"3", "lists `images` and `annotations`, found int"),
+        (b"{}", "a list `images`, found none there"),
         (b'{"images": {}}', "a list `images`, found a dict there"),
         (b'{"images": []}', "a list `annotations`, found none"),
         (
@@ -126,7 +126,7 @@ def test_other_structure_is_named(read_text, content, message):
         (image(True), r"images\[1\]: .* `id` of type int, found True"),
         ({"id": 2}, r"images\[1\]: .* `file_name` of type str, found None"),
         (image(2, file_name=5), r"images\[1\]: .* `file_name` .* found 5"),
-        (image(1), r"images\[1\]: the image id 1 is a duplicate"),
+        (image(1), r"images\[1\]: the id 1 is a duplicate"),
     ],
 )
 def test_bad_image_entry_is_named_by_row_and_field(read, entry, message):
@@ -143,7 +143,7 @@ def test_bad_image_entry_is_named_by_row_and_field(read, entry, message):
         (annotation(2, "1"), r"annotations\[1\]: .* `image_id` .* found '1'"),
         (annotation(2, 1, None), r"annotations\[1\]: .* `caption` .* None"),
         (annotation(2, 1, ["a"]), r"annotations\[1\]: .* `caption` .* \['a'\]"),
-        (annotation(1, 1), r"annotations\[1\]: the annotation id 1 is a dup"),
+        (annotation(1, 1), r"annotations\[1\]: the id 1 is a duplicate"),
         (annotation(2, 9), r"annotations\[1\]: .* `image_id` listed .* 9"),
         (annotation(2, 1, " \n"), r"annotations\[1\]: .* empty .* \(image 1\)"),
     ],

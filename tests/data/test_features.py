@@ -67,8 +67,6 @@ def test_embeddings_of_another_shape_than_given_are_refused(make_images, cache):
     source = dataclasses.replace(EMBEDDING, embedding_shape=(3,))
     with pytest.raises(ValueError, match=r"embedding_shape=\(3,\), shape=\(2,"):
         prepare_features(make_images([1]), source, folder=cache)
-    with pytest.raises(ValueError, match="must be given together"):
-        dataclasses.replace(EMBEDDING, embedding_shape=None)
 
 
 # === Opening ===
@@ -173,13 +171,26 @@ def test_bad_image_ends_the_run_and_keeps_the_shards_before_it(
     assert f"{bad} (not a decodable" in str(error.value)
     assert "gone.png (no such file)" in str(error.value)
     assert len(list(cache.parent.glob(".train.partial/*.rows"))) == 2
-    assert encode.count == 48
+    # The batch with the bad image is the last that is embedded.
+    assert encode.count == 63
 
     encode = MeanLevel()
     good = [i for i in range(NUM_IMAGES) if i not in (50, 199)]
     assert_right(prepare(images, encode, cache, skip_bad=True), good)
     assert encode.count == NUM_IMAGES - 2 * SHARD_SIZE - 2
     assert_right(prepare(images, refuse, cache), good)
+
+
+def test_shards_before_a_bad_image_are_whole(images, bad, cache):
+    """Also where the batch that holds it begins before its shard."""
+    images[61] = dataclasses.replace(images[61], path=bad)
+    with pytest.raises(InputError, match="1 of 200 photos"):
+        prepare(images, MeanLevel(), cache)
+    assert len(list(cache.parent.glob(".train.partial/*.rows"))) == 3
+    encode = MeanLevel()
+    good = [i for i in range(NUM_IMAGES) if i != 61]
+    assert_right(prepare(images, encode, cache, skip_bad=True), good)
+    assert encode.count == NUM_IMAGES - 3 * SHARD_SIZE - 1
 
 
 def test_shard_without_a_good_image_is_left_empty(images, bad, cache):

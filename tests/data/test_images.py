@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.image_headers import first_frame
 from bmt_keras.data.images import (
     MAX_PIXELS,
@@ -297,30 +296,25 @@ def test_head_of_a_gif_alone_is_broken(read_batch):
 
 
 def test_batches_keep_the_images_order(make_images):
-    images = make_images([3, 1, 2, 5, 4])
-    batches = list(decode_images(images, height=4, width=6, batch_size=2))
-    assert [len(batch) for batch, _, _ in batches] == [2, 2, 1]
-    assert [image for batch, _, _ in batches for image in batch] == images
-    pixels = np.concatenate([pixels for _, pixels, _ in batches])
+    paths = [image.path for image in make_images([3, 1, 2, 5, 4])]
+    batches = list(decode_images(paths, height=4, width=6, batch_size=2))
+    assert [len(pixels) for pixels, _ in batches] == [2, 2, 1]
+    pixels = np.concatenate([pixels for pixels, _ in batches])
     assert (pixels.shape, pixels.dtype) == ((5, 4, 6, 3), np.uint8)
     expected = np.zeros((5, 4, 6, 3))
     expected[..., 0] = np.reshape([30, 10, 20, 50, 40], (5, 1, 1))
     np.testing.assert_array_equal(pixels, expected)
-    assert not any(error for _, _, errors in batches for error in errors)
+    assert not any(error for _, errors in batches for error in errors)
     assert list(decode_images([], height=4, width=6)) == []
 
 
 def test_bad_images_are_told_apart(make_images, tmp_path):
-    images = make_images([1, 2], broken=[2])
+    one, two, seven = make_images([1, 2, 7], broken=[2])
     (tmp_path / "folder.png").mkdir()
-    images += [
-        CaptionedImage(3, tmp_path / "gone.png", ("a",)),
-        CaptionedImage(4, tmp_path / "folder.png", ("a",)),
-        CaptionedImage(5, tmp_path / "no\0name.png", ("a",)),
-        CaptionedImage(6, tmp_path / "no\ud800name.png", ("a",)),
-        *make_images([7]),
-    ]
-    ((_, pixels, errors),) = decode_images(images, height=4, width=6)
+    names = ("gone.png", "folder.png", "no\0name.png", "no\ud800name.png")
+    bad = [two.path, *(tmp_path / name for name in names)]
+    paths = [one.path, *bad, seven.path]
+    ((pixels, errors),) = decode_images(paths, height=4, width=6)
     assert errors[0] == errors[6] == ""
     assert errors[1].startswith("not a decodable image")
     assert errors[2:6] == ["no such file"] * 4

@@ -19,6 +19,8 @@ def added(piece_id, content, *, special=True, **flags):
     return {**own, **dict.fromkeys(names, False), **flags}
 
 
+# A table without an entry.
+CHARSMAP = base64.b64encode((1024).to_bytes(4, "little") + bytes(1025)).decode()
 CONTENT = {
     "added_tokens": [
         *(added(i, token) for i, token in enumerate(SPECIAL)),
@@ -31,7 +33,7 @@ CONTENT = {
             {"type": "NFKD"},
             {"type": "StripAccents"},
             {"type": "Lowercase"},
-            {"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="},
+            {"type": "Precompiled", "precompiled_charsmap": CHARSMAP},
         ],
     },
     "model": {
@@ -104,7 +106,7 @@ def test_pieces_scores_and_types_are_the_files(model):
 
 def test_normalisation_is_the_files(model):
     spec = model.normalizer_spec
-    assert spec.precompiled_charsmap == base64.b64decode("AAAAAA==")
+    assert spec.precompiled_charsmap == base64.b64decode(CHARSMAP)
     assert spec.add_dummy_prefix
     assert spec.remove_extra_whitespaces
     assert spec.escape_whitespaces
@@ -119,54 +121,45 @@ def test_type_may_be_missing_and_the_charsmap_deep(model):
 # === What is refused ===
 
 
-def normalizers(*types, **options):
-    steps = [{"type": t} for t in types]
-    steps[-1].update(options)
-    return changed(normalizer={"type": "Sequence", "normalizers": steps})
+def normalizers(*types):
+    steps = CONTENT["normalizer"]["normalizers"]
+    kept = [step for step in steps if step["type"] in types]
+    return changed(normalizer={"type": "Sequence", "normalizers": kept})
 
 
 ALL = ("NFKD", "StripAccents", "Lowercase", "Precompiled")
-NO_UNIGRAM = r"`model\.type` must be 'Unigram'; found "
-PAIRS = "pairs of piece and score; found "
-FIELDS = "id, content and special; found "
+NO_TOKENIZER = "Expected a tokenizer.json; "
+WORDPIECE = {
+    "type": "WordPiece",
+    "unk_token": "[UNK]",
+    "continuing_subword_prefix": "##",
+    "max_input_chars_per_word": 100,
+    "vocab": {"[UNK]": 0},
+}
+BPE = {"type": "BPE", "vocab": {"a": 0}, "merges": []}
 FALSE = r"`normalized` and `single_word` false; found .*'<pad>'"
-IDS = "have their ids .*; found "
 NO_STEPS = "found none of type "
-NO_BASE64 = "`precompiled_charsmap` in base64"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "Expected JSON; "),
-        (b"\xff\xfe\x00", "Expected JSON; "),
-        (b"[1]", "Expected a JSON object, found list"),
-        (b"{}", NO_UNIGRAM + "None"),
-        (changed(model="x"), NO_UNIGRAM + "None"),
-        (changed(model={"type": "WordPiece"}), NO_UNIGRAM + "'WordPiece'"),
-        (changed(model={"type": "BPE", "merges": []}), NO_UNIGRAM + "'BPE'"),
-        (changed(model__vocab={"a": 0}), r"`model\.vocab` .* list; found dict"),
-        (changed(model__vocab=[["a", 0.0], "bcd"]), PAIRS + "'bcd'"),
-        (changed(model__vocab=[["a", "b"]]), PAIRS + r"\['a', 'b'\]"),
-        (changed(model__unk_id=None), r"`model\.unk_id` .*; found None"),
-        (changed(model__unk_id=9), r"`model\.unk_id` .*; found 9"),
-        (changed(added_tokens={}), "`added_tokens` must be a list; found dict"),
-        (changed(added_tokens=[{"id": 0}]), FIELDS + r"\{'id': 0\}"),
-        (changed(added_tokens=["[CLS]"]), FIELDS + r"'\[CLS\]'"),
+        (b"", NO_TOKENIZER),
+        (b"\xff\xfe\x00", NO_TOKENIZER),
+        (b"[1]", NO_TOKENIZER),
+        (b"{}", NO_TOKENIZER),
+        (changed(model__vocab=[["a", 0.0], "bcd"]), NO_TOKENIZER + '.*"bcd"'),
+        (changed(model__unk_id=9), NO_TOKENIZER + ".*UnkId"),
+        (changed(added_tokens=["[CLS]"]), NO_TOKENIZER),
+        (changed(model=WORDPIECE), "`model.type` .*; found 'WordPiece'"),
+        (changed(model=BPE), "`model.type` must be 'Unigram'; found 'BPE'"),
+        (changed(model__unk_id=None), "`model.unk_id` must be .*; found null"),
         (changed(added_tokens=[added(0, "<pad>", normalized=True)]), FALSE),
         (changed(added_tokens=[added(0, "<pad>", single_word=True)]), FALSE),
-        (changed(added_tokens=[added(1, "<pad>")]), IDS + "'<pad>' with id 1"),
-        (changed(added_tokens=[added(10, "<a>")]), IDS + "'<a>' with id 10"),
-        (changed(added_tokens=[added(-1, "b")]), IDS + "'b' with id -1"),
         (changed(normalizer=None), NO_STEPS + ", ".join(ALL)),
         (normalizers(*ALL[:3]), NO_STEPS + r"Precompiled\."),
         (normalizers(*ALL[:2], ALL[3]), NO_STEPS + r"Lowercase\."),
         (normalizers(*ALL[2:]), NO_STEPS + r"NFKD, StripAccents\."),
-        (normalizers(*ALL), NO_BASE64),
-        *(
-            (normalizers(*ALL, precompiled_charsmap=value), NO_BASE64)
-            for value in ("A", "A*==", 3, None)
-        ),
     ],
 )
 def test_other_contents_are_refused_by_field(content, message):
@@ -187,8 +180,8 @@ def test_config_of_alberts_normalisation_passes():
     [
         (b'{"do_lower_case": false}', "_case` must be true.*; found f"),
         (b'{"keep_accents": true}', "`keep_accents` must be false.*; found t"),
-        (b"{", "Expected JSON; "),
-        (b"null", "Expected a JSON object, found NoneType"),
+        (b"{", "Expected a JSON object; "),
+        (b"null", "Expected a JSON object; "),
     ],
 )
 def test_config_of_another_normalisation_is_refused(content, message):
@@ -206,7 +199,7 @@ NO_SPECIAL = changed(model__vocab=[["<pad>", 0], ["<unk>", 0]], added_tokens=[])
     [
         # `tokenizer.json` goes before the other.
         (
-            {"tokenizer.json": changed(model__type="BPE"), "spiece.model": b""},
+            {"tokenizer.json": changed(model=BPE), "spiece.model": b""},
             r"/tokenizer\.json: `model\.type` .* found 'BPE'",
         ),
         (

@@ -144,7 +144,7 @@ def test_training_steps_are_those_of_the_live_path(
     dataset = make_cache(cached).dataset()
     rows = stored()
     assert len(rows) >= len(batches)
-    plan = islice(batches.plan.from_step(0), 4)
+    plan = islice(batches.plan(0), 4)
     for planned, batch in zip(plan, dataset.take(4), strict=True):
         found = cached.train_on_batch(batch, return_dict=True)["loss"]
         with tf.GradientTape() as tape:
@@ -211,7 +211,7 @@ def test_only_captions_whose_turn_comes_are_encoded(
 ):
     """An epoch may end before a pass over all captions does."""
     make_cache(steps_per_epoch=1, redraw_epochs=2, epochs=2).dataset()
-    plan = islice(batches.plan.from_step(0), 2)
+    plan = islice(batches.plan(0), 2)
     read = np.concatenate([planned.captions for planned in plan])
     assert set(stored()["caption"]) == set(read)
     assert not list(folder.glob("*/masking-01"))

@@ -34,7 +34,7 @@ def make(data, tiny_captioner):
 
 def test_weight_is_the_score_less_the_mean_of_the_others(make, tokenizer):
     batches, source = make(num_samples=3)
-    planned = next(batches.plan.from_step(5))
+    planned = next(batches.plan(5))
     batch = next(iter(source.dataset(start_step=5)))
     num_images = batch["images"].shape[0]
     token_ids = batch["token_ids"].numpy().reshape(num_images, 4, -1)
@@ -57,7 +57,7 @@ def test_weight_is_the_score_less_the_mean_of_the_others(make, tokenizer):
 
 def test_caption_by_people_follows_the_samples(make, data, tokenizer):
     batches, source = make(num_samples=2)
-    planned = next(batches.plan.from_step(0))
+    planned = next(batches.plan(0))
     batch = next(iter(source.dataset()))
     num_images = len(batch["images"])
     rows = batch["token_ids"].numpy().reshape(num_images, 3, -1)
