@@ -14,6 +14,7 @@ from bmt_keras.commands.prepare import prepare
 from bmt_keras.commands.pretrain import pretrain
 from bmt_keras.commands.request import request
 from bmt_keras.commands.sample import sample
+from bmt_keras.commands.score import score
 from bmt_keras.commands.serve import serve
 from bmt_keras.commands.startup import explain
 from bmt_keras.commands.train import train
@@ -28,9 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for each in (sample, prepare, pretrain, train, evaluate, caption, export):
+for each in (sample, prepare, pretrain, train, evaluate, score, caption):
     app.command()(each)
-for each in (serve, request):
+for each in (export, serve, request):
     app.command()(each)
 
 

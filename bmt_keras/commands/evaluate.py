@@ -30,14 +30,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Also write a page, report.html, into this folder."),
     ] = None,
-    java_scores: Annotated[
-        bool,
-        typer.Option(
-            "--java-scores",
-            help="METEOR and SPICE too, where Java is there; SPICE downloads "
-            "its models at its first use.",
-        ),
-    ] = False,
+    java_scores: options.JavaScores = False,
     limit: options.Limit = None,
     skip_bad: options.SkipBad = False,
     *,
@@ -88,10 +81,15 @@ def evaluate(
 
 def print_metrics(folder: Path) -> None:
     """Prints the scores in a folder's `metrics.json` as a table."""
+    text = (folder / "metrics.json").read_text(encoding="utf-8")
+    print_table(json.loads(text))
+
+
+def print_table(metrics: dict[str, float]) -> None:
+    """Prints scores by name."""
     from rich.console import Console
     from rich.table import Table
 
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     table = Table("metric", "value")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.4g}")

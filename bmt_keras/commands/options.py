@@ -28,6 +28,14 @@ Limit = Annotated[
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out unreadable images.")
 ]
+JavaScores = Annotated[
+    bool,
+    typer.Option(
+        "--java-scores",
+        help="METEOR and SPICE too, where Java is there; SPICE downloads its "
+        "models at its first use.",
+    ),
+]
 Preset = Annotated[
     str, typer.Option(is_eager=True, help="sample, small, notebook or coco.")
 ]

@@ -71,6 +71,12 @@ def read_texts(path: str | Path) -> list[str]:
     return [text for texts in captions.values() for text in texts]
 
 
+def read_references(path: str | Path) -> list[tuple[int, str, list[str]]]:
+    """Reads ids, file names and captions of images, without the images."""
+    file_names, captions = _read_file(Path(path))
+    return [(key, name, captions[key]) for key, name in file_names.items()]
+
+
 def split_images(
     images: Sequence[CaptionedImage], val_share: float, *, seed: int
 ) -> tuple[list[CaptionedImage], list[CaptionedImage]]:

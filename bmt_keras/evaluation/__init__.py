@@ -11,6 +11,7 @@ from bmt_keras.evaluation.reliability import (
     calibration_error,
     reliability_bins,
 )
+from bmt_keras.evaluation.results import read_results
 from bmt_keras.evaluation.scores import (
     evaluate_captions,
     measure_wording,
@@ -26,6 +27,7 @@ __all__ = [
     "calibration_error",
     "evaluate_captions",
     "measure_wording",
+    "read_results",
     "reliability_bins",
     "score_captions",
     "score_each_caption",

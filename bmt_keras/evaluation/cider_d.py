@@ -7,7 +7,7 @@ be scored while a captioner trains.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from bmt_keras.evaluation.words import split_caption
@@ -30,25 +30,29 @@ class CiderD:
     """Scores captions as `score_each_caption` does, which has the formula.
 
     Args:
-        references: Captions by people by image id. Document frequencies come
-            from all of them.
+        references: Captions by people by image id; those without a word are
+            left out.
+        documents: Captions of each image of a set whose document frequencies
+            count; None for the references.
 
     Reference:
         Vedantam et al. 2015, https://arxiv.org/abs/1411.5726, section 5.
     """
 
-    def __init__(self, references: Mapping[int, Sequence[str]]) -> None:
-        counted = {
-            key: [_count(text) for text in texts]
-            for key, texts in references.items()
-        }
+    def __init__(
+        self,
+        references: Mapping[int, Sequence[str]],
+        documents: Collection[Sequence[str]] | None = None,
+    ) -> None:
+        if documents is None:
+            documents = references.values()
         self._images_with: Counter[NGram] = Counter()
-        for sentences in counted.values():
-            self._images_with.update({n for each in sentences for n in each})
-        self._log_images = math.log(max(len(references), 1))
+        for texts in documents:
+            self._images_with.update({n for x in texts for n in _count(x)})
+        self._log_images = math.log(max(len(documents), 1))
         self._references = {
-            key: [self._weigh(each) for each in sentences]
-            for key, sentences in counted.items()
+            key: [self._weigh(count) for x in texts if (count := _count(x))]
+            for key, texts in references.items()
         }
 
     def score(self, image_id: int, caption: str) -> float:

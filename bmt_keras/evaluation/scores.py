@@ -5,7 +5,7 @@ BLEU, ROUGE-L and CIDEr-D come from `pycocoevalcap`, on words split by
 COCO server call CIDEr-D: n-gram counts clipped to the reference's, and a
 Gaussian penalty (sigma 6) on the difference in length. Document frequencies
 come from the references at hand, so that a score compares only with scores
-on the same images.
+on the same images; `CiderD` takes them from other captions, too.
 
 A captioner that ignores its image may still score well. Two numbers tell:
 `distinct`, the share of different captions, and the scores with the suffix
@@ -116,7 +116,7 @@ def score_captions(
     return {
         **{f"bleu_{n}": float(score) for n, score in enumerate(bleu, start=1)},
         "rouge_l": float(rouge_l),
-        "cider_d": _mean(_cider_d_of_images(expected, received).values()),
+        "cider_d": _mean(score_each_caption(predictions, references).values()),
         "distinct": len(set(captions)) / len(captions),
     }
 
@@ -145,7 +145,12 @@ def score_each_caption(
     Reference:
         Vedantam et al. 2015, https://arxiv.org/abs/1411.5726, section 5.
     """
-    return _cider_d_of_images(*split_sentences(predictions, references))
+    from pycocoevalcap.cider.cider import Cider
+
+    expected, received = split_sentences(predictions, references)
+    _, scores = Cider().compute_score(expected, received)
+    # It scores the images in the references' order.
+    return dict(zip(expected, map(float, scores), strict=True))
 
 
 def shuffle_predictions(
@@ -255,16 +260,6 @@ def split_sentences(
         image_id: [normalize_caption(predictions[image_id])]
         for image_id in expected
     }
-
-
-def _cider_d_of_images(
-    references: Sentences, predictions: Sentences
-) -> dict[int, float]:
-    from pycocoevalcap.cider.cider import Cider
-
-    _, scores = Cider().compute_score(references, predictions)
-    # It scores the images in the references' order.
-    return dict(zip(references, map(float, scores), strict=True))
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -8,7 +8,7 @@ from bmt_keras.settings import Settings
 
 COMMANDS = (
     *("sample", "prepare", "pretrain", "train", "evaluate", "caption"),
-    *("export", "serve", "request"),
+    *("score", "export", "serve", "request"),
 )
 
 

@@ -103,9 +103,10 @@ def test_mean_of_all_captions_is_the_score_of_the_photos():
 
 def test_cider_d_of_a_package_is_that_of_the_formula():
     predictions = {**PREDICTIONS, 4: ""}
-    expected = score_each_caption(predictions, REFERENCES)
+    references = {**REFERENCES, 2: [*REFERENCES[2], "..."]}
+    expected = score_each_caption(predictions, references)
     assert 1 < np.mean(list(expected.values())) < 9
-    cider = CiderD(REFERENCES)
+    cider = CiderD(references)
     for key, caption in predictions.items():
         assert cider.score(key, caption) == pytest.approx(
             expected[key], abs=1e-9
@@ -113,6 +114,29 @@ def test_cider_d_of_a_package_is_that_of_the_formula():
     with pytest.raises(KeyError):
         cider.score(9, "a dog")
     assert CiderD({1: ["a dog"]}).score(1, "a dog") == 0
+
+
+def test_document_frequencies_of_another_set_match_a_count_by_hand():
+    documents = [["a big cat", "big"], ["big dog"], ["a bus"], ["two", "a"]]
+    cider = CiderD({7: ["big dog", "..."]}, documents)
+    # "big" is in 2 of 4 images, "dog" and "cat" in 1, no pair is common.
+    common, telling = math.log(4 / 2) ** 2, math.log(4) ** 2
+    expected = 10 / 4 * common / (common + telling)
+    assert cider.score(7, "big cat") == pytest.approx(expected)
+    assert expected == pytest.approx(0.5)
+    # A word of no document is as rare as one of a single image.
+    assert cider.score(7, "big giraffe") == pytest.approx(expected)
+    assert CiderD({7: ["big dog"]}).score(7, "big dog") == 0
+
+
+def test_images_score_alone_as_they_do_in_the_whole_set():
+    whole = score_each_caption(PREDICTIONS, REFERENCES)
+    some = {key: REFERENCES[key] for key in (2, 3)}
+    cider = CiderD(some, REFERENCES.values())
+    for key in some:
+        score = cider.score(key, PREDICTIONS[key])
+        assert score == pytest.approx(whole[key], abs=1e-9)
+        assert score > 0.5
 
 
 def test_perfect_captions_have_full_marks():
