@@ -4,6 +4,7 @@
 """
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,15 +26,18 @@ from bmt_keras.evaluation.scores import (
     measure_wording,
     score_each_caption,
 )
+from bmt_keras.evaluation.words import strip_marks
 
 if TYPE_CHECKING:
     from bmt_keras.captioner import Calibration, Captioner
     from bmt_keras.captioner.calibration import MaskedGuesses
     from bmt_keras.data.captions import CaptionedImage
 
+_LOGGER = logging.getLogger(__name__)
 PASSES = (1, 2, 4, 8, 12)
 _RECALL_AT = (1, 5, 10)
 _GRID_IMAGES = 12
+_LETTERS_SHOWN = 20
 
 
 def evaluate_captioner(
@@ -77,14 +81,24 @@ def evaluate_captioner(
         image.image_id: caption.text
         for image, caption in zip(images, written, strict=True)
     }
-    references = {image.image_id: image.captions for image in images}
+    references = {x.image_id: [*map(strip_marks, x.captions)] for x in images}
+    letters = {each for x in images for each in "".join(x.captions)}
+    if changed := sorted(x for x in letters if strip_marks(x) != x):
+        _LOGGER.info(
+            "References are scored as the captioner can write them, without "
+            "the marks of %s.",
+            " ".join(changed[:_LETTERS_SHOWN]),
+        )
     masked, bins = measure_masked_tokens(
         guess_masked_tokens(captioner, features, one_caption_each(images)),
         captioner.calibration,
     )
     metrics = {
         **evaluate_captions(texts, references, is_true=is_true),
-        **measure_wording(list(texts.values()), training_captions),
+        **measure_wording(
+            list(texts.values()),
+            training_captions and [*map(strip_marks, training_captions)],
+        ),
         **masked,
         "num_images": len(images),
     }

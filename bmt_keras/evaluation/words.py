@@ -9,6 +9,7 @@ but 15 came out word for word the same.
 
 import html
 import re
+import unicodedata
 
 _ABBREVIATIONS = (
     "ave|blvd|bros|capt|co|col|corp|dept|det|dr|etc|ft|gen|gov|hon|inc|jr|lt|"
@@ -88,6 +89,12 @@ def split_caption(caption: str) -> list[str]:
 def normalize_caption(caption: str) -> str:
     """Joins a caption's words by blanks: equal words make equal texts."""
     return " ".join(split_caption(caption))
+
+
+def strip_marks(text: str) -> str:
+    """Takes the marks off letters, as captioners do: `carré` to `carre`."""
+    plain = unicodedata.normalize("NFKD", text)
+    return "".join(x for x in plain if unicodedata.category(x)[0] != "M")
 
 
 def _split_token(token: str) -> list[str]:

@@ -1,6 +1,6 @@
 import pytest
 
-from bmt_keras.evaluation.words import split_caption
+from bmt_keras.evaluation.words import split_caption, strip_marks
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,17 @@ from bmt_keras.evaluation.words import split_caption
 )  # fmt: skip
 def test_caption_splits_into_treebank_words(caption, words):
     assert split_caption(caption) == words.split()
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("Un carré là", "Un carre la"),
+        ("cafe\u0301 ñandú", "cafe nandu"),
+        ("\ufb01re & Å", "fire & A"),
+        ("straße, łódź", "straße, łodz"),
+        ("it\u2019s 5", "it\u2019s 5"),
+    ],
+)
+def test_marks_of_letters_are_taken_off(text, plain):
+    assert strip_marks(text) == plain
