@@ -76,6 +76,15 @@ def test_batches_draw_apart(tiny_captioner, paths):
     assert len({caption.text for caption in captions}) > 1
 
 
+@pytest.mark.parametrize(
+    ("length", "allowed"),
+    [((9, None), range(9, 17)), ((None, 3), range(1, 4))],
+)
+def test_length_may_have_one_bound(tiny_captioner, paths, length, allowed):
+    for caption in tiny_captioner.caption(paths[:4], length=length):
+        assert len(caption.tokens) in allowed
+
+
 def test_every_keyword_is_in_every_caption(tiny_captioner, paths):
     for caption in tiny_captioner.caption(
         paths[:4], keywords=["red square", "above"], length=(3, 6)
