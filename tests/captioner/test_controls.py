@@ -23,7 +23,11 @@ def traces(tiny_captioner):
 
 
 @pytest.mark.parametrize(
-    ("length", "allowed"), [(4, {4}), ((2, 3), {2, 3}), (16, {16})]
+    ("length", "allowed"),
+    [
+        *((4, {4}), ((2, 3), {2, 3}), (16, {16})),
+        *(((15, None), {15, 16}), ((None, 2), {1, 2})),
+    ],
 )
 def test_asked_lengths_are_written(tiny_captioner, paths, length, allowed):
     captions = tiny_captioner.caption(paths[:3], length=length)
@@ -74,15 +78,6 @@ def test_batches_draw_apart(tiny_captioner, paths):
         [paths[0]] * 3, temperature=2.0, batch_size=1
     )
     assert len({caption.text for caption in captions}) > 1
-
-
-@pytest.mark.parametrize(
-    ("length", "allowed"),
-    [((9, None), range(9, 17)), ((None, 3), range(1, 4))],
-)
-def test_length_may_have_one_bound(tiny_captioner, paths, length, allowed):
-    for caption in tiny_captioner.caption(paths[:4], length=length):
-        assert len(caption.tokens) in allowed
 
 
 def test_every_keyword_is_in_every_caption(tiny_captioner, paths):
