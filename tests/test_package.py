@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "layers": (),
     "data": BASE,
     "models": (*BASE, "data", "layers", "settings"),
-    "decoding": (*BASE, "settings"),
+    "decoding": (*BASE, "data", "settings"),
     "captioner": (*LIBRARY, "decoding"),
     "evaluation": CAPTIONER,
     "sample": BASE,

@@ -157,8 +157,8 @@ class Captioner:
         Args:
             images: An image, or many.
             passes: Parallel passes; None for the settings'.
-            length: Tokens of a caption, or the fewest and most; None lets the
-                model choose.
+            length: Tokens of a caption, or the fewest and most, of which None
+                is no bound; None lets the model choose.
             num_captions: Captions of each image, different where possible.
             temperature: 0 writes the likeliest tokens, more samples them.
             top_p: Tokens are sampled from the likeliest ones that together

@@ -28,7 +28,7 @@ class PILImage(Protocol):
 
 
 Image = str | os.PathLike[str] | bytes | np.ndarray | PILImage
-Length = int | tuple[int, int] | None
+Length = int | tuple[int | None, int | None] | None
 
 
 # === Images ===
@@ -250,8 +250,10 @@ def check_lengths(
     length: Length, options: DecodingOptions, max_tokens: int
 ) -> tuple[int, int]:
     """Turns an asked length into the fewest and most tokens of a caption."""
-    bounds = (1, max_tokens) if length is None else length
+    bounds = (None, None) if length is None else length
     shortest, longest = (bounds, bounds) if isinstance(bounds, int) else bounds
+    shortest = 1 if shortest is None else shortest
+    longest = max_tokens if longest is None else longest
     if not 1 <= shortest <= longest <= max_tokens:
         raise InputError(
             "`length` must be a number of tokens, or the fewest and most, from "

@@ -4,10 +4,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
+from bmt_keras import __version__
 from bmt_keras.commands.caption import caption
+from bmt_keras.commands.early import EarlyCommand
 from bmt_keras.commands.evaluate import evaluate
 from bmt_keras.commands.export import export
 from bmt_keras.commands.prepare import prepare
@@ -24,15 +27,31 @@ from bmt_keras.serving.errors import ServingError
 BAD_INPUT, INTERRUPTED = 2, 130
 
 app = typer.Typer(
-    help="Image captioning with masked language models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"bmt-keras {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _bmt(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, help="Show it.")
+    ] = False,
+) -> None:
+    """Image captioning with masked language models."""
+
+
 for each in (sample, prepare, pretrain, train, evaluate, score, caption):
-    app.command()(each)
+    app.command(cls=EarlyCommand)(each)
 for each in (export, serve, request):
-    app.command()(each)
+    app.command(cls=EarlyCommand)(each)
 
 
 def main() -> None:
@@ -43,7 +62,7 @@ def main() -> None:
 def run(command: Callable[[], object]) -> None:
     """Runs a command; bad input ends in one sentence and exit code 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if not sys.stdout.isatty():
+    if not (sys.stdout.isatty() or "COLUMNS" in os.environ):
         # Typer takes a pipe to be 80 columns wide; the help is written for 100.
         os.environ.setdefault("TERMINAL_WIDTH", "100")
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -1,5 +1,7 @@
 """`bmt caption`: captions of images, without a server."""
 
+import hashlib
+import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from bmt_keras.commands import options, startup
+from bmt_keras.data.caption_files import Journal, check_out, find_images
 from bmt_keras.errors import InputError
 from bmt_keras.progress import show_progress
 
@@ -36,7 +39,7 @@ def caption(
     ] = None,
     length: Annotated[
         str | None,
-        typer.Option(help="Tokens of a caption: 8, or 6-9 for a range."),
+        typer.Option(help="Tokens of a caption: 8, 6-9, 6- or -9."),
     ] = None,
     template: Annotated[
         str | None,
@@ -80,7 +83,7 @@ def caption(
     Decoding is by default as the captioner was saved.
     """
     controls: dict[str, Any] = {
-        "length": _parse_length(length),
+        "length": parse_length(length),
         "keywords": keyword,
         "template": template,
         "num_captions": num_captions,
@@ -88,24 +91,27 @@ def caption(
         "top_p": top_p,
         "seed": seed,
     }
-    if num_captions > 1 and (out is not None or grid is not None):
-        raise InputError(
-            "`--num-captions` prints captions; --out and --grid take one per "
-            f"image. Received: --num-captions={num_captions}."
-        )
     if grid is not None:
         startup.require("matplotlib")
+        if grid.suffix != ".png":
+            raise InputError(f"{grid}: expected a file name that ends in .png.")
+    paths = find_images(images)
+    source = {"matmul_precision": matmul_precision, **overrides}
+    if out is not None:
+        check_out(out, paths)
+        source |= _identify(captioner)
+        Journal(out, source | controls)
+    elif missing := [path for path in paths if not path.exists()]:
+        raise InputError(f"{missing[0]}: expected an image, found none.")
     # From here on it takes seconds: what fails soon has failed.
     startup.load_tensorflow()
     from bmt_keras.captioner import Captioner
-    from bmt_keras.captioner.files import find_images
     from bmt_keras.models import set_matmul_precision
 
-    paths = find_images(images)
     set_matmul_precision(matmul_precision)
     model = Captioner.from_preset(captioner, **overrides)
     if out is not None:
-        _write_file(model, paths, out, controls)
+        _write_file(model, paths, out, source, controls)
         return
     written = model.caption(paths, **controls)
     for path, captions in zip(paths, written, strict=True):
@@ -124,6 +130,7 @@ def _write_file(
     captioner: "Captioner",
     paths: list[Path],
     out: Path,
+    source: dict[str, Any],
     controls: dict[str, Any],
 ) -> None:
     from bmt_keras.captioner.files import caption_to_file
@@ -133,6 +140,7 @@ def _write_file(
             captioner,
             paths,
             out,
+            source=source,
             on_progress=partial(on_progress, "all"),
             **controls,
         )
@@ -141,17 +149,30 @@ def _write_file(
     typer.echo(f"{out}: {len(paths) - len(bad)} captions")
 
 
-def _parse_length(text: str | None) -> int | tuple[int, int] | None:
+def parse_length(text: str | None) -> int | tuple[int, int | None] | None:
+    """Reads `--length`: 8, 6-9, 6- (six or more) or -9 (nine at most)."""
     if text is None:
         return None
-    shortest, _, longest = text.partition("-")
-    try:
-        return (int(shortest), int(longest)) if longest else int(shortest)
-    except ValueError as error:
+    match = re.fullmatch(r"(\d*)(-?)(\d*)", text)
+    least, hyphen, most = match.groups() if match else ("", "", "")
+    shortest, longest = int(least or 1), int(most) if most else None
+    upper = shortest if longest is None else longest
+    if not least + most or not 1 <= shortest <= upper:
         raise InputError(
-            "`--length` must be a number, or two with a hyphen such as 6-9. "
-            f"Received: {text!r}."
-        ) from error
+            "`--length` must be a number of tokens such as 8, or a range such "
+            "as 6-9, 6- (six or more) or -9 (nine at most). Received: "
+            f"{text!r}."
+        )
+    return (shortest, longest) if hyphen else shortest
+
+
+def _identify(captioner: Path) -> dict[str, str]:
+    """Names a captioner, and what tells it from a later one in its folder."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(each for each in captioner.iterdir() if each.is_file()):
+        digest.update(path.name.encode() + path.read_bytes())
+    folder = str(captioner.resolve())
+    return {"captioner": folder, "captioner's hash": digest.hexdigest()}
 
 
 def _describe_scores(caption: "Caption") -> str:

@@ -99,12 +99,15 @@ def _setting(option: Option, preset: str | None) -> Any:
         text += f" ({_describe(PRESETS[preset].get(option.name))})"
         panel += f" (in parentheses: preset {preset})"
     names = []
+    # Its default says the type, for which 80 columns have no room.
+    metavar = None if preset is None else ""
     if kind is bool and not any(x.get(option.name) for x in PRESETS.values()):
         # Where it is off anyway, `--no-...` would narrow the panel for nothing.
-        names = [_dashed(option.name)]
+        names = [dashed(option.name)]
     shown = typer.Option(
         *names,
         help=text,
+        metavar=metavar,
         show_default=False,
         rich_help_panel=panel,
         is_eager=True,  # read before --show-settings prints them
@@ -126,7 +129,7 @@ def _show_settings(names: list[str]) -> Any:
         table = Table("option", "value", "from")
         for name, value in given.items():
             source = f"preset {preset}" if value is None else "command line"
-            table.add_row(_dashed(name), _describe(settings.get(name)), source)
+            table.add_row(dashed(name), _describe(settings.get(name)), source)
         Console().print(table)
         raise typer.Exit
 
@@ -136,7 +139,8 @@ def _show_settings(names: list[str]) -> Any:
     ]
 
 
-def _dashed(name: str) -> str:
+def dashed(name: str) -> str:
+    """How an option is written."""
     return f"--{name.replace('_', '-')}"
 
 

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from bmt_keras.commands import options, startup
-from bmt_keras.errors import InputError
 from bmt_keras.presets import resolve_settings
 from bmt_keras.progress import show_progress
 
@@ -49,11 +48,8 @@ def prepare(
     The same command goes on after a stop.
     """
     settings = resolve_settings(preset, overrides)
-    if runner is None and runner_options:
-        raise InputError(
-            "`--runner-options` must be given with `--runner`. Received: "
-            f"--runner-options={runner_options}."
-        )
+    if runner is not None:
+        startup.require("apache_beam")
     startup.load_tensorflow()
     # Inside, for `bmt --help` loads no TensorFlow.
     from bmt_keras.training.data import prepare_data, read_sides

@@ -8,6 +8,7 @@ import typer
 
 from bmt_keras.commands.startup import load_tensorflow
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
+from bmt_keras.data.caption_files import find_images
 from bmt_keras.progress import show_progress
 
 
@@ -75,12 +76,17 @@ def request(
     """Ask a running server for the captions of photos."""
     if version is not None and label is not None:
         raise typer.BadParameter("--version and --label exclude each other.")
+    found = find_images(images)
+    if len(found) == 1 and not found[0].exists():
+        # Among others it is one of the answers.
+        line = f"{found[0]}: expected a file that can be read, found none."
+        typer.echo(line, err=True)
+        raise typer.Exit(1)
     # Imported late: TensorFlow takes seconds, and --help needs none of it.
     load_tensorflow(devices=False)
     from bmt_keras.serving.client import CaptionClient, Tls
-    from bmt_keras.serving.client.requests import find_images, name_error
+    from bmt_keras.serving.client.requests import name_error
 
-    found = [image for path in images for image in find_images(path)]
     encrypted = tls or any((ca, certificate, key, server_name))
     failed = False
     bar = show_progress("Captioning images") if progress else nullcontext()

@@ -11,6 +11,7 @@ import typer
 from bmt_keras.commands import options, startup
 from bmt_keras.commands.evaluate import print_metrics
 from bmt_keras.presets import resolve_settings
+from bmt_keras.training.strategies import check_strategy
 
 LOST_WORKER = 3
 
@@ -46,17 +47,16 @@ def train(
     """Train a captioner; the same command goes on after a stop."""
     # What fails soon fails before TensorFlow is loaded.
     resolve_settings(preset, overrides)
+    check_strategy(strategy, tpu_address=tpu_address)
     startup.require("pycocoevalcap", "matplotlib")
     startup.load_tensorflow(devices=strategy is None)
     from bmt_keras.training.distributed import (
         LostWorkerError,
-        check_strategy,
         is_chief,
         open_strategy,
     )
     from bmt_keras.training.run import train as train_captioner
 
-    check_strategy(strategy, tpu_address=tpu_address)
     # It logs every sum that it plans.
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
     if strategy == "multi-worker":

@@ -72,13 +72,14 @@ def first_frame(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             default=lambda: [tf.constant(0, tf.int64)] * 2,
         )
         # Four bytes can claim so much that the product has no 63 bits.
-        return tf.reduce_prod(tf.minimum(sides, 2**31))
+        return tf.reduce_prod(tf.minimum(tf.stack(sides), 2**31))
 
-    return tf.cond(
+    frame, pixels = tf.cond(
         starts_with(b"GIF8"),
         lambda: _cut_gif(image_bytes),
         lambda: (image_bytes, count()),
     )
+    return tf.ensure_shape(frame, ()), tf.ensure_shape(pixels, ())
 
 
 def _cut_gif(gif: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

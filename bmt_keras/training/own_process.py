@@ -50,6 +50,8 @@ def call_in_own_process(
         ours.close()
     if code := process.exitcode:
         how = f"with code {code}" if code > 0 else f"by signal {-code}"
+        if -code == signal.SIGKILL:
+            how += " (probably out of memory)"
         raise InputError(
             f"The process that embeds the images ended {how}; the same "
             "command starts it again."

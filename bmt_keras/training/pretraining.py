@@ -55,7 +55,10 @@ def pretrain(
     keras.utils.set_random_seed(seed)
     tower = build_image_tower(settings)
     image = tower.input if settings.image.trainable else tower.output
-    data = text_data(texts, image.shape[1:], seed=seed)
+    # Pixels, or the embeddings of a frozen tower, as from real images.
+    dtype = np.uint8 if settings.image.trainable else np.float16
+    image = np.zeros((1, *image.shape[1:]), dtype)
+    data = text_data(texts, image, seed=seed)
     return run.train(data, tokenizer, tower)
 
 
@@ -107,14 +110,14 @@ def read_lines(path: str | Path) -> list[str]:
 
 
 def text_data(
-    texts: Sequence[str], image_shape: tuple[int, ...], *, seed: int
+    texts: Sequence[str], image: np.ndarray, *, seed: int
 ) -> TrainingData:
-    """Gives captions one blank image; a twentieth, at most 2000, is for val."""
+    """Gives captions one image; a twentieth, at most 2000, is for val."""
     order = np.random.default_rng(seed).permutation(len(texts))
     held_out = min(max(len(texts) // 20, 1), 2000)
     train, val = (
         [CaptionedImage(0, Path(), tuple(texts[i] for i in side))]
         for side in (order[held_out:], order[:held_out])
     )
-    blank = ImageFeatures(np.zeros((1, *image_shape), np.float16), {0: 0})
+    blank = ImageFeatures(image, {0: 0})
     return TrainingData(train, val, blank, blank)

@@ -43,9 +43,9 @@ def to_status(error: Exception) -> StatusError:
         # `Session.run` appends the Python lines that built the op; the error
         # that it replaced has the runtime's own message, which TensorFlow
         # Serving sends.
-        if isinstance(error.__context__, tf.errors.OpError):
-            error = error.__context__
-        return StatusError(_CODES[error.error_code], error.message)
+        replaced = error.__context__
+        first = replaced if isinstance(replaced, tf.errors.OpError) else error
+        return StatusError(_CODES[first.error_code], first.message)
     # Python, NumPy and the session say so of a request's values.
     if isinstance(error, (ValueError, OverflowError, RecursionError)):
         return invalid(str(error))

@@ -23,7 +23,11 @@ def traces(tiny_captioner):
 
 
 @pytest.mark.parametrize(
-    ("length", "allowed"), [(4, {4}), ((2, 3), {2, 3}), (16, {16})]
+    ("length", "allowed"),
+    [
+        *((4, {4}), ((2, 3), {2, 3}), (16, {16})),
+        *(((15, None), {15, 16}), ((None, 2), {1, 2})),
+    ],
 )
 def test_asked_lengths_are_written(tiny_captioner, paths, length, allowed):
     captions = tiny_captioner.caption(paths[:3], length=length)

@@ -6,11 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from bmt_keras.captioner.files import (
-    caption_to_file,
-    find_images,
-    read_good_images,
-)
+from bmt_keras.captioner.files import caption_to_file, read_good_images
+from bmt_keras.data.caption_files import find_images
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.errors import InputError
 
@@ -34,23 +31,6 @@ def images(folder):
 
 def read_lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-# === Which images ===
-
-
-def test_folders_give_their_images_by_name(folder):
-    below = folder / "below"
-    below.mkdir()
-    shutil.copy(folder / "010.jpg", below / "a.PNG")
-    names = [path.name for path in find_images([folder, "other.jpg"])]
-    numbers = ["010.jpg", "011.jpg", "012.jpg", "013.jpg", "0135.jpg"]
-    assert names == [*numbers, "014.jpg", "a.PNG", "other.jpg"]
-
-
-def test_folder_without_images_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"expected images .*, found none"):
-        find_images([tmp_path])
 
 
 # === Features of many images ===
@@ -169,15 +149,18 @@ def test_stopped_work_goes_on_where_it_was(
     assert not journal.exists()
 
 
+def test_other_controls_do_not_go_on(tiny_captioner, images, tmp_path):
+    def stop(done, total):
+        raise StopError
+
+    out = tmp_path / "captions.jsonl"
+    with pytest.raises(StopError):
+        caption_to_file(tiny_captioner, images, out, on_progress=stop)
+    with pytest.raises(InputError, match="whose `length` was None, not 4"):
+        caption_to_file(tiny_captioner, images, out, length=4)
+
+
 # === Bad requests ===
-
-
-def test_earlier_file_is_not_overwritten(tiny_captioner, images, tmp_path):
-    out = tmp_path / "captions.csv"
-    out.write_text("mine")
-    with pytest.raises(InputError, match="expected no such file yet"):
-        caption_to_file(tiny_captioner, images, out)
-    assert out.read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,9 @@ def test_folder_without_a_captioner_is_refused(
 
 def test_file_that_is_no_model_is_refused(refuse, tmp_path):
     (tmp_path / "model.keras").write_bytes(b"junk")
-    line = refuse("caption", "photo.jpg", "--captioner", tmp_path)
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"")
+    line = refuse("caption", photo, "--captioner", tmp_path)
     assert f"{tmp_path / 'model.keras'}: expected a saved Keras model" in line
 
 
@@ -175,4 +177,4 @@ def test_training_without_its_extras_is_refused(
 
 def test_options_of_no_runner_are_refused(refuse, prepare, write_captions):
     line = refuse(*prepare, *write_captions(), "--runner-options", "--a=b")
-    assert "`--runner-options` must be given with `--runner`" in line
+    assert "`--runner-options` cannot be given without `--runner`" in line

@@ -41,7 +41,7 @@ def test_bad_captions_are_refused(
     ("options", "message"),
     [
         (["--images", "gone"], "gone: expected a folder of photos"),
-        (["--val-captions", "a.json"], "and `val_images` must be given tog"),
+        (["--val-captions", __file__], "and `val_images` must be given tog"),
         *(
             (["--val-share", share], "`val_share` must leave photos on both")
             for share in (0.01, 1.5, -0.5)

@@ -125,15 +125,15 @@ def test_length_goes_into_a_file_too(bmt, folder, tiny_sample, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--length", "few"], "`--length` must be a number, or two with a"),
+        (["--length", "few"], "`--length` must be a number of tokens such"),
         (["--length", "99"], "`length` must be a number of tokens"),
         (
             ["--template", "a [MASK]", "--length", "4"],
-            "`template` goes with `passes` alone",
+            "`--length` cannot be given with `--template`",
         ),
         (
             ["--num-captions", 2, "--out", "captions.csv"],
-            "`--num-captions` prints captions",
+            "`--num-captions` cannot be given with `--out`",
         ),
         (["--num-captions", 2, "--length", "4"], "`num_captions` must be"),
         (["--template", "a dog"], "nothing to fill|expected"),

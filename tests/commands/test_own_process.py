@@ -65,7 +65,7 @@ def test_end_of_the_process_is_reported(script):
         "train 1 2",
         "val 1 2",
         "refused: 3.jpg cannot be read.",
-        f"{ended} by signal 9; {again}",
+        f"{ended} by signal 9 (probably out of memory); {again}",
         f"{ended} with code 1; {again}",
     ], result.stderr
     assert "RuntimeError: a fault" in result.stderr

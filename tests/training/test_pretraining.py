@@ -40,7 +40,8 @@ def test_file_that_holds_no_texts_is_named(tmp_path, name, content, message):
 
 
 def test_every_text_is_on_one_side_of_a_blank_image():
-    data = text_data(TEXTS * 10, (4, 3, 2), seed=0)
+    image = np.zeros((1, 4, 3, 2), np.float16)
+    data = text_data(TEXTS * 10, image, seed=0)
     train, val = data.train[0].captions, data.val[0].captions
     assert (len(train), len(val)) == (48, 2)
     assert sorted(train + val) == sorted(TEXTS * 10)
