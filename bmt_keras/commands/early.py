@@ -21,7 +21,8 @@ _VOID: tuple[tuple[str, str, bool | str | None], ...] = (
     ("seed length_candidates mbr_samples", "template", True),
     ("scores grid num_captions", "out", True),
     ("num_captions", "grid", True),
-    ("top_p seed", "temperature", False),
+    # Samples for minimum Bayes risk have a seed, too.
+    ("top_p", "temperature", False),
     ("mbr_samples", "temperature", True),
     ("models name", "model_config_file", True),
     ("rest_cors", "rest_port", None),

@@ -44,8 +44,9 @@ def first_frame(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return [number(16, 4, step=-1), number(20, 4, step=-1)]
 
     def bmp_sides() -> list[tf.Tensor]:
-        # The height of one that begins at the top is negative.
-        return [number(18, 4), tf.minimum(number(22, 4), 2**32 - number(22, 4))]
+        # They have signs: the height is negative where the top comes first.
+        sides = number(18, 4), number(22, 4)
+        return [tf.minimum(each, 2**32 - each) for each in sides]
 
     # A lossy WebP's side has 14 bits; the others store each side less one.
     def lossy_sides() -> list[tf.Tensor]:

@@ -62,7 +62,6 @@ VOID = [
         *("--passes", "with `--order left_to_right`."),
     ),
     (f"{CAPTION} --top-p 0.9", "--top-p", "without `--temperature`."),
-    (f"{CAPTION} --seed 0", "--seed", "without `--temperature`."),
     (
         f"{CAPTION} --mbr-samples 8 --temperature 0.7",
         *("--mbr-samples", "with `--temperature`. Received: --mbr-samples=8."),
