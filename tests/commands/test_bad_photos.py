@@ -16,11 +16,11 @@ def empty(path):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (empty, "expected captions in `annotations`, found none."),
+        (empty, "expected captions, found none."),
         (Path.unlink, "expected a captions file"),
         (
             lambda path: path.write_text('{"images": [}'),
-            "expected JSON, found a fault at line 1",
+            "expected JSON, found a fault: ",
         ),
     ],
 )
