@@ -1,8 +1,4 @@
-"""Images and their captions, from any of the layouts that people bring.
-
-`layouts` recognises a file by its content; a file a layout gives its records,
-`rows` checks them, `photos` finds their photos.
-"""
+"""Images and their captions, from any of the layouts that people bring."""
 
 from bmt_keras.data.captions.captioned_images import (
     CaptionedImage,

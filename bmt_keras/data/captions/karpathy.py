@@ -9,17 +9,9 @@ from typing import Any
 from bmt_keras.data.captions.rows import Record
 
 
-def is_karpathy(content: dict[str, Any]) -> bool:
-    """Whether images hold their own sentences."""
-    images = content.get("images")
-    return isinstance(images, list) and any(
-        isinstance(image, dict) and "sentences" in image for image in images
-    )
-
-
-def read_records(content: dict[str, Any]) -> Iterator[Record]:
+def read_records(images: list[Any]) -> Iterator[Record]:
     """Gives the images, each with the raw text of its sentences."""
-    for number, image in enumerate(content["images"]):
+    for number, image in enumerate(images):
         fields = dict(image) if isinstance(image, dict) else {}
         if fields.get("filepath") and fields.get("filename"):
             fields["filename"] = f"{fields['filepath']}/{fields['filename']}"

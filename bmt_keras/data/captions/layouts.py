@@ -68,8 +68,11 @@ def _read_json(text: str, start: int, faults: Faults) -> Iterable[Record]:
     if text[end:].strip():
         raise not_captions(faults.path, f"{found} and more after it")
     if isinstance(content, dict):
-        if karpathy.is_karpathy(content):
-            return karpathy.read_records(content)
+        images = content.get("images")
+        if isinstance(images, list) and any(
+            isinstance(image, dict) and "sentences" in image for image in images
+        ):
+            return karpathy.read_records(images)
         if {"images", "annotations"} & {*content}:
             return coco.read_records(content, faults)
     elif content and isinstance(content[0], dict) and has_fields(content[0]):

@@ -46,16 +46,12 @@ class Faults:
 
     def report(self, *, skip_bad: bool) -> None:
         """Warns of the faults, or raises an `InputError`."""
-        if self.count and not skip_bad:
-            raise InputError(
-                f"{self.path}: {self.first} (1 of {self.count} rows that "
-                "cannot be used). Mend them, or leave them out by --skip-bad."
-            )
-        if self.count:
-            _LOGGER.warning(
-                "%s: %d rows cannot be used and are left out, the first at %s.",
-                *(self.path, self.count, self.first),
-            )
+        if not self.count:
+            return
+        found = f"{self.path}: {self.first} (1 of {self.count} unusable rows)."
+        if not skip_bad:
+            raise InputError(f"{found} Mend or leave them out by --skip-bad.")
+        _LOGGER.warning("%s They are left out.", found)
 
 
 def to_rows(records: Iterable[Record], faults: Faults) -> Iterator[CaptionRow]:
