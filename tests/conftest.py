@@ -10,7 +10,7 @@ import keras
 import pytest
 
 from bmt_keras.captioner import Captioner
-from bmt_keras.data.captions import read_coco_captions
+from bmt_keras.data.captions import read_captions
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.models import build_image_tower, build_masked_lm
 from bmt_keras.sample import write_sample
@@ -67,7 +67,7 @@ def tiny_sample(tmp_path_factory):
 @pytest.fixture(scope="session")
 def sample_photos(tiny_sample):
     return tuple(
-        read_coco_captions(
+        read_captions(
             tiny_sample / f"captions_{side}.json", tiny_sample / "images" / side
         )
         for side in ("train", "val")

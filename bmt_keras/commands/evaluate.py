@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bmt_keras.commands import options, startup
-from bmt_keras.data.captions import read_coco_captions, read_texts
+from bmt_keras.data.captions import read_captions, read_texts
 from bmt_keras.progress import show_progress
 
 
@@ -31,6 +31,7 @@ def evaluate(
         typer.Option(help="Also write a page, report.html, into this folder."),
     ] = None,
     java_scores: options.JavaScores = False,
+    split: options.Split = None,
     limit: options.Limit = None,
     skip_bad: options.SkipBad = False,
     *,
@@ -43,13 +44,17 @@ def evaluate(
     startup.require("pycocoevalcap", "matplotlib")
     if report is not None:
         startup.require("jinja2")
-    pairs = read_coco_captions(captions, images, limit=limit)
+    pairs = read_captions(
+        captions, images, split=split, limit=limit, skip_bad=skip_bad
+    )
     is_true = None
     if facts is not None:
         from bmt_keras.sample import read_truth
 
         is_true = read_truth(facts, [each.image_id for each in pairs])
-    known = None if train_captions is None else read_texts(train_captions)
+    known = None
+    if train_captions is not None:
+        known = read_texts(train_captions, skip_bad=skip_bad)
     startup.load_tensorflow()
     from bmt_keras.captioner import Captioner
     from bmt_keras.captioner.files import read_good_images

@@ -10,7 +10,7 @@ import typer
 from bmt_keras.presets import PRESETS, resolve_settings
 from bmt_keras.settings import Option, Settings
 
-Captions = Annotated[Path, typer.Option(help="Captions (COCO's JSON).")]
+Captions = Annotated[Path, typer.Option(help="Captions in any layout.")]
 Images = Annotated[Path, typer.Option(help="Folder of the images.")]
 ValCaptions = Annotated[
     Path | None, typer.Option(help="Captions of the validation images.")
@@ -26,7 +26,10 @@ Limit = Annotated[
     int | None, typer.Option(min=1, help="The first N images of each file.")
 ]
 SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave out unreadable images.")
+    bool, typer.Option("--skip-bad", help="Leave out what cannot be read.")
+]
+Split = Annotated[
+    str | None, typer.Option(help="Split of --captions, if it has several.")
 ]
 JavaScores = Annotated[
     bool,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from bmt_keras.commands import options, startup
+from bmt_keras.data.captions import read_sides
 from bmt_keras.presets import resolve_settings
 from bmt_keras.progress import show_progress
 
@@ -21,6 +22,7 @@ def prepare(
     val_captions: options.ValCaptions = None,
     val_images: options.ValImages = None,
     val_share: options.ValShare = 0.2,
+    split: options.Split = None,
     limit: options.Limit = None,
     skip_bad: options.SkipBad = False,
     shard_size: Annotated[
@@ -50,19 +52,21 @@ def prepare(
     settings = resolve_settings(preset, overrides)
     if runner is not None:
         startup.require("apache_beam")
-    startup.load_tensorflow()
-    # Inside, for `bmt --help` loads no TensorFlow.
-    from bmt_keras.training.data import prepare_data, read_sides
-
     train, val = read_sides(
         captions,
         images,
         val_captions=val_captions,
         val_images=val_images,
         val_share=val_share,
+        split=split,
         limit=limit,
         seed=settings.optimization.seed,
+        skip_bad=skip_bad,
     )
+    startup.load_tensorflow()
+    # Inside, for `bmt --help` loads no TensorFlow.
+    from bmt_keras.training.data import prepare_data
+
     files: dict[str, Any] = {"skip_bad": skip_bad, "shard_size": shard_size}
     # After the captions are read: a bad file needs no runner.
     if runner is not None:

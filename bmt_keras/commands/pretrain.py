@@ -17,8 +17,10 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     preset: options.Preset = "small",
     captions: Annotated[
-        Path | None, typer.Option(help="Learn from these, too (COCO's JSON).")
+        Path | None, typer.Option(help="Learn from these, too (any layout).")
     ] = None,
+    split: options.Split = None,
+    skip_bad: options.SkipBad = False,
     *,
     overrides: dict[str, Any],
 ) -> None:
@@ -31,6 +33,8 @@ def pretrain(
         text=text,
         out=out,
         captions=captions,
+        split=split,
+        skip_bad=skip_bad,
         # A bar would fill a file with control characters.
         verbose=1 if sys.stdout.isatty() else 2,
         **overrides,

@@ -31,6 +31,7 @@ def score(
         bool, typer.Option("--skip-missing", help="Allow missing captions.")
     ] = False,
     java_scores: options.JavaScores = False,
+    split: options.Split = None,
 ) -> None:
     """Score captions that anyone wrote, without a captioner."""
     startup.require("pycocoevalcap")
@@ -39,7 +40,7 @@ def score(
             f"{out}: expected no such file yet, found one; delete it, or give "
             "another name."
         )
-    known = read_references(captions)
+    known = read_references(captions, split=split)
     written = evaluation.read_results(results, known, skip_missing=skip_missing)
     references = {key: texts for key, _, texts in known if key in written}
     source = document_frequencies or captions

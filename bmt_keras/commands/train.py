@@ -25,6 +25,7 @@ def train(
     val_captions: options.ValCaptions = None,
     val_images: options.ValImages = None,
     val_share: options.ValShare = 0.2,
+    split: options.Split = None,
     limit: options.Limit = None,
     cache: Annotated[
         Path | None,
@@ -74,6 +75,7 @@ def train(
             val_captions=val_captions,
             val_images=val_images,
             val_share=val_share,
+            split=split,
             limit=limit,
             cache=cache,
             start=start,

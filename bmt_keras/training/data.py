@@ -12,19 +12,13 @@ import keras
 import numpy as np
 
 from bmt_keras.data.batches import CaptionBatches
-from bmt_keras.data.captions import (
-    CaptionedImage,
-    drop_final_period,
-    read_coco_captions,
-    split_images,
-)
+from bmt_keras.data.captions import CaptionedImage, drop_final_period
 from bmt_keras.data.features import (
     FeatureSource,
     ImageFeatures,
     prepare_features,
 )
 from bmt_keras.data.tokenizer import CaptionTokenizer, prune_vocabulary
-from bmt_keras.errors import InputError
 from bmt_keras.models import build_image_tower, fold_batch_norm
 from bmt_keras.models.checkpoint_files import CHECKPOINT_FILES, find_folder
 from bmt_keras.models.image_towers import fingerprint_weights
@@ -52,35 +46,6 @@ class TrainingData:
         rows = self.val_features.rows
         good = [each for each in self.val if each.image_id in rows][:limit]
         return good, self.val_features.array[[rows[x.image_id] for x in good]]
-
-
-def read_sides(
-    captions: str | Path,
-    images: str | Path,
-    *,
-    val_captions: str | Path | None = None,
-    val_images: str | Path | None = None,
-    val_share: float = 0.2,
-    limit: int | None = None,
-    seed: int = 0,
-) -> tuple[Sequence[CaptionedImage], Sequence[CaptionedImage]]:
-    """Reads training and validation images, or splits one file by image.
-
-    Arguments are those of `bmt_keras.train`; `seed` is that of the split.
-
-    Raises:
-        InputError: A file is bad, or only one of `val_captions` and
-            `val_images` is given.
-    """
-    train = read_coco_captions(captions, images, limit=limit)
-    if val_captions is None and val_images is None:
-        return split_images(train, val_share, seed=seed)
-    if val_captions is None or val_images is None:
-        raise InputError(
-            "`val_captions` and `val_images` must be given together. "
-            f"Received: val_captions={val_captions}, val_images={val_images}."
-        )
-    return train, read_coco_captions(val_captions, val_images, limit=limit)
 
 
 def feature_source(

@@ -25,6 +25,8 @@ def pretrain(
     text: str | Path,
     out: str | Path,
     captions: str | Path | None = None,
+    split: str | None = None,
+    skip_bad: bool = False,
     verbose: int = 1,
     **options: Any,
 ) -> Captioner:
@@ -34,7 +36,9 @@ def pretrain(
         preset: The preset of the training that follows.
         text: Captions, one per line; `.txt` or `.txt.gz`.
         out: Folder of the run; see `Run`.
-        captions: Captions in COCO's format to learn from, too.
+        captions: Captions in any layout to learn from, too.
+        split: Which split of `captions`, if not "train".
+        skip_bad: Leave out captions that cannot be used.
         verbose: As for `fit`.
         **options: As for `bmt_keras.train`.
 
@@ -48,7 +52,7 @@ def pretrain(
     run = Run(settings, Path(out), verbose=verbose)
     texts = read_lines(text)
     if captions is not None:
-        texts += read_texts(captions)
+        texts += read_texts(captions, split=split, skip_bad=skip_bad)
     blank = CaptionedImage(0, Path(), tuple(texts))
     tokenizer = make_tokenizer(settings, [blank])
     seed = settings.optimization.seed

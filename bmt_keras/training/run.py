@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.captioner.calibration import calibrate
-from bmt_keras.data.captions import CaptionedImage
+from bmt_keras.data.captions import CaptionedImage, read_sides
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 from bmt_keras.models import (
@@ -39,7 +39,6 @@ from bmt_keras.training.data import (
     TrainingData,
     make_batches,
     make_tokenizer,
-    read_sides,
 )
 from bmt_keras.training.masked_state_cache import MaskedStateCache
 from bmt_keras.training.optimizer import compile_model, count_batches
@@ -63,6 +62,7 @@ def train(
     val_captions: str | Path | None = None,
     val_images: str | Path | None = None,
     val_share: float = 0.2,
+    split: str | None = None,
     start: str | Path | None = None,
     limit: int | None = None,
     cache: str | Path | None = None,
@@ -80,19 +80,21 @@ def train(
 
     Args:
         preset: Name of the preset, one of `bmt_keras.presets.PRESETS`.
-        captions: Captions in COCO's format (JSON).
+        captions: Captions in one of the layouts of `docs/training.md`.
         images: Folder of the images.
         out: Folder of the run; see `Run`.
         val_captions: Captions of the validation images; None holds out a
             share of the others.
         val_images: Folder of the validation images.
         val_share: Share of the images held out, in (0, 1).
+        split: Which split of `captions` to train on, if not "train"; with
+            splits, "val" is held out.
         start: Begin with the weights and the vocabulary of the captioner in
             this folder, or of what `bmt pretrain` wrote.
         limit: Use only the first N images of each file.
         cache: Folder of the images' pixels or embeddings; None for one in
             `out`.
-        skip_bad: Leave out images that cannot be read.
+        skip_bad: Leave out images and captions that cannot be read.
         strategy: Shares each batch: `"mirrored"`, `"multi-worker"`, `"tpu"` or
             a strategy that is open.
         callbacks: More callbacks for `fit`.
@@ -121,8 +123,10 @@ def train(
         val_captions=val_captions,
         val_images=val_images,
         val_share=val_share,
+        split=split,
         limit=limit,
         seed=settings.optimization.seed,
+        skip_bad=skip_bad,
     )
     if isinstance(strategy, str):
         strategy = distributed.open_strategy(strategy)

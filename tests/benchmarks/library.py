@@ -14,7 +14,7 @@ import numpy as np
 from measure import Options
 
 from bmt_keras.captioner import Captioner
-from bmt_keras.data.captions import CaptionedImage, read_coco_captions
+from bmt_keras.data.captions import CaptionedImage, read_captions
 from bmt_keras.data.features import ImageFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.models import build_image_tower, build_masked_lm
@@ -55,9 +55,7 @@ def make_settings(options: Options, preset: str, **changes: Any) -> Settings:
 
 def read_images(options: Options) -> list[CaptionedImage]:
     """The images' paths and captions."""
-    return read_coco_captions(
-        options.captions, options.images, limit=options.limit
-    )
+    return read_captions(options.captions, options.images, limit=options.limit)
 
 
 def repeat_images(

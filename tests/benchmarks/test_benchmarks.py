@@ -19,7 +19,7 @@ import training
 from measure import Case, Group, Options, Row
 
 import serving
-from bmt_keras.data.captions import read_coco_captions
+from bmt_keras.data.captions import read_captions
 
 TIMES = {
     "step": [1.0, 2.0, 1.0],
@@ -132,7 +132,7 @@ def small_options():
 
 def test_made_captions_are_as_long_as_people_write_them(tmp_path):
     with measure.with_data(Options(limit=100)) as options:
-        images = read_coco_captions(options.captions, options.images)
+        images = read_captions(options.captions, options.images)
         sizes = [image.path.stat().st_size for image in images]
     lengths = [len(c.split()) for image in images for c in image.captions]
     assert len(lengths) == 500

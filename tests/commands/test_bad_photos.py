@@ -16,11 +16,11 @@ def empty(path):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (empty, "expected captions in `annotations`, found none."),
+        (empty, "expected captions, found none."),
         (Path.unlink, "expected a captions file"),
         (
             lambda path: path.write_text('{"images": [}'),
-            "expected JSON, found a fault at line 1",
+            "expected JSON, found a fault: ",
         ),
     ],
 )
@@ -52,6 +52,31 @@ def test_photos_that_make_no_two_sides_are_refused(
     refuse, reading, write_captions, options, message
 ):
     assert message in refuse(*reading, *write_captions(), *options)
+
+
+def test_wrong_folder_of_photos_is_recognised(
+    refuse, reading, write_captions, tmp_path
+):
+    options = write_captions()
+    line = refuse(*reading, *options, "--images", tmp_path)
+    assert f"none of the 6 photos of {options[1]} is there" in line
+    assert f"did you mean {options[3]}?" in line
+
+
+def test_bad_caption_is_named(refuse, reading, write_captions):
+    options = write_captions()
+    content = json.loads(options[1].read_text())
+    content["annotations"][2]["caption"] = None
+    options[1].write_text(json.dumps(content))
+    line = refuse(*reading, *options)
+    assert "annotations[2]: expected text in `caption`, found None" in line
+
+
+def test_split_that_the_captions_have_not_is_refused(
+    refuse, reading, write_captions
+):
+    line = refuse(*reading, *write_captions(), "--split", "train")
+    assert "`split` (--split) must be one of the file's, which are none" in line
 
 
 # === Photos ===

@@ -52,7 +52,7 @@ def make_export(folder):
     import keras
 
     from bmt_keras.captioner import Captioner
-    from bmt_keras.data.captions import read_coco_captions
+    from bmt_keras.data.captions import read_captions
     from bmt_keras.data.tokenizer import CaptionTokenizer
     from bmt_keras.export import export_captioner
     from bmt_keras.models import build_image_tower, build_masked_lm
@@ -61,7 +61,7 @@ def make_export(folder):
 
     keras.utils.set_random_seed(0)
     write_sample(folder / "sample", num_train=8, num_val=4, seed=0)
-    photos = read_coco_captions(
+    photos = read_captions(
         folder / "sample/captions_train.json", folder / "sample/images/train"
     )
     tokenizer = CaptionTokenizer.from_captions(
