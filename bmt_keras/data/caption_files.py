@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from bmt_keras.atomic import write_atomically
+from bmt_keras.contract import IMAGE_SUFFIXES
 from bmt_keras.errors import InputError
 
 Row = dict[str, Any]
 
-_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 _COLUMNS = ("file", "caption", "score", "error")
 
 
@@ -40,11 +40,12 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
         images = sorted(
             each
             for each in path.rglob("*")
-            if each.suffix.lower() in _SUFFIXES and each.is_file()
+            if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file()
         )
         if not images:
             raise InputError(
-                f"{path}: expected images ({', '.join(_SUFFIXES)}), found none."
+                f"{path}: expected images ({', '.join(IMAGE_SUFFIXES)}), "
+                "found none."
             )
         found += images
     return found

@@ -14,7 +14,6 @@ from .results import CaptionResult, FilledText, R, TextScore
 Image = bytes | str | Path
 Inputs = Mapping[str, int | bytes]  # of an example, by the signature's names
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 _ASKED_OF_TEXTS: dict[type, str] = {
     FilledText: contract.FILL_MASK,
     TextScore: contract.SCORE_CAPTION,
@@ -147,12 +146,12 @@ def find_images(images: Image | Iterable[Image]) -> Iterator[Image]:
         found = sorted(
             path
             for path in Path(images).rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+            if path.suffix.lower() in contract.IMAGE_SUFFIXES and path.is_file()
         )
         if not found:
             raise ServingError(
-                f"{images}: expected images ({', '.join(IMAGE_SUFFIXES)}), "
-                "found none."
+                f"{images}: expected images "
+                f"({', '.join(contract.IMAGE_SUFFIXES)}), found none."
             )
         yield from found
 

@@ -4,10 +4,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from bmt_keras.contract import IMAGE_SUFFIXES
 from bmt_keras.data.captions.content import not_captions, read_text
 from bmt_keras.data.captions.rows import Record
-
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
 
 def read_records(folder: Path) -> Iterator[Record]:
@@ -17,7 +16,7 @@ def read_records(folder: Path) -> Iterator[Record]:
         for root, _, files in os.walk(folder)
         for name in files
     )
-    photos = [name for name in names if name.lower().endswith(_SUFFIXES)]
+    photos = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
     beside = {name: f"{os.path.splitext(name)[0]}.txt" for name in photos}
     texts = {*beside.values()} & {*names}
     if not texts:
