@@ -11,8 +11,7 @@ from contextlib import contextmanager
 import keras
 import tensorflow as tf
 
-from bmt_keras.data.batch_plan import Replicas
-from bmt_keras.data.batches import CaptionBatches
+from bmt_keras.data.batches import CaptionBatches, Replicas
 from bmt_keras.errors import InputError
 from bmt_keras.settings import Settings
 from bmt_keras.training.strategies import check_strategy

@@ -20,8 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
-from bmt_keras.data.batch_plan import PlannedBatch
-from bmt_keras.data.batches import TEXT_SIGNATURE, CaptionBatches
+from bmt_keras.data.batches import TEXT_SIGNATURE, CaptionBatches, PlannedBatch
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.untuned import without_tuning
 from bmt_keras.decoding import DecodingOptions, draw_captions
