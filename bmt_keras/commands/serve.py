@@ -10,7 +10,6 @@ import typer
 
 from bmt_keras.commands.startup import load_tensorflow, require
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
-from bmt_keras.errors import InputError
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -78,7 +77,6 @@ def serve(
     ] = None,
 ) -> None:
     """Serve exported models over gRPC, and REST if asked."""
-    _check_tls(tls_key, tls_certificate, tls_client_ca)
     require("prometheus_client", "grpc_health", "grpc_reflection")
     if rest_port is not None:
         require("aiohttp")
@@ -111,20 +109,6 @@ def serve(
         tls=tls,
     )
     _run(server, drain_seconds)
-
-
-def _check_tls(
-    key: Path | None, certificate: Path | None, client_ca: Path | None
-) -> None:
-    if (key is None) != (certificate is None) or (
-        client_ca is not None and key is None
-    ):
-        raise InputError(
-            "TLS needs --tls-key and --tls-certificate together, and "
-            "--tls-client-ca only with them. Received: "
-            f"--tls-key {key}, --tls-certificate {certificate}, "
-            f"--tls-client-ca {client_ca}."
-        )
 
 
 def _run(server: Any, drain_seconds: float) -> None:

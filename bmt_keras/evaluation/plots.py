@@ -165,9 +165,7 @@ def draw_reliability(bins: Sequence[ReliabilityBin]) -> bytes:
     counts, x, y = np.array(bins).T
     axes.plot(x, y, color=_COLORS[0])
     axes.scatter(x, y, 12 + 150 * counts / counts.sum(), color=_COLORS[0])
-    axes.set_xlim(-0.03, 1.03)
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_aspect("equal")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     _finish(axes, "confidence", "share correct")
     return _to_png(figure)
 
@@ -191,8 +189,7 @@ def draw_passes(points: Sequence[PassesPoint]) -> bytes:
 def _finish(
     axes: Axes, x_label: str, y_label: str, *, is_whole: bool = False
 ) -> None:
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set(xlabel=x_label, ylabel=y_label)
     if is_whole:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)

@@ -93,12 +93,7 @@ def detect_lost_worker(
 
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
     """Whether this process is the one that writes and prints."""
-    if strategy is None or not _has_workers(strategy):
-        return True
-    resolver = strategy.cluster_resolver
-    if "chief" in resolver.cluster_spec().jobs:
-        return bool(resolver.task_type == "chief")
-    return bool(resolver.task_id == 0)
+    return strategy is None or bool(strategy.extended.should_checkpoint)
 
 
 def wait_for_workers(strategy: tf.distribute.Strategy | None) -> None:
