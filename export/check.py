@@ -37,8 +37,7 @@ def check_signatures(
         inputs: Arrays by input name, by signature name.
 
     Raises:
-        RuntimeError: The folder does not load, or an output differs; the
-            message names it.
+        RuntimeError: The folder does not load, or an output, named, differs.
     """
     cases = {}
     for signature, arrays in inputs.items():

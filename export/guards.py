@@ -28,8 +28,7 @@ def pad_empty(inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
     """Adds an example where there is none: convolutions fail on no image.
 
     Args:
-        inputs: (batch,) each, by name; other sizes than the first one's raise
-            InvalidArgumentError.
+        inputs: (batch,) each, by name; InvalidArgumentError if sizes differ.
     """
     names = list(inputs)
     first = names[0]

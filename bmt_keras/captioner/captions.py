@@ -26,11 +26,9 @@ class Caption:
         tokens: The caption's tokens.
         token_scores: Log-probability of each token when it was written; 0 for
             a token that a template gave.
-        confidences: Of each token, in [0, 1]: `token_scores` calibrated on
-            the validation images.
+        confidences: `token_scores` calibrated on validation images, in [0, 1].
         confidence: Of the caption, in [0, 1], their geometric mean.
-        token_ids: Their ids between `[CLS]` and `[SEP]`, padded to the
-            sequence length.
+        token_ids: `[CLS]`, their ids, `[SEP]`, padded to the sequence length.
     """
 
     text: str

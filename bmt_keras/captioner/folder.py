@@ -55,8 +55,8 @@ def load_parts(address: str | Path) -> dict[str, Any]:
             f"{address}: expected a captioner's folder with {_MODEL}, found "
             "none; train one by `bmt train`."
         )
-    # A captioner that embeds by itself has no tower, one with a length head
-    # no counts.
+    # A model that embeds by itself has no tower, one with a length head no
+    # counts.
     image_tower = folder / _IMAGE_TOWER
     return {
         "model": _load_model(folder / _MODEL),

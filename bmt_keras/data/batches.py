@@ -93,14 +93,11 @@ class CaptionBatches:
         images: Images with captions; those without features are left out.
         features: Their features.
         tokenizer: Turns captions into token ids.
-        image_input: The model's input that takes the features, `"images"` or
-            `"image_embedding"`.
+        image_input: Name of their input, `"images"` or `"image_embedding"`.
         batch_size: Captions in a batch; a bucket's last batch may hold fewer.
-        sequence_length: Longest sequence in tokens, `[CLS]` and `[SEP]`
-            included.
+        sequence_length: Most tokens, `[CLS]` and `[SEP]` included.
         bucket_width: Buckets end at multiples of this many tokens; 0 for none.
-        captions_per_image: Keep the first captions of an image, this many of
-            them; 0 for all.
+        captions_per_image: Keep this many of an image's captions; 0 for all.
         group_size: Captions of an image that stay together, those of like
             length; the last group of an image may have fewer.
         mirror: Turn the features of half of the images, others in each epoch,
@@ -222,8 +219,7 @@ class CaptionBatches:
 
         Args:
             start_step: Begin at this step of the run.
-            replicas: Give the shares of these, one after the other, instead
-                of whole batches.
+            replicas: Give the share of each in turn, not whole batches.
 
         Returns:
             Dictionaries of `token_ids` int32 (batch, length), `padding_mask`

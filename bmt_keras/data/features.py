@@ -141,9 +141,8 @@ def prepare_features(
         The features, opened read-only.
 
     Raises:
-        InputError: Images cannot be read (unless skipped), the folder holds
-            features made of other images or with other settings, or another
-            process is writing it.
+        InputError: Images cannot be read (unless skipped), the folder is of
+            other images or settings, or another process is writing it.
     """
 
     def compute(shards: Sequence[Shard]) -> None:

@@ -44,8 +44,7 @@ class CaptionTokenizer:
         proto: The serialised SentencePiece model.
 
     Raises:
-        InputError: The bytes are no SentencePiece model, or a special token is
-            not in it.
+        InputError: It is no SentencePiece model, or lacks a special token.
 
     Example:
         >>> tokenizer = CaptionTokenizer.from_file("spiece.model")
@@ -92,8 +91,7 @@ class CaptionTokenizer:
         `tokenizer.json` goes before `spiece.model`, as in transformers.
 
         Raises:
-            InputError: Neither file is there, or it asks for what this class
-                does not do.
+            InputError: Neither is there, or it asks for what is not done here.
         """
         folder = Path(folder)
         config = folder / "tokenizer_config.json"

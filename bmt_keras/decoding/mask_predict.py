@@ -77,8 +77,7 @@ def mask_predict(
     if keywords is not None:
         canvas = place_keywords(predictor, canvas, keywords)
     is_judged = in_frame(canvas.token_ids, tokenizer)
-    width = log_probs.shape[-1] + 1
-    return _write_and_choose(predictor, canvas, is_judged, options, width)
+    return _write_and_choose(predictor, canvas, is_judged, options)
 
 
 def fill_templates(
@@ -103,8 +102,7 @@ def fill_templates(
     canvas = expand_templates(predictor, templates, options.num_candidates)
     mask_token_id = predictor.tokenizer.mask_token_id
     is_judged = ops.equal(canvas.token_ids, mask_token_id)
-    width = predictor.length_log_probs.shape[-1] + 1
-    return _write_and_choose(predictor, canvas, is_judged, options, width)
+    return _write_and_choose(predictor, canvas, is_judged, options)
 
 
 def draw_captions(
@@ -133,8 +131,7 @@ def fill_masks(
 ) -> Any:
     """Writes the masks of captions that are whole but for them.
 
-    Of `token_ids`, int32, (images, width), `[CLS]` … `[SEP]` and padding, the
-    same without masks.
+    Maps framed `token_ids`, int32, (images, width), to the same without masks.
     """
     token_ids = token_ids[:, None]  # one candidate
     scores = ops.zeros(ops.shape(token_ids), "float32")
@@ -148,8 +145,8 @@ def _write_and_choose(
     canvas: Canvas,
     is_judged: Any,
     options: DecodingOptions,
-    width: int,
 ) -> dict[str, Any]:
+    width = predictor.length_log_probs.shape[-1] + 1
     draws, shared_width = options, None
     if options.uses_mbr:
         # Equal noise for all images: a caption is not to change with its batch.

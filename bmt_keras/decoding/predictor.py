@@ -78,10 +78,9 @@ class TokenPredictor:
         """The likeliest tokens that may be written at some positions.
 
         Of `token_ids` and `positions`, int32, (images, candidates, positions),
-        token ids and their log-probabilities, float32, (images, candidates,
-        positions, count), the likeliest first. The probabilities are the
-        model's own, banned tokens included. Where `is_start`, tokens that go on
-        with a word come last.
+        token ids and log-probabilities, float32, (images, candidates,
+        positions, count), the likeliest first; the probabilities count banned
+        tokens, too. Where `is_start`, tokens that go on with a word come last.
         """
         logits, total = self._logits_at(token_ids, positions)
         ban = ops.convert_to_tensor(self._banned)
@@ -94,8 +93,7 @@ class TokenPredictor:
     def log_probs_at(self, token_ids: Any, positions: Any, tokens: Any) -> Any:
         """The log-probabilities of given tokens at some positions.
 
-        Of `tokens`, int32, (images, candidates, positions, tokens), float32 of
-        the same shape.
+        float32, as `tokens`, int32, (images, candidates, positions, tokens).
         """
         logits, total = self._logits_at(token_ids, positions)
         return ops.take_along_axis(logits, tokens, axis=-1) - total
@@ -173,9 +171,8 @@ def mask_candidates(
 
     Of `token_ids`, int32, (images, length), token ids, int32, and their
     probabilities, float32, both (images, max_caption_tokens, count), the first
-    mask and the likeliest token first. There are fewer than `count` if the
-    vocabulary has no more. Behind the last mask all are padding, of
-    probability 0.
+    mask and the likeliest token first, fewer than `count` if the vocabulary has
+    no more. Behind the last mask all are padding, of probability 0.
     """
     tokenizer = predictor.tokenizer
     token_ids = token_ids[:, None]  # one candidate

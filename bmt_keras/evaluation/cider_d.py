@@ -30,8 +30,7 @@ class CiderD:
     """Scores captions as `score_each_caption` does, which has the formula.
 
     Args:
-        references: Captions by people by image id; those without a word are
-            left out.
+        references: Captions by people by image id; wordless ones do not count.
         documents: Captions of each image of a set whose document frequencies
             count; None for the references.
 

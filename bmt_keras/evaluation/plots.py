@@ -40,8 +40,7 @@ def plot_history(csv_path: str | Path, png_path: str | Path) -> None:
         png_path: The PNG file to write. It counts epochs from 1.
 
     Raises:
-        InputError: If a column is missing, a value is not a number or there
-            is no epoch.
+        InputError: There is no epoch, a column is missing or a value no number.
     """
     history = _read_history(Path(csv_path))
     epochs = [epoch + 1 for epoch in history["epoch"]]
@@ -103,8 +102,7 @@ def draw_caption_grid(
         png_path: The PNG file to write, whole or not at all.
 
     Raises:
-        ValueError: There is no image, or there are more or fewer captions than
-            images.
+        ValueError: There is no image, or not one caption for each.
     """
     # The other pictures do without TensorFlow.
     import tensorflow as tf

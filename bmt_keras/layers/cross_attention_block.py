@@ -35,8 +35,7 @@ class ImageAttention(keras.layers.MultiHeadAttention):
     Args:
         num_heads: int. Attention heads.
         key_dim: int. Width of each head.
-        **kwargs: The arguments of `keras.layers.MultiHeadAttention`; what is
-            kept takes no dropout.
+        **kwargs: The parent's arguments; `attend` takes no dropout.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)
@@ -70,19 +69,16 @@ class CrossAttentionBlock(ConfiguredLayer):
     through `tanh(8 * gate)`, a learned scalar that starts at zero: a fresh
     block returns its states unchanged, and a pretrained model keeps what it
     knows while the image finds its way in. Flamingo gates the cross-attention
-    and the feed-forward network likewise; the self-attention before them is
-    added here, as the states come from a finished text model rather than from
-    between its layers.
+    and the feed-forward network likewise; the self-attention is added here, as
+    the states come from a finished text model, not from between its layers.
 
     Args:
         num_heads: int. Attention heads; divides `hidden_dim`.
         intermediate_dim: int. Width inside the feed-forward network.
-        dropout: float in [0, 1). Share of each part's output that training
-            drops. Defaults to 0.0.
+        dropout: float in [0, 1), of each part's output. Defaults to 0.0.
         layer_norm_epsilon: float. Defaults to 1e-5.
         gate_initializer: Initializer of the gates. Defaults to "zeros". None
-            for no gates, for a text model that knows nothing yet which they
-            would protect.
+            for no gates, where a text model knows nothing yet to protect.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -98,8 +94,7 @@ class CrossAttentionBlock(ConfiguredLayer):
         float, (batch, length, hidden_dim).
 
     Raises:
-        ValueError: If an argument is out of its range or `num_heads` does not
-            divide `hidden_dim`.
+        ValueError: If an argument is out of range, or `num_heads` no divisor.
 
     Reference:
         [Alayrac et al., 2022](https://arxiv.org/abs/2204.14198)

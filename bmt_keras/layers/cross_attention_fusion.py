@@ -42,8 +42,7 @@ class CrossAttentionFusion(ConfiguredLayer):
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
-        token_states: float, (batch, length, hidden_dim). Its mask is the
-            output's.
+        token_states: float, (batch, length, hidden_dim); its mask is kept.
         image_embedding: float, (images, height, width, channels), (images,
             cells, channels), or (images, channels) for an image of one cell.
             The number of cells must be known. `batch` is a multiple of

@@ -37,15 +37,13 @@ class MaskedTokenHead(ConfiguredLayer):
             name. Defaults to `tanh_gelu`.
         activation: Activation of the output, or its name. Defaults to None,
             which gives logits; `"softmax"` gives probabilities.
-        layer_norm_epsilon: float. Defaults to 1e-12, as in ALBERT's
-            checkpoints.
+        layer_norm_epsilon: float. Defaults to 1e-12, as ALBERT's is.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
         states: float, (batch, length, hidden_dim).
-        mask_positions: int, (batch, capacity), the positions to predict, each
-            in [0, length), or None for all of them. Nothing is computed for
-            the others.
+        mask_positions: int, (batch, capacity), in [0, length), or None for all.
+            Nothing is computed for other positions.
 
     Returns:
         float32 whatever the dtype policy, (batch, capacity, vocabulary_size),
@@ -53,8 +51,7 @@ class MaskedTokenHead(ConfiguredLayer):
 
     Raises:
         TypeError: If `token_embedding` is no `ReversibleEmbedding`.
-        ValueError: If the head has no dense layer and the states are not as
-            wide as the embedding.
+        ValueError: If there is no dense layer for states of another width.
 
     Example:
         ```python

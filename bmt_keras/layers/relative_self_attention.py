@@ -46,8 +46,7 @@ class RelativeSelfAttention(ConfiguredLayer):
         float, (batch, length, hidden_dim).
 
     Raises:
-        ValueError: If an argument is not positive or `num_heads` does not
-            divide `hidden_dim`.
+        ValueError: If an argument is not positive, or `num_heads` no divisor.
 
     Reference:
         - [Raffel et al., 2019](https://arxiv.org/abs/1910.10683), section 2.1

@@ -51,8 +51,7 @@ _SIZES = {
 
 # What a model with a head puts before the names of its encoder's tensors.
 _PREFIX = "albert."
-# Layer of AlbertBackbone: module of the checkpoint. The last eight stand in
-# each inner layer.
+# AlbertBackbone's layer: the checkpoint's module. Inner layers have the last 8.
 _MODULES = {
     "token_embedding": "embeddings.word_embeddings",
     "position_embedding": "embeddings.position_embeddings",
@@ -224,7 +223,6 @@ def _name_variables(text_tower: keras.Model) -> dict[str, keras.Variable]:
 
 
 def _stored_shape(variable: keras.Variable) -> tuple[int, ...]:
-    """The shape of a variable's tensor."""
     shape = tuple(variable.shape)
     if variable.name == "embeddings":
         return shape
@@ -237,7 +235,6 @@ def _stored_shape(variable: keras.Variable) -> tuple[int, ...]:
 
 
 def _read_arguments(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads a config.json as the arguments of `AlbertBackbone`."""
     for field, default, accepted in _FIXED:
         value = config.get(field, default)
         rule = f"`{field}` must be one of {', '.join(map(str, accepted))}"

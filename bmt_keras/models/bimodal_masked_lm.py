@@ -69,8 +69,7 @@ class BimodalMaskedLM(keras.Model):
         max_caption_tokens: Give the model a head that predicts how many tokens
             a caption has, up to this number; None for no such head.
         label_smoothing: Label smoothing of the token loss.
-        length_loss_weight: Weight of the length head's loss, added to the
-            token loss.
+        length_loss_weight: Weight of the length head's loss, which is added.
         concept_dim: Give the model a `ConceptHead` of this `hidden_dim`: its
             log-odds are added to the logits of `token_logits` and of
             `evaluate`, not to those of the call. None for no such head.
@@ -250,13 +249,8 @@ class BimodalMaskedLM(keras.Model):
     ) -> Any:
         """The text tower's states of the tokens, before they meet the image.
 
-        Args:
-            token_ids: int32, (batch, length).
-            padding_mask: int32, (batch, length).
-            training: Whether dropout is on.
-
-        Returns:
-            float, (batch, length, hidden_dim).
+        Of `token_ids` and `padding_mask`, int32, (batch, length), float,
+        (batch, length, hidden_dim); with dropout for `training`.
         """
         inputs = {
             "token_ids": token_ids,
@@ -268,8 +262,7 @@ class BimodalMaskedLM(keras.Model):
     def project_image(self, image_embedding: Any) -> ProjectedImage:
         """Computes what depends on images alone, for many `token_logits`.
 
-        Args:
-            image_embedding: float, (images, ...).
+        `image_embedding`: float, (images, ...).
         """
         cells = self.fusion.project_image(image_embedding)
         if self.concept_head is None:
@@ -389,9 +382,8 @@ class BimodalMaskedLM(keras.Model):
         Args:
             x: Arrays as `train_step` takes them, or a dataset of such batches.
             y: None, else a `ValueError`: the labels are the tokens themselves.
-            sample_weight: float, (batch,), weights of the captions in the
-                loss, for arrays; in a dataset the third of a batch's tuple, or
-                an entry of its inputs.
+            sample_weight: float, (batch,), weights of the captions in the loss,
+                for arrays; in a dataset the third of a tuple, or an input.
             validation_data: Arrays or a dataset, or a tuple of what `x`, `y`
                 and `sample_weight` would be.
             **kwargs: Passed on.

@@ -38,9 +38,8 @@ def small_cnn(height: int, width: int, *, channels: int = 128) -> keras.Model:
         channels: Channels of the embedding.
 
     Returns:
-        A model from pixels in [0, 255], float, (batch, height, width, 3), to
-        embeddings, float, (batch, ceil(height / 16), ceil(width / 16),
-        channels).
+        A model from pixels in [0, 255], (batch, height, width, 3), to the cells
+        (batch, ceil(height / 16), ceil(width / 16), channels), both float.
     """
     images = keras.Input((height, width, 3), name="images")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images)
@@ -80,8 +79,7 @@ def cut_application(
             weights of this tower, of the cut model, of the model without
             its classifier or of the whole model, as Keras writes them now
             (`.weights.h5`, `.keras`) or wrote and publishes them (`.h5`).
-        pooling: The embedding's neighbouring cells, `pooling` by `pooling`,
-            are averaged.
+        pooling: Side of the squares of neighbouring cells that are averaged.
 
     Returns:
         A frozen model from pixels in [0, 255], float, (batch, height, width,

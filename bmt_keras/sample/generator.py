@@ -51,8 +51,7 @@ def write_sample(
         seed: Seed of the scenes, not negative.
 
     Raises:
-        InputError: If a number is out of range, or the folder holds anything
-            else.
+        InputError: A number is out of range, or the folder holds other things.
     """
     if num_train < 1 or num_val < 1 or seed < 0:
         raise InputError(

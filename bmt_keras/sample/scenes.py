@@ -32,9 +32,8 @@ class SceneObject:
         shape: One of `SHAPES`.
         colour: One of `COLOURS`.
         size: One of `SIZES`.
-        x: Centre in pixels from the left edge; the object lies inside the
-            picture.
-        y: Centre in pixels from the upper edge.
+        x: Centre in pixels from the left edge.
+        y: Centre in pixels from the upper edge; the whole object lies inside.
 
     Raises:
         InputError: A value is not one of these.

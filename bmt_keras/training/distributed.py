@@ -26,9 +26,8 @@ def open_strategy(
 
     Args:
         name: `"mirrored"`, the GPUs of this machine, or its processor where
-            there is none; `"multi-worker"`, one of several processes that
-            `TF_CONFIG` lists, whose start waits for all of them; `"tpu"`;
-            None for no strategy.
+            there is none; `"multi-worker"`, one of `TF_CONFIG`'s processes,
+            whose start waits for all of them; `"tpu"`; None for no strategy.
         tpu_address: Address or name of the TPU; None for `TPU_NAME`.
 
     Raises:
@@ -202,8 +201,7 @@ def fit_model_to_replicas(
 ) -> None:
     """Makes a model's replicas differ, and agree, where they should.
 
-    Each draws a dropout of its own, and all normalise by the statistics of
-    the whole batch.
+    Each draws a dropout of its own, and all normalise by the whole batch.
     """
     # `_flatten_layers`: Keras has no public list of the layers within layers.
     layers = model._flatten_layers(include_self=False)

@@ -6,8 +6,7 @@ is its CIDEr-D less the mean of the image's other samples (Luo 2020, arXiv
 to fill masks in the captions with positive weight and not to in those with
 negative weight. The published gradient needs the probability of a whole
 caption, which a masked model does not have; at random masks its tokens'
-probabilities given the rest stand for it, whatever the number of passes that
-sampled the caption.
+probabilities given the rest stand for it, whatever passes sampled the caption.
 
 A caption by people, another one each time, stays in the batch with a small
 weight, so that the model keeps words that CIDEr-D does not ask for.
@@ -48,8 +47,7 @@ def without_regularization(settings: Settings) -> Settings:
 class SelfCriticalBatches:
     """Batches of sampled captions, weighed by how they compare.
 
-    What is sampled depends on the weights of the step before, the seed and the
-    step alone.
+    Samples depend on the weights of the step before, the seed and the step.
 
     Args:
         batches: Choose the images of each step, and give people's captions.
@@ -76,8 +74,7 @@ class SelfCriticalBatches:
 
         Returns:
             Dictionaries as of `CaptionBatches.dataset` with `sample_weight`,
-            float32, (batch,). An image's samples come before the caption by
-            people.
+            float32, (batch,). An image's samples come before people's caption.
         """
         name = self._graph.model.image_input
         shape = self._graph.model.input[name].shape
