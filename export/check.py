@@ -30,11 +30,8 @@ def check_signatures(
 
     A fresh process loads the folder into a TF1 session, as TensorFlow Serving
     does: a model may load in Python, or where its captioner is, and fail there.
-
-    Args:
-        version_folder: Folder of the SavedModel.
-        functions: The traced functions by signature name.
-        inputs: Arrays by input name, by signature name.
+    `functions` are the traced ones, and `inputs` arrays by input name, both by
+    signature name.
 
     Raises:
         RuntimeError: The folder does not load, or an output, named, differs.

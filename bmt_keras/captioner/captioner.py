@@ -49,9 +49,8 @@ class Captioner:
     """Writes, completes and judges captions of images.
 
     An image is a path, encoded bytes, RGB pixels, uint8, (height, width, 3), an
-    image of Pillow, or a row of what `read_features` gave for it. Many are a
-    list or another iterable of them, or one array, (images, ...). One image in
-    gives one result out; many give a list.
+    image of Pillow, or a row of what `read_features` gave for it. Many are an
+    iterable of them or an array. One image gives one result, many give a list.
 
     Args:
         model: The masked language model.
@@ -103,8 +102,7 @@ class Captioner:
         Args:
             folder: A folder of `save_to_preset`, or one on the Hugging Face
                 hub, `hf://organisation/name`, with or without `@revision`.
-            **decoding: Fields of `DecodingSettings` that take the place of the
-                saved ones; None keeps the saved one.
+            **decoding: Fields of `DecodingSettings`; None keeps the saved one.
 
         Raises:
             InputError: The folder is missing or holds no captioner, or a field

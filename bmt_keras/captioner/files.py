@@ -27,8 +27,7 @@ def read_good_images(
 ) -> tuple[list[CaptionedImage], np.ndarray]:
     """Reads images into features, and leaves out those that are broken.
 
-    With `skip_bad` it only logs which they are. `on_progress` gets images done
-    and in all.
+    With `skip_bad` it logs which. `on_progress` gets images done and in all.
 
     Returns:
         The good images and their features, (images, ...), as

@@ -44,16 +44,11 @@ class Replicas:
     Shares are alike in shape: where the images of a batch cannot be dealt out
     evenly, blank captions of an image that is there anyway fill the last ones.
     The captions of an image's group stay together.
-
-    Attributes:
-        first: Number of the first replica.
-        local: Replicas of the process.
-        total: Replicas of all processes.
     """
 
-    first: int
-    local: int
-    total: int
+    first: int  # number of the first replica of the process
+    local: int  # replicas of the process
+    total: int  # replicas of all processes
 
     def split(self, planned: PlannedBatch) -> Iterator[PlannedBatch]:
         """Gives the share of each replica of the process in turn."""
@@ -245,11 +240,9 @@ class CaptionBatches:
         gather: Callable[[], Iterable[dict[str, Any]]],
         text_signature: Mapping[str, tf.TensorSpec],
     ) -> tf.data.Dataset:
-        """Gives gathered batches ahead of the consumer.
+        """Gives batches of `gather`, anew for each pass, ahead of the consumer.
 
-        Args:
-            gather: Gives the batches anew for each pass over the dataset.
-            text_signature: Types of all but the images.
+        `text_signature` has the types of all but the images.
         """
         name, shape = self._image_input, (None, *self._features.shape[1:])
         dtype = tf.as_dtype(self._features.dtype)

@@ -1,7 +1,6 @@
 """What a model sees of each image, computed once and kept on disk.
 
-For a frozen image tower these are its embeddings, for one that is trained
-along the decoded and resized pixels.
+Of a frozen image tower its embeddings, else the decoded and resized pixels.
 """
 
 import hashlib

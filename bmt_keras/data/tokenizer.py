@@ -216,15 +216,10 @@ class CaptionTokenizer:
 def prune_vocabulary(
     tokenizer: CaptionTokenizer, captions: Sequence[str], min_count: int = 1
 ) -> CaptionTokenizer:
-    """Drops the pieces that captions use rarely or not at all.
+    """Drops the pieces that captions use fewer than `min_count` times.
 
     Captions without a dropped piece are split as before, other texts more
     finely. Special tokens and added ones stay.
-
-    Args:
-        tokenizer: The whole vocabulary.
-        captions: The training captions.
-        min_count: How often captions use a piece that stays.
     """
     # A model that is trained from scratch learns nothing of unused pieces, and
     # pays for their logits at every step. Single characters stay, so that words

@@ -63,8 +63,7 @@ def mask_predict(
         Of each image its captions, the best first. `token_ids`: int32, (images,
         num_captions, max_caption_tokens + 2), `[CLS]` … `[SEP]` and padding;
         `token_scores`: float32, likewise, log-probability of each token when
-        it was written, 0 elsewhere; `score`: float32, (images, num_captions),
-        their mean over the tokens.
+        written, else 0; `score`: float32, (images, num_captions), their mean.
     """
     tokenizer, log_probs = predictor.tokenizer, predictor.length_log_probs
     if length_bounds is not None:
@@ -85,8 +84,7 @@ def fill_templates(
 ) -> dict[str, Any]:
     """Writes the masks and gaps of captions given in part.
 
-    Of each template `options.num_candidates` canvases are tried, none of them
-    drawn for minimum Bayes risk.
+    Of each template `options.num_candidates` canvases are tried, none drawn.
 
     Args:
         predictor: The model.
@@ -95,8 +93,7 @@ def fill_templates(
         options: How to decode.
 
     Returns:
-        The dictionary of `mask_predict`. Tokens that were given have a score
-        of 0 and are no part of `score`.
+        The dictionary of `mask_predict`; `score` leaves out given tokens.
     """
     options = dataclasses.replace(options, mbr_samples=0)
     canvas = expand_templates(predictor, templates, options.num_candidates)

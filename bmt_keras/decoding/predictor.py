@@ -18,16 +18,13 @@ from bmt_keras.decoding.canvas import (
 
 
 class ExpectedTokens(NamedTuple):
-    """What is known of each image's captions before one is written.
+    """What is known of each image's captions before one is written."""
 
-    Attributes:
-        probabilities: float32, (images, vocabulary_size), the share of an
-            image's captions that is expected to hold each token.
-        rarity: float32, (vocabulary_size,), how much a token counts where
-            captions are compared, not negative: the rarer, the more.
-    """
-
+    # float32, (images, vocabulary_size), the share of an image's captions that
+    # is expected to hold each token
     probabilities: Any
+    # float32, (vocabulary_size,), how much a token counts where captions are
+    # compared, not negative: the rarer, the more
     rarity: Any
 
 

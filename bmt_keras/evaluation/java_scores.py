@@ -48,8 +48,7 @@ def score_with_java(
     Takes and raises what `score_captions` does.
 
     Returns:
-        `meteor` and `spice`, in [0, 1], without a score that could not be
-        computed; empty without Java.
+        `meteor` and `spice`, in [0, 1], without those that cannot be computed.
 
     Reference:
         Denkowski and Lavie 2014 (METEOR 1.5); Anderson et al. 2016,

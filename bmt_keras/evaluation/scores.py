@@ -27,17 +27,11 @@ _IDS_SHOWN = 5
 
 
 class PassesPoint(NamedTuple):
-    """The score with one number of decoding passes.
-
-    Attributes:
-        passes: Number of passes.
-        cider_d: CIDEr-D of the captions, in [0, 10].
-        seconds: Time that all captions took.
-    """
+    """The score with one number of decoding passes."""
 
     passes: int
-    cider_d: float
-    seconds: float
+    cider_d: float  # of the captions, in [0, 10]
+    seconds: float  # that all captions took
 
 
 def evaluate_captions(
@@ -83,8 +77,7 @@ def score_captions(
     Returns:
         `bleu_1` to `bleu_4` over all images (brevity penalty from the closest
         reference), `rouge_l` (beta 1.2) and `distinct`, all in [0, 1], and
-        `cider_d` in [0, 10], which is 0 for a single image, because no word
-        then tells one image from another.
+        `cider_d` in [0, 10], 0 for a single image, which no word tells apart.
 
     Raises:
         InputError: If there is no image, an id has only a prediction or only
@@ -148,11 +141,7 @@ def shuffle_predictions(
     """Gives every image the caption of another image.
 
     The images are put on a ring in random order, and each takes the caption
-    of the next; a single image keeps its own.
-
-    Args:
-        predictions: One caption per image, by image id.
-        seed: Seed of the order, which does not depend on that of the mapping.
+    of the next; a single image keeps its own. The mapping's order has no part.
     """
     ids = sorted(predictions)
     order = np.random.default_rng(seed).permutation(len(ids))
@@ -169,10 +158,6 @@ def measure_wording(
     """Measures length, words and repetitions of captions.
 
     Words are those of `split_caption`: lower case, no punctuation.
-
-    Args:
-        captions: Written captions.
-        training_captions: Captions that the model was trained on.
 
     Returns:
         `mean_length`, words per caption;

@@ -32,8 +32,7 @@ class ConceptHead(ConfiguredLayer):
     Args:
         vocabulary_size: int. Number of tokens.
         hidden_dim: int. Width of the first dense layer.
-        dropout: float in [0, 1). Share of each dense layer's inputs that
-            training drops. Defaults to 0.5.
+        dropout: float in [0, 1), of each dense layer's inputs. Defaults to 0.5.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:

@@ -30,11 +30,9 @@ class CrossAttentionFusion(ConfiguredLayer):
         num_layers: int. Number of blocks.
         num_heads: int. Attention heads; divides `hidden_dim`.
         intermediate_dim: int. Width inside the feed-forward networks.
-        dropout: float in [0, 1). Share of the output of each attention and
-            feed-forward network that training drops. Defaults to 0.0.
+        dropout: float in [0, 1), that of the blocks. Defaults to 0.0.
         layer_norm_epsilon: float. Defaults to 1e-5.
-        gate_initializer: Initializer of the blocks' gates. Defaults to
-            "zeros"; None for blocks without gates.
+        gate_initializer: That of the blocks; defaults to "zeros".
         final_norm: bool. Normalise the states after the last block, as a stack
             of pre-norm blocks needs that no gate holds back. Defaults to False.
         image_dropout: float in [0, 1). Share of the image embedding's channels

@@ -20,8 +20,7 @@ class ImageEmbeddingRepeat(ConfiguredLayer):
     the token states. `BimodalFusion` adds a dense layer, without the copies.
 
     Args:
-        length: int or None. The number of repeats where the call gives no
-            token states. Defaults to None.
+        length: int or None, the default. Repeats where a call gives no states.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:

@@ -28,15 +28,13 @@ class MaskedTokenHead(ConfiguredLayer):
     KerasHub's `MaskedLMHead`; the defaults are ALBERT's.
 
     Args:
-        token_embedding: A `keras.layers.ReversibleEmbedding` (or KerasHub's),
-            of `vocabulary_size` rows.
+        token_embedding: A `keras.layers.ReversibleEmbedding` (or KerasHub's).
         use_dense: bool. Whether the head has its dense layer; False for states
             that are already projected to the embedding's width, as by
             `BimodalFusion`. Defaults to True.
-        intermediate_activation: Activation before the normalisation, or its
-            name. Defaults to `tanh_gelu`.
-        activation: Activation of the output, or its name. Defaults to None,
-            which gives logits; `"softmax"` gives probabilities.
+        intermediate_activation: That within. Defaults to `tanh_gelu`.
+        activation: That of the output. Defaults to None, which gives logits;
+            `"softmax"` gives probabilities.
         layer_norm_epsilon: float. Defaults to 1e-12, as ALBERT's is.
         **kwargs: The arguments of `keras.layers.Layer`.
 

@@ -17,7 +17,7 @@ from bmt_keras.models.checkpoint_files import (
     HUB_PREFIX,
     find_folder,
     list_tensors,
-    read_config,
+    read_object,
     read_tensors,
 )
 
@@ -75,10 +75,9 @@ _INNER_MODULE = r"encoder.albert_layer_groups.\1.albert_layers.\2."
 def load_albert(address: str, *, dropout: float | None = None) -> keras.Model:
     """Loads a pretrained ALBERT.
 
-    In Hugging Face's layout it may be saved from `AlbertModel`,
-    `AlbertForMaskedLM`, `AlbertForPreTraining` or a model with another head,
-    which is left out: see `load_pretrained_head`. Without a pooler, the
-    backbone's has fresh weights.
+    In Hugging Face's layout it may be an `AlbertModel`, `AlbertForMaskedLM`,
+    `AlbertForPreTraining` or another head, which is left out: see
+    `load_pretrained_head`. Without a pooler, the backbone's has fresh weights.
 
     Args:
         address: A local folder in Hugging Face's layout or in KerasHub's,
@@ -175,11 +174,12 @@ def _find_checkpoint(address: str) -> Path | None:
         return None
     folder = find_folder(address, CHECKPOINT_FILES)
     # KerasHub's layout has a config.json too, that of the Keras object.
-    return None if "registered_name" in read_config(folder) else folder
+    config = read_object(folder / "config.json")
+    return None if "registered_name" in config else folder
 
 
 def _read_folder(folder: Path, options: Mapping[str, Any]) -> keras.Model:
-    arguments = _read_arguments(folder / "config.json", read_config(folder))
+    arguments = _read_arguments(folder / "config.json")
     tensors = list_tensors(folder, prefix=_PREFIX)
     text_tower = keras_hub.models.AlbertBackbone(
         **{**arguments, **options}, name="text_tower"
@@ -234,7 +234,8 @@ def _stored_shape(variable: keras.Variable) -> tuple[int, ...]:
     return (math.prod(shape[at:]), math.prod(shape[:at]))
 
 
-def _read_arguments(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+def _read_arguments(path: Path) -> dict[str, Any]:
+    config = read_object(path)
     for field, default, accepted in _FIXED:
         value = config.get(field, default)
         rule = f"`{field}` must be one of {', '.join(map(str, accepted))}"

@@ -32,18 +32,12 @@ _ARGUMENTS = (
 
 
 class ProjectedImage(NamedTuple):
-    """What all passes over the captions of images read of them.
+    """What all passes over the captions of images read of them."""
 
-    Attributes:
-        cells: From the fusion's `project_image`.
-        log_odds: float32, (images, vocabulary_size), added to the logits.
-        token_probabilities: float32, (images, vocabulary_size), that a caption
-            of the image holds a token. Both are () without a concept head.
-    """
-
-    cells: Any
-    log_odds: Any
-    token_probabilities: Any
+    cells: Any  # from the fusion's `project_image`
+    # Both float32, (images, vocabulary_size), or () without a concept head.
+    log_odds: Any  # added to the logits
+    token_probabilities: Any  # that a caption of the image holds a token
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
@@ -87,10 +81,9 @@ class BimodalMaskedLM(keras.Model):
             `images`, and the captions of an image are neighbouring rows.
 
     Returns:
-        Dictionary of `logits`, float, (batch, positions, vocabulary_size), and
-        with a length head `length_logits`, float, (images,
-        max_caption_tokens + 1), and with a concept head `concept_logits`,
-        float, (images, vocabulary_size).
+        Dictionary, all float, of `logits`, (batch, positions, vocabulary_size);
+        with a length head `length_logits`, (images, max_caption_tokens + 1);
+        with a concept head `concept_logits`, (images, vocabulary_size).
     """
 
     train_function: Any  # Keras sets both.
@@ -330,8 +323,7 @@ class BimodalMaskedLM(keras.Model):
             **kwargs: Passed on.
 
         Raises:
-            ValueError: There is a loss, or there are metrics for a step that
-                XLA compiles or that replicas share.
+            ValueError: There is a loss, or metrics of compiled or shared steps.
         """
         weights = kwargs.pop("loss_weights", None)
         if loss is not None or weights is not None:
@@ -384,8 +376,7 @@ class BimodalMaskedLM(keras.Model):
             y: None, else a `ValueError`: the labels are the tokens themselves.
             sample_weight: float, (batch,), weights of the captions in the loss,
                 for arrays; in a dataset the third of a tuple, or an input.
-            validation_data: Arrays or a dataset, or a tuple of what `x`, `y`
-                and `sample_weight` would be.
+            validation_data: As `x`, or a tuple of `x`, `y` and `sample_weight`.
             **kwargs: Passed on.
         """
         if isinstance(validation_data, tuple):

@@ -32,11 +32,6 @@ _LAYERS = ("layers/", "_layer_checkpoint_dependencies/", "model_weights/")
 def small_cnn(height: int, width: int, *, channels: int = 128) -> keras.Model:
     """A small convolutional tower, trained along with the captioner.
 
-    Args:
-        height: Height of the images in pixels.
-        width: Width of the images in pixels.
-        channels: Channels of the embedding.
-
     Returns:
         A model from pixels in [0, 255], (batch, height, width, 3), to the cells
         (batch, ceil(height / 16), ceil(width / 16), channels), both float.
@@ -71,8 +66,7 @@ def cut_application(
         name: Name of the model, such as `InceptionV3`.
         layer: Name of the layer whose output is the embedding; empty for the
             last one before the classifier. Names that Keras numbers by itself
-            (`conv2d_7`) count from the model's first such layer (`conv2d`),
-            whatever was built before.
+            (`conv2d_7`) count from the model's first such layer (`conv2d`).
         height: Height of the images in pixels.
         width: Width of the images in pixels.
         weights: `"imagenet"` (downloaded by Keras), `"random"`, or a file:
@@ -82,9 +76,8 @@ def cut_application(
         pooling: Side of the squares of neighbouring cells that are averaged.
 
     Returns:
-        A frozen model from pixels in [0, 255], float, (batch, height, width,
-        3), to embeddings, float, (batch, rows, columns, channels), or (batch,
-        features) where the layer pools.
+        A frozen model from pixels in [0, 255], (batch, height, width, 3), to
+        (batch, rows, columns, channels), or (batch, features) if it pools.
 
     Raises:
         InputError: There is no such model or layer, the images' size does not

@@ -16,15 +16,9 @@ def encode_without_padding(
 
     All tokens of a batch stand in one row, so that dense layers and
     normalisations do nothing for the padding; only attention takes the
-    captions apart. Gradients are the same, too.
-
-    Args:
-        text_tower: A `keras_hub.models.AlbertBackbone`.
-        token_ids: int32, (batch, length).
-        padding_mask: int32, (batch, length).
-
-    Returns:
-        float, (batch, length, hidden_dim). At padding, any numbers.
+    captions apart. Gradients are the same, too. Of `token_ids` and
+    `padding_mask`, int32, (batch, length), float, (batch, length, hidden_dim),
+    any numbers at padding.
     """
     shape = ops.shape(token_ids)
     is_token = padding_mask > 0

@@ -135,7 +135,6 @@ def _sum_over_workers(strategy: tf.distribute.Strategy, value: float) -> float:
 
 
 def _has_workers(strategy: tf.distribute.Strategy | None) -> bool:
-    """Whether other processes take part."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return False
     cluster = strategy.cluster_resolver.cluster_spec().as_dict()

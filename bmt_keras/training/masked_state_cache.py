@@ -63,9 +63,8 @@ class MaskedStates:
 
         Returns:
             `text_states`, float32, (batch, slots, hidden_dim), zeros after a
-            caption's last masked token; `mask_positions`, int32, (tokens,), the
-            filled slots of the flattened batch * slots; `labels`, int32,
-            (tokens,).
+            caption's last masked token; `mask_positions`, the filled slots of
+            the flattened batch * slots, and `labels`, int32, (tokens,) both.
         """
         counts = self._counts[captions]
         # One slot at least, so that no axis is empty.
@@ -83,21 +82,13 @@ class MaskedStates:
 
 @dataclass(eq=False)
 class MaskedStateCache:
-    """Gives a run's batches with the text side computed before.
+    """Gives a run's batches with the text side computed before."""
 
-    Args:
-        batches: The run's live batches.
-        model: The model, whose text tower is frozen.
-        settings: Those of the run.
-        tokenizer: The tokenizer of the captions.
-        folder: Where the states are kept, those of one round at a time.
-    """
-
-    batches: CaptionBatches
-    model: BimodalMaskedLM
+    batches: CaptionBatches  # the live ones
+    model: BimodalMaskedLM  # its text tower is frozen
     settings: Settings
     tokenizer: CaptionTokenizer
-    folder: Path
+    folder: Path  # of the states, those of one round at a time
 
     def __post_init__(self) -> None:
         """Finds out all that the states depend on."""
@@ -129,17 +120,14 @@ class MaskedStateCache:
     def dataset(self, start_step: int = 0) -> tf.data.Dataset:
         """Gives the batches of `CaptionBatches.dataset`, masked and encoded.
 
-        They hold for the round of `start_step`; each pass over the captions
-        takes the next masking.
+        They hold for the step's round; each pass takes the next masking.
 
         Returns:
-            Dictionaries of `text_states`, `mask_positions` and `labels`, as
-            `MaskedStates.gather` gives them, `padding_mask` and the image
-            input, without end.
+            Dictionaries of what `MaskedStates.gather` gives, `padding_mask` and
+            the image input, without end.
 
         Raises:
-            InputError: The folder holds states of other weights, captions or
-                masks.
+            InputError: The states are of other weights, captions or masks.
         """
         number = start_step // self._steps_of_round
         for old in self.folder.glob("round-*"):

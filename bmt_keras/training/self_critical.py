@@ -48,16 +48,10 @@ class SelfCriticalBatches:
     """Batches of sampled captions, weighed by how they compare.
 
     Samples depend on the weights of the step before, the seed and the step.
-
-    Args:
-        batches: Choose the images of each step, and give people's captions.
-        captioner: Of the model that learns.
-        settings: Those of the run.
-        images: The images, with captions by people.
     """
 
-    batches: CaptionBatches
-    captioner: Captioner
+    batches: CaptionBatches  # choose each step's images and people's captions
+    captioner: Captioner  # of the model that learns
     settings: Settings
     images: Sequence[CaptionedImage]
 
