@@ -34,7 +34,7 @@ def check_signatures(
     signature name.
 
     Raises:
-        RuntimeError: The folder does not load, or an output, named, differs.
+        RuntimeError: It does not load, or differs in the output that it names.
     """
     cases = {}
     for signature, arrays in inputs.items():

@@ -106,7 +106,7 @@ def fit_calibration(log_probs: ArrayLike, correct: ArrayLike) -> Calibration:
     They minimise the mean of -log p' over the right tokens and -log(1 - p')
     over the wrong ones, where right counts as (n + 1) / (n + 2) and wrong as 1
     / (m + 2), n and m being their numbers: Platt's targets, which keep both
-    finite when all are right. The loss is convex, so that Newton's method does.
+    finite when all are right. Newton's method finds the least of a convex loss.
 
     Args:
         log_probs: float, (tokens,), in nats, at most 0; at least one.

@@ -60,7 +60,7 @@ class Captioner:
             None if `model` embeds pixels by itself.
         length_counts: How many training captions had 0, 1, 2 … tokens; used
             where the model has no length head.
-        calibration: Of confidences; None keeps the probabilities as they are.
+        calibration: For confidences; None takes probabilities as they are.
 
     Example:
         >>> captioner = Captioner.from_preset("runs/sample/captioner")
@@ -293,7 +293,7 @@ class Captioner:
         """Scores the same captions for each image.
 
         Returns:
-            A list of `Score`, the best mean first; for many images such lists.
+            A list of `Score`, the best mean first; of many images one for each.
 
         Raises:
             InputError: As `score`.

@@ -27,7 +27,7 @@ def read_good_images(
 ) -> tuple[list[CaptionedImage], np.ndarray]:
     """Reads images into features, and leaves out those that are broken.
 
-    With `skip_bad` it logs which. `on_progress` gets images done and in all.
+    With `skip_bad` it logs them. `on_progress` gets images done and in all.
 
     Returns:
         The good images and their features, (images, ...), as
@@ -101,10 +101,10 @@ def caption_to_file(
             `caption`, `score`, `error`) or `.json` (COCO's results:
             `image_id`, the number that the file's name is, and `caption`).
         source: What the captions depend on besides `controls`, such as the
-            captioner's folder; a call with another one does not go on.
+            captioner's folder; a stopped call of another one is not continued.
         batch_size: Images at once.
         on_progress: Called with images done and images in all.
-        **controls: Arguments of `Captioner.caption`, for one of each image.
+        **controls: Arguments of `Captioner.caption`, for one caption per image.
 
     Returns:
         The images that cannot be read, each with its error.

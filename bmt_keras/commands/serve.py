@@ -91,6 +91,7 @@ def serve(
     tls = None
     if tls_key is not None and tls_certificate is not None:
         tls = TlsFiles(tls_key, tls_certificate, tls_client_ca)
+    max_bytes = -1 if max_message_mb is None else max_message_mb << 20
     server = EmbeddedServer(
         models
         if model_config_file is None
@@ -102,9 +103,7 @@ def serve(
         rest_cors=rest_cors,
         max_workers=workers,
         max_concurrent_calls=max_calls,
-        max_message_bytes=-1
-        if max_message_mb is None
-        else max_message_mb << 20,
+        max_message_bytes=max_bytes,
         poll_seconds=poll_seconds,
         tls=tls,
     )

@@ -1,8 +1,7 @@
 """Batches of captions with their images' features."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +61,7 @@ class Replicas:
             is_blank = groups >= num_groups
             # A blank stands with the image of the last group.
             groups = np.minimum(groups, num_groups - 1)
-            yield dataclasses.replace(
+            yield replace(
                 planned,
                 captions=np.where(
                     is_blank[:, None], -1, captions[groups]

@@ -1,6 +1,6 @@
 """What a model sees of each image, computed once and kept on disk.
 
-Of a frozen image tower its embeddings, else the decoded and resized pixels.
+Embeddings of a frozen image tower, else the decoded and resized pixels.
 """
 
 import hashlib

@@ -206,6 +206,5 @@ def _to_png(figure: Figure, dpi: int = 160) -> bytes:
 
 
 def _write_png(figure: Figure, path: str | Path) -> None:
-    content = _to_png(figure, dpi=120)
     with write_atomically(path, "wb") as file:
-        file.write(content)
+        file.write(_to_png(figure, dpi=120))

@@ -141,7 +141,7 @@ def shuffle_predictions(
     """Gives every image the caption of another image.
 
     The images are put on a ring in random order, and each takes the caption
-    of the next; a single image keeps its own. The mapping's order has no part.
+    of the next; a single image keeps its own. `seed` alone settles the order.
     """
     ids = sorted(predictions)
     order = np.random.default_rng(seed).permutation(len(ids))
@@ -167,7 +167,7 @@ def measure_wording(
         `repeated_words`, the share of all words that equal the word just
         before them in the same caption, in [0, 1], 0 if there is no word;
         with `training_captions` also `novel`, the share of captions, in
-        [0, 1], that are none of them; an empty one is never novel.
+        [0, 1], worded as none of them; an empty one is never novel.
 
     Raises:
         InputError: If there is no caption.

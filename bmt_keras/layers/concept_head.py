@@ -32,7 +32,7 @@ class ConceptHead(ConfiguredLayer):
     Args:
         vocabulary_size: int. Number of tokens.
         hidden_dim: int. Width of the first dense layer.
-        dropout: float in [0, 1), of each dense layer's inputs. Defaults to 0.5.
+        dropout: float in [0, 1), on each dense layer's inputs. Defaults to 0.5.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -136,7 +136,8 @@ class ConceptHead(ConfiguredLayer):
     def rarity(self) -> Any:
         """Computes the prior's negative logarithm: how rare each token is.
 
-        float32, (vocabulary_size,), nats, not negative.
+        Returns:
+            float32, (vocabulary_size,), nats, not negative.
         """
         return -ops.log(ops.clip(self.prior, _RARE, 1.0))
 

@@ -35,7 +35,7 @@ class ImageAttention(keras.layers.MultiHeadAttention):
     Args:
         num_heads: int. Attention heads.
         key_dim: int. Width of each head.
-        **kwargs: The parent's arguments; `attend` takes no dropout.
+        **kwargs: The arguments of its parent; `attend` has no dropout.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)
@@ -75,10 +75,10 @@ class CrossAttentionBlock(ConfiguredLayer):
     Args:
         num_heads: int. Attention heads; divides `hidden_dim`.
         intermediate_dim: int. Width inside the feed-forward network.
-        dropout: float in [0, 1), of each part's output. Defaults to 0.0.
+        dropout: float in [0, 1), on each part's output. Defaults to 0.0.
         layer_norm_epsilon: float. Defaults to 1e-5.
         gate_initializer: Initializer of the gates. Defaults to "zeros". None
-            for no gates, where a text model knows nothing yet to protect.
+            for no gates: a text model from scratch has nothing to protect.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -94,7 +94,8 @@ class CrossAttentionBlock(ConfiguredLayer):
         float, (batch, length, hidden_dim).
 
     Raises:
-        ValueError: If an argument is out of range, or `num_heads` no divisor.
+        ValueError: If an argument is out of its range or `num_heads` does not
+            divide `hidden_dim`.
 
     Reference:
         [Alayrac et al., 2022](https://arxiv.org/abs/2204.14198)

@@ -20,13 +20,13 @@ class ImageEmbeddingRepeat(ConfiguredLayer):
     the token states. `BimodalFusion` adds a dense layer, without the copies.
 
     Args:
-        length: int or None, the default. Repeats where a call gives no states.
+        length: int or None (default). Number of repeats without token states.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
         image_embedding: float, (batch, ...).
-        token_states: float, (batch, length, hidden_dim) or None. Only its mask
-            is read and its length, which goes before the constructor's.
+        token_states: float, (batch, length, hidden_dim) or None. Only its
+            length, which goes before the constructor's, and its mask are read.
 
     Returns:
         float, (batch, length, image_dim), where `image_dim` is the product of

@@ -32,16 +32,17 @@ class MaskedTokenHead(ConfiguredLayer):
         use_dense: bool. Whether the head has its dense layer; False for states
             that are already projected to the embedding's width, as by
             `BimodalFusion`. Defaults to True.
-        intermediate_activation: That within. Defaults to `tanh_gelu`.
-        activation: That of the output. Defaults to None, which gives logits;
-            `"softmax"` gives probabilities.
-        layer_norm_epsilon: float. Defaults to 1e-12, as ALBERT's is.
+        intermediate_activation: Activation before the normalisation, or its
+            name. Defaults to `tanh_gelu`.
+        activation: Activation of the output, or its name. Defaults to None,
+            which gives logits; `"softmax"` gives probabilities.
+        layer_norm_epsilon: float. Defaults to 1e-12, that of ALBERT.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
         states: float, (batch, length, hidden_dim).
         mask_positions: int, (batch, capacity), in [0, length), or None for all.
-            Nothing is computed for other positions.
+            Nothing is computed for the others.
 
     Returns:
         float32 whatever the dtype policy, (batch, capacity, vocabulary_size),
@@ -49,7 +50,7 @@ class MaskedTokenHead(ConfiguredLayer):
 
     Raises:
         TypeError: If `token_embedding` is no `ReversibleEmbedding`.
-        ValueError: If there is no dense layer for states of another width.
+        ValueError: If the states have another width without a dense layer.
 
     Example:
         ```python

@@ -24,7 +24,8 @@ class MaskedTokenLoss(keras.layers.Layer):
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
-        logits: float, (batch, positions, vocabulary_size), masked ones or all.
+        logits: float, (batch, positions, vocabulary_size), of the masked
+            positions or of all positions.
         labels: int, (batch, positions), of any value where the weight is 0.
         sample_weight: float, (batch, positions), 0 where a position does not
             count, or None for the mask that `logits` carry, else `labels`;

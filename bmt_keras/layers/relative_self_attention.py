@@ -33,7 +33,7 @@ class RelativeSelfAttention(ConfiguredLayer):
 
     Args:
         num_heads: int. Divides `hidden_dim`.
-        max_distance: int. Farther tokens share its bias. Defaults to 16.
+        max_distance: int. Tokens farther apart share its bias. Defaults to 16.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -45,7 +45,8 @@ class RelativeSelfAttention(ConfiguredLayer):
         float, (batch, length, hidden_dim).
 
     Raises:
-        ValueError: If an argument is not positive, or `num_heads` no divisor.
+        ValueError: If an argument is not positive or `num_heads` does not
+            divide `hidden_dim`.
 
     Reference:
         - [Raffel et al., 2019](https://arxiv.org/abs/1910.10683), section 2.1

@@ -35,7 +35,7 @@ class TokenMasking(ConfiguredLayer):
         mask_share: float. Share of the masked positions that show the mask
             token. Defaults to 1.0; BERT takes 0.8.
         random_share: float. Share of them that show a random token that is not
-            special. Defaults to 0.0; BERT takes 0.1. The rest shows the token.
+            special. Defaults to 0.0; BERT takes 0.1. The rest stay as they are.
         seed: int or None. Seed of the draws in training.
         **kwargs: The arguments of `keras.layers.Layer`.
 

@@ -76,7 +76,7 @@ def load_albert(address: str, *, dropout: float | None = None) -> keras.Model:
     """Loads a pretrained ALBERT.
 
     In Hugging Face's layout it may be an `AlbertModel`, `AlbertForMaskedLM`,
-    `AlbertForPreTraining` or another head, which is left out: see
+    `AlbertForPreTraining` or one with another head, which is left out: see
     `load_pretrained_head`. Without a pooler, the backbone's has fresh weights.
 
     Args:

@@ -28,7 +28,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
             is. Normalisations that follow no convolution stay, too.
 
     Returns:
-        Its copy, which differs by rounding; itself if it is not functional.
+        A copy, which differs by rounding, or `model` if it is not functional.
     """
     if not isinstance(model, _OF_LAYERS):
         return model

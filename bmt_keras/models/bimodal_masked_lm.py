@@ -242,8 +242,8 @@ class BimodalMaskedLM(keras.Model):
     ) -> Any:
         """The text tower's states of the tokens, before they meet the image.
 
-        Of `token_ids` and `padding_mask`, int32, (batch, length), float,
-        (batch, length, hidden_dim); with dropout for `training`.
+        Maps `token_ids` and `padding_mask`, int32, (batch, length), to float,
+        (batch, length, hidden_dim), with dropout for `training`.
         """
         inputs = {
             "token_ids": token_ids,

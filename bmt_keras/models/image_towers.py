@@ -33,7 +33,7 @@ def small_cnn(height: int, width: int, *, channels: int = 128) -> keras.Model:
     """A small convolutional tower, trained along with the captioner.
 
     Returns:
-        A model from pixels in [0, 255], (batch, height, width, 3), to the cells
+        A model from pixels in [0, 255], (batch, height, width, 3), to cells,
         (batch, ceil(height / 16), ceil(width / 16), channels), both float.
     """
     images = keras.Input((height, width, 3), name="images")
@@ -77,7 +77,7 @@ def cut_application(
 
     Returns:
         A frozen model from pixels in [0, 255], (batch, height, width, 3), to
-        (batch, rows, columns, channels), or (batch, features) if it pools.
+        embeddings, (batch, rows, columns, channels) or (batch, features).
 
     Raises:
         InputError: There is no such model or layer, the images' size does not

@@ -16,9 +16,10 @@ def encode_without_padding(
 
     All tokens of a batch stand in one row, so that dense layers and
     normalisations do nothing for the padding; only attention takes the
-    captions apart. Gradients are the same, too. Of `token_ids` and
-    `padding_mask`, int32, (batch, length), float, (batch, length, hidden_dim),
-    any numbers at padding.
+    captions apart. Gradients are the same, too.
+
+    Maps `token_ids` and `padding_mask`, int32, (batch, length), to float,
+    (batch, length, hidden_dim), any numbers at padding.
     """
     shape = ops.shape(token_ids)
     is_token = padding_mask > 0

@@ -6,7 +6,7 @@ is its CIDEr-D less the mean of the image's other samples (Luo 2020, arXiv
 to fill masks in the captions with positive weight and not to in those with
 negative weight. The published gradient needs the probability of a whole
 caption, which a masked model does not have; at random masks its tokens'
-probabilities given the rest stand for it, whatever passes sampled the caption.
+probabilities given the rest stand for it, however the caption was sampled.
 
 A caption by people, another one each time, stays in the batch with a small
 weight, so that the model keeps words that CIDEr-D does not ask for.
