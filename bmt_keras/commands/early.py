@@ -28,6 +28,8 @@ _VOID: tuple[tuple[str, str, bool | str | None], ...] = (
     ("rest_cors", "rest_port", None),
     ("key", "certificate", None),
     ("certificate", "key", None),
+    ("tls_key tls_client_ca", "tls_certificate", None),
+    ("tls_certificate", "tls_key", None),
     ("passes", "order", "left_to_right"),
     ("warmup_share", "schedule", "constant"),
     ("concept_weight", "concept_dim", False),

@@ -10,7 +10,6 @@ import typer
 
 from bmt_keras.commands.startup import load_tensorflow, require
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
-from bmt_keras.errors import InputError
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -78,7 +77,6 @@ def serve(
     ] = None,
 ) -> None:
     """Serve exported models over gRPC, and REST if asked."""
-    _check_tls(tls_key, tls_certificate, tls_client_ca)
     require("prometheus_client", "grpc_health", "grpc_reflection")
     if rest_port is not None:
         require("aiohttp")
@@ -93,6 +91,7 @@ def serve(
     tls = None
     if tls_key is not None and tls_certificate is not None:
         tls = TlsFiles(tls_key, tls_certificate, tls_client_ca)
+    max_bytes = -1 if max_message_mb is None else max_message_mb << 20
     server = EmbeddedServer(
         models
         if model_config_file is None
@@ -104,27 +103,11 @@ def serve(
         rest_cors=rest_cors,
         max_workers=workers,
         max_concurrent_calls=max_calls,
-        max_message_bytes=-1
-        if max_message_mb is None
-        else max_message_mb << 20,
+        max_message_bytes=max_bytes,
         poll_seconds=poll_seconds,
         tls=tls,
     )
     _run(server, drain_seconds)
-
-
-def _check_tls(
-    key: Path | None, certificate: Path | None, client_ca: Path | None
-) -> None:
-    if (key is None) != (certificate is None) or (
-        client_ca is not None and key is None
-    ):
-        raise InputError(
-            "TLS needs --tls-key and --tls-certificate together, and "
-            "--tls-client-ca only with them. Received: "
-            f"--tls-key {key}, --tls-certificate {certificate}, "
-            f"--tls-client-ca {client_ca}."
-        )
 
 
 def _run(server: Any, drain_seconds: float) -> None:

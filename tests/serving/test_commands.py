@@ -179,12 +179,20 @@ def test_serve_takes_models_config_and_rest(
 
 
 @pytest.mark.parametrize(
-    "option", ["--tls-key", "--tls-certificate", "--tls-client-ca"]
+    ("option", "other"),
+    [
+        ("--tls-key", "--tls-certificate"),
+        ("--tls-certificate", "--tls-key"),
+        ("--tls-client-ca", "--tls-certificate"),
+    ],
 )
-def test_half_of_tls_is_bad_input(serve_until_up, captioner_path, option):
+def test_half_of_tls_is_bad_input(
+    serve_until_up, captioner_path, option, other
+):
     result = serve_until_up("--models", str(captioner_path), option, "a.pem")
     assert isinstance(result.exception, InputError)
-    assert "--tls-key and --tls-certificate together" in str(result.exception)
+    words = f"`{option}` cannot be given without `{other}`."
+    assert words in str(result.exception)
 
 
 def test_tls_files_reach_the_server(serve_until_up, captioner_path):
