@@ -79,7 +79,7 @@ def _read_entries(path: Path) -> Iterator[tuple[Any, str, str]]:
             text = f"[{text.strip()}]".replace("\n", ",\n")
         table = csv.DictReader(io.StringIO(text))
         rows = list(table) if path.suffix == ".csv" else json.loads(text)
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise InputError(
             f"{path}: expected captions (.json, .jsonl or .csv), found a "
             f"fault: {error}."

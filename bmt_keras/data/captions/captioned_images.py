@@ -182,7 +182,8 @@ def _choose(
     if chosen not in splits:
         raise InputError(
             f"{source}: `split` (--split) must be one of the file's, which are "
-            f"{', '.join(sorted(splits)) or 'none'}. Received: split={chosen}."
+            f"{', '.join(sorted(splits))[:99] or 'none'}. Received: "
+            f"split={chosen}."
         )
     return [row for row in rows if row.split == chosen]
 
