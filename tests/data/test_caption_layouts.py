@@ -383,3 +383,20 @@ def test_broken_tar_is_refused(read, content, message):
 def test_tar_without_texts_is_refused(read):
     with pytest.raises(InputError, match="expected captions, found none"):
         read(pack({"1.jpg": b"a photo", "1.cls": b"7"}))
+
+
+# === Messages ===
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        table([{"file_name": "x" * 100_000, "text": "a"}]),
+        dataset(karpathy("x" * 100_000), karpathy("train", "2.jpg")),
+        pack({f"{'x' * 100_000}.jpg": b"", f"{'x' * 100_000}.txt": b"\xff"}),
+    ],
+)
+def test_long_names_do_not_fill_a_message(read, content):
+    with pytest.raises(InputError, match="captions: |captions is") as error:
+        read(content)
+    assert len(str(error.value)) < 1_000

@@ -138,3 +138,9 @@ def test_file_that_is_no_text_or_not_there_is_refused(tmp_path):
     path.write_bytes(b"image_id,caption\n7,\xff\n")
     with pytest.raises(InputError, match=r"r.csv: .*found a fault: 'utf-8'"):
         read_results(path, IMAGES)
+
+
+def test_json_that_is_nested_too_deep_is_refused(write):
+    path = write("r.json", "[" * 100_000)
+    with pytest.raises(InputError, match=r"found a fault: maximum recursion"):
+        read_results(path, IMAGES)

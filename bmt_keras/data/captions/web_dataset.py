@@ -43,8 +43,8 @@ def _read_files(path: Path) -> Iterator[tuple[str, bytes]]:
                 # Not more: a tar of kilobytes can claim gigabytes.
                 yield member.name, file.read(2**24) if file else b""
             # To `tarfile` a broken header ends a tar as well as its end does.
-            tar.fileobj.seek(tar.offset)
-            if any(tar.fileobj.read(tarfile.BLOCKSIZE)):
+            end = tar.fileobj
+            if end and end.seek(tar.offset) and any(end.read(512)):
                 raise tarfile.ReadError(f"a broken header at {tar.offset}")
     except Exception as error:  # whatever `tarfile` meets in a broken one
         raise InputError(f"{path}: it is no sound tar: {error}.") from error
