@@ -397,6 +397,6 @@ def test_tar_without_texts_is_refused(read):
     ],
 )
 def test_long_names_do_not_fill_a_message(read, content):
-    with pytest.raises(InputError, match="captions: |captions is") as error:
+    with pytest.raises(InputError, match=r"captions: |captions is") as error:
         read(content)
     assert len(str(error.value)) < 1_000
