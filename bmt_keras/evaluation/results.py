@@ -59,7 +59,7 @@ def read_results(
             raise InputError(
                 f"{path}: expected one caption for each of {len(names)} images "
                 f"that have captions by people, found {len(images)} {problem}, "
-                f"the first {images[0]}."
+                f"the first {str(images[0])[:99]}."
             )
     return found
 

@@ -144,3 +144,10 @@ def test_json_that_is_nested_too_deep_is_refused(write):
     path = write("r.json", "[" * 100_000)
     with pytest.raises(InputError, match=r"found a fault: maximum recursion"):
         read_results(path, IMAGES)
+
+
+def test_long_name_does_not_fill_a_message(write):
+    path = write("r.jsonl", [{"file": "x" * 100_000, "caption": "a"}])
+    with pytest.raises(InputError, match="found 1 that fit none") as error:
+        read_results(path, IMAGES)
+    assert len(str(error.value)) < 1_000
