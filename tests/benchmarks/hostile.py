@@ -279,16 +279,12 @@ def _killing(
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
             _, code = os.waitpid(_start(work, folder), 0)
-            # A killed process may leave a hidden file beside its place.
-            known = (
-                r"\.[0-9a-f]{32}\..+|rows|captions.jsonl|file|folder|step-.+"
-            )
+            # A killed process may leave a hidden file beside a whole one.
+            known = r"(\.[0-9a-f]{32}\.)?(rows|file|folder|step-.+)|.*\.jsonl"
             names = [each.name for each in folder.iterdir()]
             left = [each for each in names if not re.fullmatch(known, each)]
-            name = work.__name__
-            return (
-                f"{name}: code {code}, left {left}" if code or left else RIGHT
-            )
+            is_right = not (code or left)
+            return RIGHT if is_right else f"{work.__name__}: {code}, {left}"
 
         yield judge
 
