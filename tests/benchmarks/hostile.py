@@ -175,7 +175,7 @@ def judge_grpc() -> Iterator[Judge]:
             except grpc.RpcError as error:
                 code, details = error.code().name, str(error.details())
                 # gRPC itself answers what is no message.
-                is_clear = code in CODES or "deserializ" in details
+                is_clear = code in CODES or "DecodeError" in details
                 is_refused = spoil and is_clear and details
                 return REFUSED if is_refused else f"{code}: {details[:300]}"
             sums = [*answer.outputs["y"].float_val]

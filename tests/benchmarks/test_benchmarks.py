@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import captioning
-import hostile
 import load_serving
 import measure
 import numpy as np
@@ -245,44 +244,3 @@ def test_load_without_a_success_or_a_version_is_an_error(tmp_path):
         load_serving.offer_load(lambda _: False, seconds=0.05, concurrency=1)
     with pytest.raises(SystemExit, match="version number"):
         serving.find_latest_version(tmp_path)
-
-
-# === Hostile inputs ===
-
-
-def test_hostile_captions_and_stops_end_well(tmp_path, capsys):
-    out = tmp_path / "hostile.json"
-    kinds = ["captions", "stops", "checkpoints"]
-    hostile.main(["--tries", "40", "--out", str(out), "--kinds", *kinds])
-    results = json.loads(out.read_text())["kinds"]
-    assert [each["tries"] for each in results] == [40, 8, 1]
-    assert 0 < results[0]["right"] < 40
-    assert "| stops | 8 | 8 | 0 | 0 |" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("kind", ["photos", "grpc", "rest"])
-def test_hostile_photos_and_requests_end_well(kind):
-    with hostile.KINDS[kind]() as judge:
-        verdicts = [judge(seed) for seed in range(40)]
-    assert {*verdicts} == {hostile.RIGHT, hostile.REFUSED}
-
-
-def test_crash_and_wrong_answer_are_findings(monkeypatch, capsys):
-    class Worker:
-        def __init__(self, kind):
-            self.end = lambda: None
-
-        def judge(self, seeds):
-            if 3 in seeds:
-                raise EOFError("gone")
-            found = ["wrong" if seed == 5 else hostile.RIGHT for seed in seeds]
-            return found, 70.0, 60.0
-
-    monkeypatch.setattr(hostile, "_Worker", Worker)
-    result = hostile.run_kind("captions", range(1, 500))
-    assert result["findings"][5] == "wrong"
-    assert "crashed or hangs: EOFError('gone')" in result["findings"].pop(3)
-    assert (len(result["findings"]), result["right"]) == (1, 497)
-    assert hostile.format_table([result]).endswith(
-        "| captions | 499 | 497 | 0 | 1 | 70 |"
-    )
