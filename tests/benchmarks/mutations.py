@@ -11,6 +11,7 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Iterator
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -65,9 +66,9 @@ def mutate_tree(rng: Random, tree: Any) -> None:
         elif action == 1 and isinstance(node, dict):
             node[rng.choice(["id", "caption", "x", "b64"])] = node.pop(key)
         elif action == 2 and isinstance(node, list):
-            node += node[key:]
+            node += deepcopy(node[key:])
         else:
-            node[key] = rng.choice([*VALUES, [node[key]]])
+            node[key] = deepcopy(rng.choice([*VALUES, [node[key]]]))
 
 
 def _nodes(tree: Any) -> Iterator[tuple[Any, Any]]:
