@@ -201,6 +201,9 @@ def test_shard_without_a_good_image_is_left_empty(images, bad, cache):
     good = [i for i in range(NUM_IMAGES) if not 20 <= i < 40]
     for encode in (MeanLevel(), refuse):
         assert_right(prepare(images, encode, cache, skip_bad=True), good)
+    listed = cache.with_name("train-bad-images.txt").read_text().splitlines()
+    assert len(listed) == 20
+    assert listed[0].startswith(f"{bad} (not a decodable")
 
 
 # === Bad images ===
