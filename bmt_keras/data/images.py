@@ -155,9 +155,10 @@ def decode_images(
     """
 
     def read_files(indices: np.ndarray) -> tuple[np.ndarray, ...]:
-        files = zip(*(read_image(paths[i]) for i in indices), strict=True)
+        rows = [read_image(paths[i]) for i in indices]
+        columns = [x for x, _ in rows], [x.encode() for _, x in rows]
         # Of objects: a dtype of bytes would lose zeros at a file's end.
-        return tuple(np.array(column, dtype=object) for column in files)
+        return tuple(np.array(column, dtype=object) for column in columns)
 
     def read(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         files, faults = tf.numpy_function(
