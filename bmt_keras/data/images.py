@@ -167,7 +167,7 @@ def decode_images(
         pixels, errors = read_pixels_or_error(
             tf.ensure_shape(files, (None,)), height, width
         )
-        return pixels, tf.where(faults == "", errors, faults)
+        return pixels, tf.where(tf.equal(faults, ""), errors, faults)
 
     dataset = (
         tf.data.Dataset.range(len(paths))
