@@ -67,7 +67,6 @@ class Journal:
         """Adds rows; a kill loses those of the call at hand alone."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         rows = list(rows)
-        # As `write_atomically` writes names that are no UTF-8.
         with self.path.open("a", -1, "utf-8", "backslashreplace") as file:
             _write_jsonl(file, rows if file.tell() else [self._source, *rows])
         self.rows |= {row["file"]: row for row in rows}
