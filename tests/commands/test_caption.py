@@ -58,7 +58,7 @@ def test_folder_is_captioned_into_a_file(bmt, folder, tiny_sample, tmp_path):
 
 
 def test_image_that_cannot_be_read_is_named_and_skipped(
-    bmt, folder, sample_photos, tmp_path
+    bmt, folder, sample_photos, tmp_path, caplog
 ):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no photo")
@@ -66,11 +66,11 @@ def test_image_that_cannot_be_read_is_named_and_skipped(
     out = tmp_path / "captions.jsonl"
     result = bmt("caption", *paths, "--captioner", folder, "--out", out)
     assert (result.code, result.out) == (1, f"{out}: 1 captions\n")
-    assert f"cannot be read: {broken} (not a decodable image" in result.err
+    assert f"cannot be read: {broken} (not a decodable image" in caplog.text
 
 
 def test_bad_images_cost_no_caption_of_the_others(
-    bmt, folder, sample_photos, tmp_path
+    bmt, folder, sample_photos, tmp_path, caplog
 ):
     images = tmp_path / "images"
     images.mkdir()
@@ -83,14 +83,14 @@ def test_bad_images_cost_no_caption_of_the_others(
     assert printed.code == 1
     assert line.startswith(f"{images}/caf\\udce9.jpg\t")
     # No file lists them: each is named.
-    assert "6 of 7 photos cannot be read: " in printed.err
-    assert all(f"{images / str(n)}.jpg: not a" in printed.err for n in range(6))
+    assert "6 of 7 photos cannot be read: " in caplog.text
+    assert all(f"{images / str(n)}.jpg: not a" in caplog.text for n in range(6))
 
     out = tmp_path / "captions.jsonl"
     written = bmt("caption", images, *options, "--out", out)
     assert (written.code, written.out) == (1, f"{out}: 1 captions\n")
     listed = tmp_path / "captions-bad-images.txt"
-    assert f"(all in {listed})" in written.err
+    assert f"(all in {listed})" in caplog.text
     assert len(listed.read_text().splitlines()) == 6
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     (row,) = (row for row in rows if not row["error"])
