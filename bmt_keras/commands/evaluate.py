@@ -64,7 +64,11 @@ def evaluate(
     with show_progress("Reading images") as on_progress:
         show = partial(on_progress, "all")
         good, features = read_good_images(
-            model, pairs, skip_bad=skip_bad, on_progress=show
+            model,
+            pairs,
+            skip_bad=skip_bad,
+            beside=out / "evaluation",
+            on_progress=show,
         )
     evaluate_captioner(
         model,

@@ -8,7 +8,7 @@ import typer
 
 from bmt_keras.commands.startup import load_tensorflow
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
-from bmt_keras.data.caption_files import find_images
+from bmt_keras.image_files import find_images
 from bmt_keras.progress import show_progress
 
 

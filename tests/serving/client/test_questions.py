@@ -91,8 +91,7 @@ def test_photos_are_captioned_in_order(ask, captions, tmp_path):
     assert found[1].caption == "a photo of 5 bytes"
     assert found[2].error == "not a photo; received 3 bytes"
     assert found[3].error == (
-        f"{photos[3]}: expected a file that can be read, found No such file or "
-        "directory."
+        f"{photos[3]}: expected an image, found: No such file or directory"
     )
     assert found[2].caption == found[3].caption == ""
     assert found[4] == found[1]

@@ -5,7 +5,10 @@ import threading
 
 import grpc
 import pytest
+from PIL import Image
 
+from bmt_keras.errors import InputError
+from bmt_keras.image_files import read_image
 from bmt_keras.serving.client import AsyncCaptionClient, CaptionClient
 from bmt_keras.serving.errors import ServingError
 
@@ -40,8 +43,18 @@ def test_folder_is_streamed_in_the_order_of_names(
     assert ask(target, "stream", str(tmp_path)) == found
 
 
+def test_photo_that_the_server_cannot_decode_is_converted(
+    ask, captioner_server, tmp_path
+):
+    Image.new("RGB", (9, 9)).save(tmp_path / "scan.tif")
+    png, _ = read_image(tmp_path / "scan.tif")
+    target = f"127.0.0.1:{captioner_server.port}"
+    ((_, result),) = ask(target, "stream", tmp_path)
+    assert result.caption == f"a photo of {len(png)} bytes"
+
+
 def test_folder_without_photos_is_told(ask, tmp_path):
-    with pytest.raises(ServingError, match=r"expected images .*found none"):
+    with pytest.raises(InputError, match=r"expected images .*found none"):
         ask("127.0.0.1:9", "stream", tmp_path)
 
 
