@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from bmt_keras.captioner.graph import CaptionGraph
-from bmt_keras.data.images import resize_pixels
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.decoding import GAP, DecodingOptions
 from bmt_keras.errors import InputError
@@ -40,8 +39,9 @@ class ImageReader:
     def __init__(self, graph: CaptionGraph) -> None:
         self._pixels_shape = graph.pixels_shape
         self._embedding_shape = graph.model.image_embedding_shape
+        self._pixel_reader = graph.pixel_reader
         self._read = tf.function(
-            graph.read_pixels,
+            graph.pixel_reader.read_batch,
             input_signature=[tf.TensorSpec((None,), tf.string)],
         )
 
@@ -138,7 +138,7 @@ class ImageReader:
             )
         if image.shape == self._pixels_shape:
             return image
-        return resize_pixels(tf.constant(image), *self._pixels_shape[:2])
+        return self._pixel_reader.resize(tf.constant(image))
 
 
 def _read_file(path: Path) -> bytes:
