@@ -45,9 +45,9 @@ _NAMED = 5  # unreadable images named in a message
 _BMP_WITH_PALETTE = r"BM\C{26}\x08\x00\x00{4}\C*"
 # TensorFlow must decode a WebP that has four channels as such. They are found
 # here: where it finds them by itself, it overruns its memory on an animation.
-# A PNG can have transparent colours without a fourth channel.
+# A PNG's is wrong where it has neither eight bits nor transparent colours.
 _WITH_ALPHA = (
-    r"(?:\CPNG|RIFF\C{4}WEBP(?:VP8L\C{8}[\x10-\x1f]|"
+    r"(?:\CPNG\C{20}(?:[\x08\x10]|\C*tRNS)|RIFF\C{4}WEBP(?:VP8L\C{8}[\x10-\x1f]|"
     r"VP8X\C{4}[\x10\x14\x18\x1c\x30\x34\x38\x3c]))\C*"
 )
 # Steps through rows and columns that mirror them, for the orientations 1 to 4;
@@ -84,7 +84,7 @@ def decode_rgb(
     Raises:
         tf.errors.InvalidArgumentError: The bytes are none of these formats.
     """
-    header = tf.strings.substr(image_bytes, 0, 64)
+    header = tf.strings.substr(image_bytes, 0, 2**16)
     has_palette = tf.strings.regex_full_match(header, _BMP_WITH_PALETTE)
     has_alpha = tf.strings.regex_full_match(header, _WITH_ALPHA)
 
@@ -95,10 +95,10 @@ def decode_rgb(
 
     def decode_jpeg() -> tf.Tensor:
         # OpenCV's transform; TensorFlow's default differs by several levels.
-        decode = partial(
+        shrink = partial(
             tf.io.decode_jpeg, channels=3, dct_method="INTEGER_ACCURATE"
         )
-        sizes = [partial(decode, image_bytes, ratio=2**n) for n in range(4)]
+        sizes = [partial(shrink, image_bytes, ratio=2**n) for n in range(4)]
         return tf.switch_case(halvings, sizes)
 
     pixels = tf.case(
@@ -145,6 +145,7 @@ class PixelReader:
         Raises:
             tf.errors.InvalidArgumentError: It cannot be decoded.
         """
+        black = tf.zeros((self.height, self.width, 3), tf.uint8)
         frame, sides = first_frame(image_bytes)
         count, halvings = tf.reduce_prod(sides), self._halvings(frame, sides)
         # At half its sides a JPEG has less than `MAX_PIXELS` in any case.
@@ -168,7 +169,6 @@ class PixelReader:
             message = TOO_LARGE + "; received {} pixels, expected at most {}."
             return black, tf.strings.format(message, (count, limit))
 
-        black = tf.zeros((self.height, self.width, 3), tf.uint8)
         return tf.cond(is_small, decode, refuse)
 
     def read_batch(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

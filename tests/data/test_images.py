@@ -90,6 +90,7 @@ IMAGES = {
     "jpeg_exif_rotation": encode(COLOUR, "JPEG", exif=ROTATED),
     "png": encode(COLOUR, "PNG"),
     "png_grey": encode(GREY, "PNG"),
+    "png_one_bit": encode(GREY.convert("1"), "PNG"),
     "png_grey_alpha": encode(ALPHA.convert("LA"), "PNG"),
     "png_palette": encode(PALETTE, "PNG"),
     "png_palette_transparent": encode(PALETTE, "PNG", transparency=3),
