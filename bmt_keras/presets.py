@@ -44,6 +44,7 @@ PRESETS: Mapping[str, Settings] = {
         # The notebook's own odd size: (2, 2, 2048) cells.
         image_height=129,
         image_width=128,
+        image_like_opencv=True,  # as the notebook read photos
         text_trainable=False,
         sequence_length=64,
         fusion="concat",

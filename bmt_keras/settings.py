@@ -113,6 +113,9 @@ class ImageSettings(_Group):
     width: int = _count(
         64, "Width of the resized image in pixels.", "image_width"
     )
+    like_opencv: bool = _setting(
+        False, "Unturned, aliased, no transparency.", "image_like_opencv"
+    )
     trainable: bool = _setting(
         True, "Train the image tower, too.", "image_trainable"
     )

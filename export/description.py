@@ -46,7 +46,8 @@ parallel passes, exported by bmt_keras for TensorFlow Serving.
 {signatures}
 
 - Images: JPEG, PNG, GIF, BMP or WebP, resized to {settings.image.width} x
-  {settings.image.height} pixels; an EXIF rotation is ignored.
+  {settings.image.height} pixels; as OpenCV reads them, unturned and with hidden
+  colours: {settings.image.like_opencv}.
 - Captions: up to {settings.text.max_caption_tokens} tokens of a vocabulary of
   {tokenizer.vocabulary_size}.
 - Image model: {settings.image.model}; fusion: {settings.fusion.kind}; text

@@ -199,7 +199,7 @@ class CaptionerSignatures:
         self, image_bytes: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         # A bad image is read as a black one, and has an error.
-        pixels, errors = self._graph.read_pixels(image_bytes)
+        pixels, errors = self._graph.pixel_reader.read_batch(image_bytes)
         return self._graph.embed_pixels(pixels), errors
 
     def _write_captions(

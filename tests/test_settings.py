@@ -85,6 +85,11 @@ def test_unknown_name_is_refused_with_those_there_are():
         Settings().replace(colour="red")
 
 
+def test_only_the_notebook_reads_images_like_opencv():
+    like_opencv = {k for k, v in PRESETS.items() if v.image.like_opencv}
+    assert like_opencv == {"notebook"}
+
+
 # === Ranges ===
 
 COUNTS = (

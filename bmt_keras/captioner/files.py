@@ -68,10 +68,9 @@ def _read_ahead(
     A batch's paths; pixels of the good images, uint8, (good images, height,
     width, 3); and the errors of all, empty where one is good.
     """
-    height, width, _ = captioner.graph.pixels_shape
     start = 0
     for pixels, errors in decode_images(
-        paths, height=height, width=width, batch_size=batch_size
+        paths, captioner.graph.pixel_reader, batch_size=batch_size
     ):
         batch = paths[start : start + len(errors)]
         start += len(errors)

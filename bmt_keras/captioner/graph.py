@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bmt_keras.data.images import read_pixels_or_error
+from bmt_keras.data.images import PixelReader
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.decoding import (
     DecodingOptions,
@@ -63,6 +63,12 @@ class CaptionGraph:
         return self.settings.image.height, self.settings.image.width, 3
 
     @property
+    def pixel_reader(self) -> PixelReader:
+        """What reads images as training did."""
+        image = self.settings.image
+        return PixelReader(image.height, image.width, image.like_opencv)
+
+    @property
     def max_caption_tokens(self) -> int:
         """Most tokens of a caption, `[CLS]` and `[SEP]` left out."""
         return self.settings.text.max_caption_tokens
@@ -73,16 +79,6 @@ class CaptionGraph:
         # No more candidates than there are lengths.
         candidates = min(options.length_candidates, self.max_caption_tokens)
         return dataclasses.replace(options, length_candidates=candidates)
-
-    def read_pixels(self, image_bytes: tf.Tensor) -> tuple[Any, Any]:
-        """Decodes and resizes images, string, (images,), as training did.
-
-        Returns:
-            uint8 pixels, (images, height, width, 3), and errors, string,
-            (images,), empty where the image is good.
-        """
-        height, width, _ = self.pixels_shape
-        return read_pixels_or_error(image_bytes, height, width)
 
     def embed_pixels(self, pixels: tf.Tensor) -> tf.Tensor:
         """Embeds uint8 pixels, (images, height, width, 3)."""

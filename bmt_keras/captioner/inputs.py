@@ -34,7 +34,7 @@ class ImageReader:
         self._pixels_shape = graph.pixels_shape
         self._embedding_shape = graph.model.image_embedding_shape
         self._read = tf.function(
-            graph.read_pixels,
+            graph.pixel_reader.read_batch,
             input_signature=[tf.TensorSpec((None,), tf.string)],
         )
 

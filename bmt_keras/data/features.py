@@ -13,7 +13,11 @@ from typing import Any
 import numpy as np
 
 from bmt_keras.data.captions import CaptionedImage
-from bmt_keras.data.images import PREPROCESSING_VERSION, decode_images
+from bmt_keras.data.images import (
+    PREPROCESSING_VERSION,
+    PixelReader,
+    decode_images,
+)
 from bmt_keras.data.store import Shard, ShardedRows, open_store
 from bmt_keras.errors import InputError
 from bmt_keras.image_files import report_unreadable
@@ -33,6 +37,7 @@ class FeatureSource:
     # JSON values that tell one encoder from another, as its weights' hash.
     encoder_settings: Mapping[str, Any] | None = None
     batch_size: int = 16  # images that are encoded at once
+    like_opencv: bool = False  # how images are read
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -53,6 +58,7 @@ class FeatureSource:
             "height": self.height,
             "width": self.width,
             "preprocessing_version": PREPROCESSING_VERSION,
+            "like_opencv": self.like_opencv,
             "encoder": dict(self.encoder_settings or {}) or None,
         }
 
@@ -181,8 +187,7 @@ def _compute(
     left = iter(images)
     for pixels, errors in decode_images(
         [image.path for image in images],
-        height=source.height,
-        width=source.width,
+        PixelReader(source.height, source.width, source.like_opencv),
         batch_size=source.batch_size,
     ):
         good = [not error for error in errors]

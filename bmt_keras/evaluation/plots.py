@@ -15,12 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bmt_keras.atomic import write_atomically
 from bmt_keras.errors import InputError
 from bmt_keras.evaluation.reliability import ReliabilityBin
 from bmt_keras.evaluation.scores import PassesPoint
+from bmt_keras.image_files import read_image
 
 _COLORS = ("#1f5fa8", "#d9661f")
 # Inches of a cell of the grid: a square image and three lines of caption.
@@ -91,6 +92,14 @@ def _read_history(path: Path) -> dict[str, list[float]]:
 # === Images with captions ===
 
 
+def read_upright(path: Path) -> Image.Image:
+    """Reads an image as people see it: upright and on white."""
+    with Image.open(io.BytesIO(read_image(path)[0])) as stored:
+        upright = ImageOps.exif_transpose(stored).convert("RGBA")
+    white = Image.new("RGBA", upright.size, "white")
+    return Image.alpha_composite(white, upright).convert("RGB")
+
+
 def draw_caption_grid(
     paths: Sequence[Path], captions: Sequence[str], png_path: str | Path
 ) -> None:
@@ -104,11 +113,6 @@ def draw_caption_grid(
     Raises:
         ValueError: There is no image, or not one caption for each.
     """
-    # The other pictures do without TensorFlow.
-    import tensorflow as tf
-
-    from bmt_keras.data.images import decode_rgb
-
     if not len(paths) == len(captions) > 0:
         raise ValueError(
             "`paths` and `captions` must be as many, and at least one. "
@@ -122,7 +126,7 @@ def draw_caption_grid(
     cells = figure.subfigures(rows, columns, squeeze=False).flat
     for cell, path, caption in zip(cells, paths, captions, strict=False):
         axes = cell.add_subplot(anchor="S")
-        axes.imshow(decode_rgb(tf.io.read_file(str(path))).numpy())
+        axes.imshow(read_upright(path))
         axes.set_axis_off()
         # A caption with two dollar signs is no formula.
         cell.supxlabel(caption, size=11, wrap=True, parse_math=False)

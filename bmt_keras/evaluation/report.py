@@ -5,11 +5,11 @@ or kept as it is. Jinja2 escapes every text in it.
 """
 
 import base64
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import cv2
 import jinja2
 
 from bmt_keras.atomic import write_atomically
@@ -17,6 +17,7 @@ from bmt_keras.evaluation.plots import (
     draw_lengths,
     draw_passes,
     draw_reliability,
+    read_upright,
 )
 from bmt_keras.evaluation.reliability import ReliabilityBin, calibration_error
 from bmt_keras.evaluation.scores import PassesPoint
@@ -105,15 +106,12 @@ def write_report(
 
 
 def _make_thumbnail(path: Path) -> bytes | None:
-    """A small JPEG of the image as the model sees it, unrotated."""
-    pixels = cv2.imread(
-        str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    )
-    if pixels is None:
+    """A small JPEG of the image, upright."""
+    file = io.BytesIO()
+    try:
+        picture = read_upright(path)
+    except OSError:
         return None
-    height, width = pixels.shape[:2]
-    scale = min(1.0, _THUMBNAIL / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    return bytes(cv2.imencode(".jpg", small, quality)[1])
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    picture.save(file, "JPEG", quality=_JPEG_QUALITY)
+    return file.getvalue()

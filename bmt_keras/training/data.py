@@ -56,8 +56,9 @@ def feature_source(
     The source also names all that a cache depends on.
     """
     size = (settings.image.height, settings.image.width)
+    like_opencv = settings.image.like_opencv
     if settings.image.trainable:
-        return FeatureSource(*size)
+        return FeatureSource(*size, like_opencv=like_opencv)
     # Saves a pass over each activation.
     folded = fold_batch_norm(image_tower)
     batch_size = round(_BATCH_PIXELS / math.prod(size))
@@ -81,6 +82,7 @@ def feature_source(
         embedding_shape=tuple(image_tower.output.shape[1:]),
         encoder_settings=encoder_settings,
         batch_size=min(max(batch_size, _FEWEST), _MOST),
+        like_opencv=like_opencv,
     )
 
 

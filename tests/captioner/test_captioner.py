@@ -38,6 +38,21 @@ def test_all_kinds_of_images_give_the_same_captions(tiny_captioner, paths):
     assert tiny_captioner.caption(transparent).text == expected[0].text
 
 
+def test_turned_image_is_captioned_upright(tiny_captioner, paths, tmp_path):
+    path, turn = tmp_path / "turned.png", Image.Exif()
+    turn[0x0112] = 6  # to be turned clockwise
+    with Image.open(paths[0]) as upright:
+        expected = tiny_captioner.caption(np.asarray(upright))
+        lying = upright.transpose(Image.Transpose.ROTATE_90)
+    lying.save(path, exif=turn)
+    for found in tiny_captioner.caption([path, path.read_bytes()]):
+        assert found.text == expected.text
+        assert found.score == pytest.approx(expected.score, abs=0.01)
+    assert tiny_captioner.caption(np.asarray(lying)).score != pytest.approx(
+        expected.score, abs=0.01
+    )
+
+
 def test_one_image_gives_one_result(tiny_captioner, paths):
     captioner, (path, *_) = tiny_captioner, paths
     (caption,) = captioner.caption([path])

@@ -93,6 +93,7 @@ def test_features_of_other_settings_are_refused(
     for changes, key in (
         ({"height": 5}, "`height` is 4 there, expected 5"),
         ({"width": 5}, "`width` is 6 there, expected 5"),
+        ({"like_opencv": True}, "`like_opencv` is False .*expected True"),
         ({"encoder_settings": OTHER}, "`encoder` is .*1234.*, expected .*99"),
         (PLAIN, "`encoder` is .*1234.* there, expected None"),
         ({"embedding_shape": (2, 1)}, r"`row` is .*\[2\].*, expected .*\[2, 1"),

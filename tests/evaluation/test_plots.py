@@ -7,7 +7,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from bmt_keras.errors import InputError
-from bmt_keras.evaluation.plots import draw_caption_grid, plot_history
+from bmt_keras.evaluation.plots import (
+    draw_caption_grid,
+    plot_history,
+    read_upright,
+)
 
 COLUMNS = ["epoch", "loss", "masked_accuracy", "val_loss", "learning_rate"]
 ROWS = [[0, 8.0, 0.1, 7.5, 0.001], [1, 6.0, 0.2, "NA", 0.001]]
@@ -105,6 +109,18 @@ def test_grid_holds_every_image_and_word(tmp_path, figures, make_images):
     # A palette makes the file small.
     with Image.open(png) as image:
         assert image.mode == "P"
+
+
+def test_picture_is_upright_and_on_white(tmp_path):
+    stored = np.zeros((4, 6, 4), np.uint8)
+    stored[0] = 255, 0, 0, 255  # the first row red, all else transparent
+    turn = Image.Exif()
+    turn[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=turn)
+    expected = np.full((6, 4, 3), 255)
+    expected[:, 3] = 255, 0, 0
+    seen = read_upright(tmp_path / "a.png")
+    np.testing.assert_array_equal(np.asarray(seen), expected)
 
 
 def test_captions_of_twelve_words_overlap_nothing(

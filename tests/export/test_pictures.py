@@ -29,6 +29,8 @@ PALETTE = (
 COLOUR, GREY = PALETTE.convert("RGB"), PALETTE.convert("L")
 OPAQUE = COLOUR.convert("RGBA")
 OTHER = Image.new("P", (40, 30))
+TURNED = Image.Exif()
+TURNED[0x0112] = 8  # a quarter turn
 PNG = encode(COLOUR, "PNG")
 # Lossless ways to write the same pixels.
 SAME = {
@@ -47,7 +49,9 @@ OTHERS = {
     "jpeg": encode(COLOUR, "JPEG"),
     "jpeg_grey": encode(GREY, "JPEG"),
     "jpeg_cmyk": encode(COLOUR.convert("CMYK"), "JPEG"),
+    "jpeg_turned": encode(COLOUR, "JPEG", exif=TURNED),
     "png_grey": encode(GREY, "PNG"),
+    "png_transparent": encode(PALETTE, "PNG", transparency=3),
     "webp_lossy": encode(COLOUR, "WEBP"),
 }
 UNREADABLE = {

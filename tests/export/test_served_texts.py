@@ -41,7 +41,7 @@ def test_candidates_are_the_likeliest_tokens(captioner, session, photos):
     served = fill(session, photos[:4], TEMPLATES)
     tokenizer = captioner.tokenizer
     rows = tokenizer.encode(TEMPLATES)
-    pixels, _ = captioner.graph.read_pixels(tf.constant(photos[:4]))
+    pixels, _ = captioner.graph.pixel_reader.read_batch(tf.constant(photos[:4]))
     embedding = captioner.graph.embed_pixels(pixels)
     for row, token_ids in enumerate(rows):
         logits = captioner.model.token_logits(

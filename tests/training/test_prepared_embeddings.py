@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from bmt_keras.data.captions import CaptionedImage
-from bmt_keras.data.images import read_pixels
+from bmt_keras.data.images import PixelReader
 from bmt_keras.errors import InputError
 from bmt_keras.models import build_image_tower
 from bmt_keras.settings import Settings
@@ -20,6 +20,7 @@ SETTINGS = Settings().replace(
     image_height=32,
     image_width=40,
 )
+READER = PixelReader(32, 40)
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_prepared_embeddings_are_those_of_the_image_tower(
     assert len(list((cache / "train").glob("*.rows"))) == 3
     found = (data.train_features, data.val_features)
     for features, own in zip(found, sides, strict=True):
-        pixels = [read_pixels(p.path.read_bytes(), 32, 40) for p in own]
+        pixels = [READER.read(p.path.read_bytes())[0] for p in own]
         expected = tower.predict_on_batch(np.array(pixels, np.float32))
         assert expected.std() > 1
         rows = features.array[[features.rows[x.image_id] for x in own]]
@@ -62,9 +63,7 @@ def test_prepared_embeddings_are_those_of_the_image_tower(
 
 def test_images_are_embedded_in_the_asked_precision(images, tower, tmp_path):
     settings = SETTINGS.replace(image_precision="bfloat16")
-    pixels = np.array(
-        [read_pixels(p.path.read_bytes(), 32, 40) for p in images]
-    )
+    pixels = np.array([READER.read(p.path.read_bytes())[0] for p in images])
     expected, found = (
         feature_source(each, tower).encode(pixels)
         for each in (SETTINGS, settings)
