@@ -37,10 +37,11 @@ def write_atomically(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     hidden = _hidden_sibling(path)
-    encoding = "utf-8" if mode == "w" else None
+    # Names of files may hold bytes that are no UTF-8: JSON reads such escapes.
+    text = ("utf-8", "backslashreplace") if mode == "w" else (None, None)
     try:
         # Not `tempfile`: its files are readable by their owner alone.
-        with hidden.open(mode.replace("w", "x"), encoding=encoding) as file:
+        with hidden.open(mode.replace("w", "x"), -1, *text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -23,13 +23,7 @@ def caption(
         list[Path], typer.Argument(help="Image files, or folders of them.")
     ],
     captioner: options.Captioner = Path("runs/sample/captioner"),
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write into this .jsonl, .csv or .json (COCO's results); the "
-            "same command goes on after a stop."
-        ),
-    ] = None,
+    out: options.Out = None,
     scores: Annotated[
         bool,
         typer.Option("--scores", help="Print each token's confidence too."),

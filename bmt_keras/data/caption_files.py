@@ -6,6 +6,7 @@ written. They are turned into the asked format when all images are done.
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +18,7 @@ from bmt_keras.errors import InputError
 Row = dict[str, Any]
 
 _COLUMNS = ("file", "caption", "score", "error")
+_UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
@@ -49,6 +51,15 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
             )
         found += images
     return found
+
+
+def show_name(path: str | Path) -> str:
+    """A path on one line: in JSON if it has control characters or is no UTF-8.
+
+    JSON reads back equal, so that the file can be found again.
+    """
+    name = str(path)
+    return json.dumps(name) if _UNPRINTABLE.search(name) else name
 
 
 def check_out(out: Path, images: Sequence[Path]) -> None:
@@ -100,7 +111,7 @@ class Journal:
         """Adds rows; a kill loses those of the call at hand alone."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         rows = list(rows)
-        with self.path.open("a", encoding="utf-8") as file:
+        with self.path.open("a", -1, "utf-8", "backslashreplace") as file:
             _write_jsonl(file, rows if file.tell() else [self._source, *rows])
         self.rows |= {row["file"]: row for row in rows}
 
