@@ -12,10 +12,6 @@ CAPTION_WITH_LENGTH = "caption_with_length"
 FILL_MASK = "fill_mask"
 SCORE_CAPTION = "score_caption"
 
-# === Images ===
-# Endings of the files that a folder is searched for: what every reader decodes.
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-
 # === Inputs ===
 IMAGE_BYTES = "image_bytes"  # (batch,) string: an encoded image
 IMAGE_EMBEDDING = "image_embedding"  # (batch, ...) float32

@@ -14,15 +14,17 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
 
 BASE = ("atomic", "contract", "errors", "progress")
-LIBRARY = (*BASE, "data", "layers", "models", "presets", "settings")
+FILES = (*BASE, "image_files")
+LIBRARY = (*FILES, "data", "layers", "models", "presets", "settings")
 CAPTIONER = (*LIBRARY, "captioner", "decoding")
 # The parts, and those that each may import: imports run one way.
 MAY_IMPORT = {
     **dict.fromkeys(BASE, ()),
+    "image_files": BASE,
     "settings": BASE,
     "presets": (*BASE, "settings"),
     "layers": (),
-    "data": BASE,
+    "data": FILES,
     "models": (*BASE, "data", "layers", "settings"),
     "decoding": (*BASE, "data", "settings"),
     "captioner": (*LIBRARY, "decoding"),
@@ -30,7 +32,7 @@ MAY_IMPORT = {
     "sample": BASE,
     "training": (*CAPTIONER, "evaluation"),
     "export": CAPTIONER,
-    "serving": BASE,
+    "serving": FILES,
     "commands": (
         *CAPTIONER,
         *("evaluation", "export", "sample", "serving", "training"),
@@ -172,6 +174,7 @@ KERAS = ("keras", "keras_hub", "tensorflow", "transformers")
         ("bmt_keras", KERAS),
         ("bmt_keras.commands", KERAS),
         ("bmt_keras.progress", (*KERAS, "numpy")),
+        ("bmt_keras.image_files", (*KERAS, "numpy", "PIL", "pi_heif")),
         # Neither models nor the packages of extras.
         (
             "bmt_keras.evaluation",

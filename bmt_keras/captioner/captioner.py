@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from bmt_keras.captioner.captions import (
 from bmt_keras.captioner.folder import load_parts, save_parts
 from bmt_keras.captioner.graph import CaptionGraph, TracedGraph
 from bmt_keras.captioner.inputs import (
+    Bad,
     Image,
     ImageReader,
     Length,
@@ -48,10 +49,10 @@ _CANDIDATES_AT_ONCE = 256
 class Captioner:
     """Writes, completes and judges captions of images.
 
-    An image is a path, encoded bytes, RGB pixels, uint8, (height, width, 3), an
-    image of Pillow, or a row of what `read_features` gave for it. Many are a
-    list or another iterable of them, or one array, (images, ...). One image in
-    gives one result out; many give a list.
+    An image is a path, an address (http or https), encoded bytes, a file opened
+    for bytes, an image of Pillow, pixels (grey, RGB or RGBA, uint8 or floats in
+    [0, 1] or [0, 255]), or a row of what `read_features` gave for it. Many are
+    an iterable of them or an array. One image gives one result, many a list.
 
     Args:
         model: The masked language model.
@@ -151,6 +152,7 @@ class Captioner:
         template: str | None = None,
         seed: int = 0,
         batch_size: int = 32,
+        on_error: Literal["raise", "skip"] = "raise",
     ) -> Any:
         """Writes captions of images.
 
@@ -168,6 +170,7 @@ class Captioner:
                 alone.
             seed: Of the samples, which depend on `batch_size`, too.
             batch_size: Images at once; fewer where each has many candidates.
+            on_error: `"skip"` gives None for a bad image, and logs its name.
 
         Returns:
             A `Caption`, or a list of them in the images' order. With
@@ -189,7 +192,11 @@ class Captioner:
                     f"control with template={template!r}."
                 )
             return self.fill_mask(
-                images, template, passes=passes, batch_size=batch_size
+                images,
+                template,
+                passes=passes,
+                batch_size=batch_size,
+                on_error=on_error,
             )
         options = self._options(
             passes=passes,
@@ -205,15 +212,20 @@ class Captioner:
         batch, is_one = self._reader.to_batch(images)
         most = _CANDIDATES_AT_ONCE // options.num_candidates
         batch_size = min(batch_size, max(most, 1))
+        bad: Bad = {} if on_error == "skip" else None
         captions: list[list[Caption]] = []
-        for rows, values in self._reader.read_batches(batch, batch_size):
+        for rows, values in self._reader.read_batches(batch, batch_size, bad):
             # Batches draw apart, and the same again at the next call.
             seeded = dataclasses.replace(options, seed=(seed, rows.start))
             written = self._traced.run(
                 mask_predict, values, options=seeded, **arrays
             )
             captions += self._to_captions(written)
-        results = captions if num_captions > 1 else [own for (own,) in captions]
+        results: list[Any] = captions
+        if num_captions == 1:
+            results = [own for (own,) in captions]
+        for number in bad or ():
+            results[number] = None
         return results[0] if is_one else results
 
     def fill_mask(
@@ -223,6 +235,7 @@ class Captioner:
         *,
         passes: int | None = None,
         batch_size: int = 32,
+        on_error: Literal["raise", "skip"] = "raise",
     ) -> Any:
         """Completes captions; the given tokens stay as they are.
 
@@ -232,6 +245,7 @@ class Captioner:
                 for one or more; one for each image, or one for all.
             passes: Parallel passes; None for the settings'.
             batch_size: Texts at once.
+            on_error: As for `caption`.
 
         Returns:
             A `Caption` for one image and one text, else a list of them.
@@ -247,15 +261,19 @@ class Captioner:
         # A gap may have any width: several are tried, as lengths are.
         candidates = _GAP_CANDIDATES if (templates == GAP).any() else 1
         options = self._options(passes=passes, length_candidates=candidates)
-        captions: list[Caption] = []
+        bad: Bad = {} if on_error == "skip" else None
+        captions: list[Caption | None] = []
         for written in self._run(
             fill_templates,
             batch,
             batch_size,
+            bad=bad,
             options=options,
             templates=templates,
         ):
             captions += [own for (own,) in self._to_captions(written)]
+        for number in bad or ():
+            captions[number] = None
         return captions[0] if is_one else captions
 
     def score(
@@ -421,11 +439,12 @@ class Captioner:
         images: Iterable[Image],
         batch_size: int,
         *,
+        bad: Bad = None,
         options: DecodingOptions | None = None,
         **tables: np.ndarray,
     ) -> Iterator[Any]:
         """Runs a step batch by batch; `tables` have a row per image."""
-        for rows, values in self._reader.read_batches(images, batch_size):
+        for rows, values in self._reader.read_batches(images, batch_size, bad):
             own = {name: table[rows] for name, table in tables.items()}
             yield self._traced.run(step, values, options=options, **own)
 

@@ -12,8 +12,9 @@ from bmt_keras.captioner.captioner import Captioner
 from bmt_keras.captioner.captions import Caption
 from bmt_keras.data.caption_files import Journal, Row, check_out
 from bmt_keras.data.captions import CaptionedImage
-from bmt_keras.data.images import decode_images, report_unreadable
+from bmt_keras.data.images import decode_images
 from bmt_keras.errors import InputError
+from bmt_keras.image_files import report_unreadable
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ def read_good_images(
     images: Sequence[CaptionedImage],
     *,
     skip_bad: bool = False,
+    beside: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[CaptionedImage], np.ndarray]:
     """Reads images into features, and leaves out those that are broken.
@@ -31,6 +33,7 @@ def read_good_images(
         captioner: The captioner.
         images: The images.
         skip_bad: Only log which images are broken.
+        beside: Many broken images are listed in a file next to this path.
         on_progress: Called with images done and images in all.
 
     Returns:
@@ -53,7 +56,7 @@ def read_good_images(
             on_progress(len(errors), len(images))
     pairs = list(zip(images, errors, strict=True))
     bad = [f"{image.path} ({error})" for image, error in pairs if error]
-    report_unreadable(bad, len(images), skip_bad=skip_bad)
+    report_unreadable(bad, len(images), skip_bad=skip_bad, beside=beside)
     if not features:
         raise InputError(
             f"Expected images that can be read, found none among {len(images)}."

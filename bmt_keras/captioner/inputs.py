@@ -4,30 +4,23 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import islice
-from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from bmt_keras.captioner.graph import CaptionGraph
-from bmt_keras.data.images import resize_pixels
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.decoding import GAP, DecodingOptions
 from bmt_keras.errors import InputError
+from bmt_keras.image_files import read_image, report_unreadable
 
 _ELLIPSIS = re.compile("\u2026|\\.{3,}")
 _SEP = "[SEP]"  # stands for a gap while a template is tokenised
 
 
-class PILImage(Protocol):
-    """An image of Pillow, which is not imported."""
-
-    def convert(self, mode: str) -> Any:
-        """Gives the image in another mode, such as `RGB`."""
-
-
-Image = str | os.PathLike[str] | bytes | np.ndarray | PILImage
+Image = Any  # what `read_image` takes, pixels, or an image embedding
+Bad = dict[int, str] | None  # errors by numbers of images
 Length = int | tuple[int | None, int | None] | None
 
 
@@ -49,13 +42,15 @@ class ImageReader:
         self, images: Image | Iterable[Image]
     ) -> tuple[Iterable[Image], bool]:
         """Gives images to iterate over, and whether there was one alone."""
-        is_one = isinstance(images, str | bytes | os.PathLike)
-        is_one |= hasattr(images, "convert")
-        if isinstance(images, np.ndarray):
-            is_pixels = images.dtype == np.uint8
-            axes = 3 if is_pixels else len(self._embedding_shape)
-            is_one = images.ndim <= axes  # an array of more is a batch
-        return cast(Iterable[Image], [images] if is_one else images), is_one
+        is_one = isinstance(images, str | bytes | bytearray | os.PathLike)
+        # One of Pillow's, or a file, which would give lines.
+        is_one |= hasattr(images, "convert") or hasattr(images, "read")
+        if not is_one and hasattr(images, "__array__"):
+            images, embedding = np.asarray(images), self._embedding_shape
+            is_one = images.ndim < 4 and images.dtype.kind in "bfiu"
+            is_one &= images.shape[1:] != embedding
+            is_one |= images.shape == embedding
+        return [images] if is_one else images, is_one
 
     def pair_with_texts(
         self, images: Image | Iterable[Image], texts: str | Sequence[str]
@@ -79,75 +74,82 @@ class ImageReader:
         return paired, wanted, is_one and is_text
 
     def read_batches(
-        self, images: Iterable[Image], batch_size: int
+        self, images: Iterable[Image], batch_size: int, bad: Bad = None
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """Reads images batch by batch; a bad one is named by path or number.
+
+        It raises, or, with `bad`, its error goes there by its number and to the
+        log, and any pixels take its place.
 
         Yields:
             The batch's rows, and its pixels, uint8, or embeddings, float32.
         """
         left, start = iter(images), 0
         while batch := list(islice(left, batch_size)):
-            rows = slice(start, start + batch_size)
-            yield rows, self._read_batch(batch, start)
-            start += batch_size
+            values, errors = self._read_batch(batch)
+            for row in (row for row, error in errors.items() if error):
+                is_named = isinstance(batch[row], str | os.PathLike)
+                name = batch[row] if is_named else f"images[{start + row}]"
+                if bad is None:
+                    raise InputError(f"{name}: {errors[row]}")
+                bad[start + row] = f"{name}: {errors[row]}"
+            yield slice(start, start + batch_size), values
+            start += len(batch)
+        report_unreadable([*(bad or {}).values()], start, skip_bad=True)
 
-    def _read_batch(self, images: list[Any], start: int) -> np.ndarray:
-        if all(map(self._is_embedding, images)):
+    def _read_batch(self, images: list[Any]) -> tuple[Any, dict[int, str]]:
+        if all(_is_array(x, "efd", self._embedding_shape) for x in images):
             # They are kept as float16, of which the graph has no trace.
-            return np.stack(images, dtype=np.float32)
+            return np.stack(images, dtype=np.float32), {}
         pixels = np.empty((len(images), *self._pixels_shape), np.uint8)
-        encoded: dict[int, bytes] = {}
+        encoded, errors = dict[int, bytes](), dict[int, str]()
         copied = []
         for row, image in enumerate(images):
             if row and image is images[row - 1]:
                 copied.append(row)  # one image with several texts
-            elif isinstance(image, bytes):
-                encoded[row] = image
-            elif isinstance(image, str | os.PathLike):
-                encoded[row] = _read_file(Path(image))
+            elif _is_array(image, "B", self._pixels_shape):
+                pixels[row] = image
             else:
-                pixels[row] = self._resize(image, start + row)
+                encoded[row], errors[row] = _encode_image(image)
         if encoded:
             # One call for all: the graph decodes them side by side.
-            decoded, errors = self._read(tf.constant(list(encoded.values())))
-            for row, error in zip(encoded, errors.numpy(), strict=True):
-                if error:
-                    is_named = not isinstance(images[row], bytes)
-                    name = images[row] if is_named else f"images[{start + row}]"
-                    raise InputError(f"{name!s}: {error.decode()}")
+            decoded, found = self._read(tf.constant(list(encoded.values())))
             pixels[list(encoded)] = decoded
+            for row, error in zip(encoded, found.numpy(), strict=True):
+                errors[row] = errors[row] or error.decode()
         for row in copied:
-            pixels[row] = pixels[row - 1]
-        return pixels
-
-    def _is_embedding(self, image: Any) -> bool:
-        is_array = isinstance(image, np.ndarray) and image.dtype.kind == "f"
-        return is_array and image.shape == self._embedding_shape
-
-    def _resize(self, image: Any, number: int) -> Any:
-        if hasattr(image, "convert"):
-            image = np.asarray(image.convert("RGB"))
-        is_array = isinstance(image, np.ndarray)
-        found = f"{image.dtype} {image.shape}" if is_array else type(image)
-        is_rgb = is_array and image.ndim == 3 and image.shape[-1] == 3
-        if not is_rgb or image.dtype != np.uint8:
-            raise InputError(
-                f"images[{number}]: expected a path, bytes, an image of Pillow "
-                f"or RGB pixels, uint8 (height, width, 3), found {found}."
-            )
-        if image.shape == self._pixels_shape:
-            return image
-        return resize_pixels(tf.constant(image), *self._pixels_shape[:2])
+            pixels[row], errors[row] = pixels[row - 1], errors.get(row - 1, "")
+        return pixels, errors
 
 
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: expected an image, found no file that can be read."
-        ) from error
+def _is_array(image: Any, types: str, shape: tuple[int, ...]) -> bool:
+    """Whether it is an array of that shape and of one of NumPy's type codes."""
+    is_array = isinstance(image, np.ndarray) and image.dtype.char in types
+    return is_array and image.shape == shape
+
+
+def _encode_image(image: Any) -> tuple[bytes, str]:
+    """Encodes an image: pixels, too, which then take the way of files."""
+    if isinstance(image, str) or not hasattr(image, "__array__"):
+        return read_image(image)
+    pixels = np.asarray(image)
+    found = f"{pixels.dtype} {pixels.shape}"
+    if pixels.dtype.kind == "f" and pixels.size:
+        least, most = pixels.min(), pixels.max()
+        found += f" from {least:g} to {most:g}"
+        # Between 1 and 2 is what overshoots [0, 1], or what is nearly black.
+        if least >= 0 and (most <= 1 or 2 <= most <= 255):
+            scaled = pixels.astype(np.float32) * (255 if most <= 1 else 1)
+            pixels = np.round(scaled).astype(np.uint8)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    is_image = pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4)
+    if is_image and pixels.size and pixels.dtype == np.uint8:
+        return tf.io.encode_png(pixels, compression=1).numpy(), ""
+    return b"", (
+        "expected pixels, (height, width) or (height, width, channels), uint8 "
+        f"or floats in [0, 1] or [0, 255], found {found}."
+    )
 
 
 # === Texts ===

@@ -1,5 +1,6 @@
 """The command line: a file per command, imports of Keras inside them."""
 
+import io
 import logging
 import os
 import sys
@@ -65,6 +66,9 @@ def run(command: Callable[[], object]) -> None:
     if not (sys.stdout.isatty() or "COLUMNS" in os.environ):
         # Typer takes a pipe to be 80 columns wide; the help is written for 100.
         os.environ.setdefault("TERMINAL_WIDTH", "100")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may hold bytes that are no UTF-8.
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:

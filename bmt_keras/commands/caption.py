@@ -1,6 +1,7 @@
 """`bmt caption`: captions of images, without a server."""
 
 import hashlib
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from bmt_keras.commands import options, startup
-from bmt_keras.data.caption_files import Journal, check_out, find_images
+from bmt_keras.data.caption_files import Journal, check_out
 from bmt_keras.errors import InputError
+from bmt_keras.image_files import find_images, report_unreadable, show_name
 from bmt_keras.progress import show_progress
 
 if TYPE_CHECKING:
@@ -95,8 +97,8 @@ def caption(
         check_out(out, paths)
         source |= _identify(captioner)
         Journal(out, source | controls)
-    elif missing := [path for path in paths if not path.exists()]:
-        raise InputError(f"{missing[0]}: expected an image, found none.")
+    elif not any(path.exists() for path in paths):
+        raise InputError(f"{paths[0]}: expected an image, found none.")
     # From here on it takes seconds: what fails soon has failed.
     startup.load_tensorflow()
     from bmt_keras.captioner import Captioner
@@ -107,17 +109,21 @@ def caption(
     if out is not None:
         _write_file(model, paths, out, source, controls)
         return
-    written = model.caption(paths, **controls)
-    for path, captions in zip(paths, written, strict=True):
+    written = model.caption(paths, **controls, on_error="skip")
+    good = [pair for pair in zip(paths, written, strict=True) if pair[1]]
+    for path, captions in good:
         for each in captions if num_captions > 1 else [captions]:
-            line = f"{path}\t{each.text}" if len(paths) > 1 else each.text
+            name = f"{show_name(path)}\t" if len(paths) > 1 else ""
+            line = name + each.text
             if scores:
                 line += "\t" + _describe_scores(each)
             typer.echo(line)
-    if grid is not None:
+    if grid is not None and good:
         from bmt_keras.evaluation.plots import draw_caption_grid
 
-        draw_caption_grid(paths, [each.text for each in written], grid)
+        draw_caption_grid([x for x, _ in good], [y.text for _, y in good], grid)
+    if len(good) < len(paths):
+        raise typer.Exit(1)
 
 
 def _write_file(
@@ -138,9 +144,10 @@ def _write_file(
             on_progress=partial(on_progress, "all"),
             **controls,
         )
-    for image in bad:
-        typer.echo(f"bmt: cannot be read: {image}", err=True)
+    report_unreadable(bad, len(paths), skip_bad=True, beside=out)
     typer.echo(f"{out}: {len(paths) - len(bad)} captions")
+    if bad:
+        raise typer.Exit(1)
 
 
 def parse_length(text: str | None) -> int | tuple[int, int | None] | None:
@@ -164,7 +171,7 @@ def _identify(captioner: Path) -> dict[str, str]:
     """Names a captioner, and what tells it from a later one in its folder."""
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(each for each in captioner.iterdir() if each.is_file()):
-        digest.update(path.name.encode() + path.read_bytes())
+        digest.update(os.fsencode(path.name) + path.read_bytes())
     folder = str(captioner.resolve())
     return {"captioner": folder, "captioner's hash": digest.hexdigest()}
 

@@ -66,6 +66,7 @@ def evaluate(
             model,
             pairs,
             skip_bad=skip_bad,
+            beside=out / "evaluation",
             on_progress=partial(on_progress, "all"),
         )
     evaluate_captioner(

@@ -9,12 +9,8 @@ import typer
 from bmt_keras.commands import options
 from bmt_keras.commands.startup import load_tensorflow
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
-from bmt_keras.data.caption_files import (
-    Journal,
-    check_out,
-    find_images,
-    show_name,
-)
+from bmt_keras.data.caption_files import Journal, check_out
+from bmt_keras.image_files import find_images, show_name
 from bmt_keras.progress import show_progress
 
 

@@ -6,60 +6,16 @@ written. They are turned into the asked format when all images are done.
 
 import csv
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from bmt_keras.atomic import write_atomically
-from bmt_keras.contract import IMAGE_SUFFIXES
 from bmt_keras.errors import InputError
 
 Row = dict[str, Any]
 
 _COLUMNS = ("file", "caption", "score", "error")
-_UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-
-def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """Lists image files, those in folders and their subfolders among them.
-
-    Args:
-        paths: Files, taken as they are, and folders.
-
-    Returns:
-        The files; those of a folder in the order of their names.
-
-    Raises:
-        InputError: A folder holds no image.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        # A file that is missing is told when it is read.
-        if not path.is_dir():
-            found.append(path)
-            continue
-        images = sorted(
-            each
-            for each in path.rglob("*")
-            if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file()
-        )
-        if not images:
-            raise InputError(
-                f"{path}: expected images ({', '.join(IMAGE_SUFFIXES)}), "
-                "found none."
-            )
-        found += images
-    return found
-
-
-def show_name(path: str | Path) -> str:
-    """A path on one line: in JSON if it has control characters or is no UTF-8.
-
-    JSON reads back equal, so that the file can be found again.
-    """
-    name = str(path)
-    return json.dumps(name) if _UNPRINTABLE.search(name) else name
 
 
 def check_out(out: Path, images: Sequence[Path]) -> None:
@@ -111,6 +67,7 @@ class Journal:
         """Adds rows; a kill loses those of the call at hand alone."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         rows = list(rows)
+        # As `write_atomically` writes names that are no UTF-8.
         with self.path.open("a", -1, "utf-8", "backslashreplace") as file:
             _write_jsonl(file, rows if file.tell() else [self._source, *rows])
         self.rows |= {row["file"]: row for row in rows}

@@ -14,13 +14,10 @@ from typing import Any
 import numpy as np
 
 from bmt_keras.data.captions import CaptionedImage
-from bmt_keras.data.images import (
-    PREPROCESSING_VERSION,
-    decode_images,
-    report_unreadable,
-)
+from bmt_keras.data.images import PREPROCESSING_VERSION, decode_images
 from bmt_keras.data.store import Shard, ShardedRows, open_store
 from bmt_keras.errors import InputError
+from bmt_keras.image_files import report_unreadable
 
 SHARD_SIZE = 1024  # images: what a killed run loses at most
 
@@ -149,7 +146,7 @@ def prepare_features(
     def compute(shards: Sequence[Shard]) -> None:
         bad = writer(shards, source, skip_bad=skip_bad, on_progress=on_progress)
         total = sum(len(shard.items) for shard in shards)
-        report_unreadable(bad, total, skip_bad=skip_bad)
+        report_unreadable(bad, total, skip_bad=skip_bad, beside=Path(folder))
         if len(bad) == len(images):
             raise InputError(
                 "Expected photos that can be read, found none among "

@@ -6,7 +6,6 @@ The TensorFlow ops below give what OpenCV gives for
 255, and can be exported.
 """
 
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,9 +15,7 @@ import tensorflow as tf
 
 from bmt_keras.data.image_headers import first_frame
 from bmt_keras.data.untuned import without_tuning
-from bmt_keras.errors import InputError
-
-_LOGGER = logging.getLogger(__name__)
+from bmt_keras.image_files import read_image
 
 # Raised when the pixels of an image change, so that old caches are refused.
 PREPROCESSING_VERSION = 1
@@ -29,7 +26,6 @@ MAX_PIXELS = 2**26  # 8192 x 8192: 192 MiB when decoded
 
 # Batches read at once, each of four images at a time.
 _READERS = max(2, (os.cpu_count() or 1) // 4)
-_NAMED = 5  # unreadable images named in a message
 
 # TensorFlow takes the palette's indices of such a BMP for levels of grey.
 _BMP_WITH_PALETTE = r"BM\C{26}\x08\x00\x00{4}\C*"
@@ -158,16 +154,19 @@ def decode_images(
         empty where an image is good.
     """
 
-    def read_files(indices: np.ndarray) -> np.ndarray:
-        files = [_read_file(paths[i]) for i in indices]
+    def read_files(indices: np.ndarray) -> tuple[np.ndarray, ...]:
+        files = zip(*(read_image(paths[i]) for i in indices), strict=True)
         # Of objects: a dtype of bytes would lose zeros at a file's end.
-        return np.array(files, dtype=object)
+        return tuple(np.array(column, dtype=object) for column in files)
 
     def read(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        files = tf.numpy_function(read_files, [indices], tf.string)
-        return read_pixels_or_error(
+        files, faults = tf.numpy_function(
+            read_files, [indices], (tf.string, tf.string)
+        )
+        pixels, errors = read_pixels_or_error(
             tf.ensure_shape(files, (None,)), height, width
         )
+        return pixels, tf.where(faults == "", errors, faults)
 
     dataset = (
         tf.data.Dataset.range(len(paths))
@@ -176,39 +175,8 @@ def decode_images(
         .prefetch(_READERS)
     )
     rows = without_tuning(dataset).as_numpy_iterator()
-    for step, (pixels, errors) in enumerate(rows):
-        batch = paths[step * batch_size : (step + 1) * batch_size]
-        messages = [
-            error.decode() if path.is_file() else "no such file"
-            for path, error in zip(batch, errors, strict=True)
-        ]
-        yield pixels, messages
-
-
-def report_unreadable(
-    bad: Sequence[str], total: int, *, skip_bad: bool
-) -> None:
-    """Logs which images, of `total`, cannot be read, with what is wrong.
-
-    Raises:
-        InputError: There are some and they are not to be skipped.
-    """
-    if not bad:
-        return
-    named = "; ".join(bad[:_NAMED]) + ("; …" if len(bad) > _NAMED else "")
-    found = f"{len(bad)} of {total} photos cannot be read: {named}"
-    if not skip_bad:
-        raise InputError(
-            f"{found}. Mend them, or leave them out by --skip-bad."
-        )
-    _LOGGER.warning("%s. They are left out.", found)
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError):  # a name with a zero byte is of the latter
-        return b""  # broken, as any empty file
+    for pixels, errors in rows:
+        yield pixels, [error.decode() for error in errors]
 
 
 def _read_if_small(

@@ -114,8 +114,9 @@ class CaptionClient(ModelCalls, AbstractContextManager["CaptionClient"]):
             (image, CaptionResult) in the order of the images.
 
         Raises:
-            ServingError: If no server answers, it refuses a request for
-                another reason, or the folder has no images.
+            ServingError: If no server answers, or it refuses a request for
+                another reason.
+            InputError: If the folder has no images.
         """
         question = ask_captions(
             find_images(images),

@@ -6,9 +6,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Generic
 
-from bmt_keras import contract
+from bmt_keras import contract, image_files
 
-from ..errors import ServingError
 from .results import CaptionResult, FilledText, R, TextScore
 
 Image = bytes | str | Path
@@ -131,29 +130,13 @@ def _check_count(name: str, values: Sequence[object], images: Any) -> None:
 
 
 def find_images(images: Image | Iterable[Image]) -> Iterator[Image]:
-    """Yields images; those of a folder and its subfolders by their names.
-
-    Raises:
-        ServingError: The folder holds no image.
-    """
-    if isinstance(images, bytes):
-        yield images
-    elif not isinstance(images, str | Path):
+    """Yields images, of a folder those that `image_files` finds in it."""
+    if not isinstance(images, Image):
         yield from images
-    elif not Path(images).is_dir():
+    elif isinstance(images, bytes) or not Path(images).is_dir():
         yield images
     else:
-        found = sorted(
-            path
-            for path in Path(images).rglob("*")
-            if path.suffix.lower() in contract.IMAGE_SUFFIXES and path.is_file()
-        )
-        if not found:
-            raise ServingError(
-                f"{images}: expected images "
-                f"({', '.join(contract.IMAGE_SUFFIXES)}), found none."
-            )
-        yield from found
+        yield from image_files.find_images([images])
 
 
 def name_error(image: Image, error: str) -> str:
@@ -167,14 +150,9 @@ def name_error(image: Image, error: str) -> str:
 
 def _read_example(image: Image, others: Inputs, max_bytes: int) -> Example:
     room = max_bytes - _count_bytes(others)
-    try:
-        image_bytes = (
-            image if isinstance(image, bytes) else Path(image).read_bytes()
-        )
-    except OSError as error:
-        # One bad file among thousands must not end a stream.
-        reason = f"expected a file that can be read, found {error.strerror}."
-    else:
+    # One bad file among thousands must not end a stream.
+    image_bytes, reason = image_files.read_image(image)
+    if not reason:
         if len(image_bytes) <= room:
             return Example(image, {contract.IMAGE_BYTES: image_bytes, **others})
         reason = (

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from PIL import Image
 
 from bmt_keras.captioner import Captioner
 from bmt_keras.captioner.inputs import ImageReader
+from bmt_keras.data.images import decode_images
 from bmt_keras.errors import InputError
 
 # === Images ===
@@ -78,17 +80,86 @@ def test_broken_image_is_named(tiny_captioner, tmp_path):
         tiny_captioner.caption([tmp_path / "absent.jpg"])
 
 
+def test_pixels_take_the_way_of_files(tiny_captioner, paths):
+    captioner = tiny_captioner
+    rgb = np.asarray(Image.open(paths[0]))[:30]
+    grey = np.asarray(Image.fromarray(rgb).convert("L"))
+    rgba = np.dstack(
+        [rgb, np.arange(rgb[..., 0].size).reshape(grey.shape) % 256]
+    )
+    rgba = rgba.astype(np.uint8)
+    for pixels in (rgb, grey, rgba):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        expected = captioner.caption(file.getvalue())
+        same = [
+            *(pixels, pixels.astype(np.float32), pixels / 255, file),
+            *(tf.constant(pixels), Image.fromarray(pixels)),
+            *([pixels[..., None]] if pixels.ndim == 2 else []),
+        ]
+        file.seek(0)
+        for image in same:
+            assert captioner.caption(image) == expected
+        for batch in (np.stack([pixels] * 2), np.stack([pixels / 255] * 2)):
+            if pixels.ndim == 3:  # of grey ones a batch has a last axis
+                assert captioner.caption(batch) == [expected] * 2
+
+
+def test_format_of_the_extra_is_captioned(tiny_captioner, paths, tmp_path):
+    tiff = tmp_path / "photo"
+    Image.open(paths[0]).save(tiff, "TIFF")
+    pixels = np.asarray(Image.open(paths[0]))
+    expected = tiny_captioner.caption(pixels)
+    assert tiny_captioner.caption(tiff) == expected
+    ((read, errors),) = decode_images([tiff], height=16, width=16)
+    assert errors == [""]
+    assert tiny_captioner.caption(read[0]) == expected
+
+
 @pytest.mark.parametrize(
     ("image", "found"),
     [
-        (np.zeros((4, 4, 3)), r"float64 \(4, 4, 3\)"),
-        (np.zeros((4, 4), np.uint8), r"uint8 \(4, 4\)"),
-        ([["a.jpg"]], "<class 'list'>"),
+        (np.full((4, 4, 3), 1.5), r"float64 \(4, 4, 3\) from 1.5 to 1.5"),
+        (np.linspace(-1, 1, 48).reshape(4, 4, 3), r".* from -1 to 1\."),
+        (np.linspace(0, 256, 48).reshape(4, 4, 3), r".* from 0 to 256\."),
+        (np.full((4, 4), np.nan), r".* from nan to nan\."),
+        (np.zeros((4, 4, 3), np.uint16), r"uint16 \(4, 4, 3\)\."),
+        (np.zeros((4, 4, 5), np.uint8), r"uint8 \(4, 4, 5\)"),
+        (np.zeros((3, 20, 20), np.uint8), r"uint8 \(3, 20, 20\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"uint8 \(0, 4, 3\)"),
+        ([["a.jpg"]], "memoryview: a bytes-like object is required"),
     ],
 )
 def test_other_images_are_refused(tiny_captioner, image, found):
-    with pytest.raises(InputError, match=rf"images\[0\]: .*found {found}"):
+    with pytest.raises(InputError, match=rf"images\[0\]: .*found:? {found}"):
         tiny_captioner.caption(image)
+
+
+def test_bad_image_costs_its_own_caption_alone(
+    tiny_captioner, paths, tmp_path, caplog
+):
+    absent = tmp_path / "caf\udce9.jpg"
+    images = [paths[0], absent, b"no image", paths[1], paths[2]]
+    good = [0, 3, 4]
+    for options in (
+        *({}, {"batch_size": 2}, {"num_captions": 2}),
+        *({"template": "a [MASK]"}, {"temperature": 0.7}),
+    ):
+        caplog.clear()
+        found = tiny_captioner.caption(images, on_error="skip", **options)
+        assert [i for i, each in enumerate(found) if each] == good
+        assert found[1:3] == [None, None]
+        (message,) = caplog.messages
+        assert message.startswith("2 of 5 photos cannot be read: ")
+        assert f"{absent}: expected an image" in message
+        assert "images[2]: not a decodable image" in message
+        if not options:
+            expected = tiny_captioner.caption([images[i] for i in good])
+            assert [found[i].text for i in good] == [c.text for c in expected]
+    assert tiny_captioner.caption(b"no image", on_error="skip") is None
+    for on_error in ("raise", "Skip"):
+        with pytest.raises(InputError, match=r"jpg: expected an image"):
+            tiny_captioner.caption(images, on_error=on_error)
 
 
 # === Captions ===
@@ -114,7 +185,7 @@ def test_the_more_candidates_the_fewer_images_at_once(
     monkeypatch.setattr(
         ImageReader,
         "read_batches",
-        lambda self, images, batch_size: asked.append(batch_size) or (),
+        lambda self, images, batch_size, bad: asked.append(batch_size) or (),
     )
     captioner.caption([])
     assert asked == [at_once]

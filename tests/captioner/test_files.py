@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from bmt_keras.captioner.files import caption_to_file, read_good_images
-from bmt_keras.data.caption_files import find_images
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.errors import InputError
+from bmt_keras.image_files import find_images
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_split_that_the_captions_have_not_is_refused(
 
 @pytest.mark.parametrize(
     ("faults", "found"),
-    [({"absent": [3]}, "no such file"), ({"broken": [3]}, "not a decodable")],
+    [({"absent": [3]}, "expected an"), ({"broken": [3]}, "not a decodable")],
 )
 def test_photo_that_cannot_be_read_is_named(
     bmt, prepare, write_captions, tmp_path, faults, found

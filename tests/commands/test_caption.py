@@ -1,4 +1,6 @@
 import csv
+import json
+import os
 import re
 
 import pytest
@@ -36,6 +38,12 @@ def test_several_images_have_a_line_each_and_a_grid(
     lines = result.out.splitlines()
     assert [line.split("\t")[0] for line in lines] == [str(p) for p in paths]
     assert grid.read_bytes().startswith(b"\x89PNG")
+    # The good ones are drawn in any case.
+    grid.unlink()
+    bad = tmp_path / "absent.jpg"
+    result = bmt("caption", bad, *paths, "--captioner", folder, "--grid", grid)
+    assert (result.code, result.out.splitlines()) == (1, lines)
+    assert grid.read_bytes().startswith(b"\x89PNG")
 
 
 def test_folder_is_captioned_into_a_file(bmt, folder, tiny_sample, tmp_path):
@@ -57,8 +65,38 @@ def test_image_that_cannot_be_read_is_named_and_skipped(
     paths = [sample_photos[1][0].path, broken]
     out = tmp_path / "captions.jsonl"
     result = bmt("caption", *paths, "--captioner", folder, "--out", out)
-    assert (result.code, result.out) == (0, f"{out}: 1 captions\n")
+    assert (result.code, result.out) == (1, f"{out}: 1 captions\n")
     assert f"cannot be read: {broken} (not a decodable image" in result.err
+
+
+def test_bad_images_cost_no_caption_of_the_others(
+    bmt, folder, sample_photos, tmp_path
+):
+    images = tmp_path / "images"
+    images.mkdir()
+    os.link(sample_photos[1][0].path, os.fsencode(images) + b"/caf\xe9.jpg")
+    for number in range(6):
+        (images / f"{number}.jpg").write_bytes(b"no photo")
+    options = ("--captioner", folder)
+    printed = bmt("caption", images, *options)
+    (line,) = printed.out.splitlines()
+    assert printed.code == 1
+    name, caption = line.split("\t")
+    assert json.loads(name) == f"{images}/caf\udce9.jpg"
+    # No file lists them: each is named.
+    assert "6 of 7 photos cannot be read: " in printed.err
+    assert all(f"{images / str(n)}.jpg: not a" in printed.err for n in range(6))
+
+    out = tmp_path / "captions.jsonl"
+    written = bmt("caption", images, *options, "--out", out)
+    assert (written.code, written.out) == (1, f"{out}: 1 captions\n")
+    listed = tmp_path / "captions-bad-images.txt"
+    assert f"(all in {listed})" in written.err
+    assert len(listed.read_text().splitlines()) == 6
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    (row,) = (row for row in rows if not row["error"])
+    assert row["file"] == f"{images}/caf\udce9.jpg"
+    assert row["caption"] == caption
 
 
 # === Controls ===

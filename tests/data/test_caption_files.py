@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from bmt_keras.data.caption_files import Journal, check_out, find_images
+from bmt_keras.data.caption_files import Journal, check_out
 from bmt_keras.errors import InputError
 
 SOURCE = {"captioner": "/runs/a", "passes": None, "length": (6, None)}
@@ -16,22 +16,6 @@ def row(name, caption="a dog", error=""):
 @pytest.fixture
 def out(tmp_path):
     return tmp_path / "deep" / "captions.jsonl"
-
-
-# === Which images ===
-
-
-def test_folders_give_their_images_by_name(tmp_path):
-    (tmp_path / "below").mkdir()
-    for name in ("2.jpg", "10.jpg", "below/a.PNG", "notes.txt"):
-        (tmp_path / name).touch()
-    names = [path.name for path in find_images([tmp_path, "other.jpg"])]
-    assert names == ["10.jpg", "2.jpg", "a.PNG", "other.jpg"]
-
-
-def test_folder_without_images_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"expected images .*, found none"):
-        find_images([tmp_path])
 
 
 # === Whose rows they are ===
@@ -48,6 +32,20 @@ def test_same_source_goes_on(out):
     assert [each["file"] for each in rows] == ["3.jpg", "1.jpg"]
     assert [json.loads(x) for x in out.read_text().splitlines()] == rows
     assert list(out.parent.iterdir()) == [out]
+
+
+def test_name_that_is_no_utf8_reads_back_equal(tmp_path):
+    name = "photos/caf\udce9.jpg"  # as the system gives the byte \xe9
+    for ending in ("jsonl", "csv"):
+        out = tmp_path / f"captions.{ending}"
+        Journal(out, SOURCE).append([row(name, "un café")])
+        journal = Journal(out, SOURCE)
+        assert list(journal.rows) == [name]
+        journal.finish(out, [name])
+        assert "caf\\udce9.jpg" in out.read_text(encoding="utf-8")
+    line = (tmp_path / "captions.jsonl").read_text(encoding="utf-8")
+    assert json.loads(line)["file"] == name
+    assert "un café" in line
 
 
 @pytest.mark.parametrize(

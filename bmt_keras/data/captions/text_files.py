@@ -4,21 +4,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from bmt_keras.contract import IMAGE_SUFFIXES
 from bmt_keras.data.captions.content import not_captions, read_text
 from bmt_keras.data.captions.rows import Record
+from bmt_keras.image_files import find_images
 
 
 def read_records(folder: Path) -> Iterator[Record]:
     """Gives the photos; each line of the text beside one is a caption."""
-    names = sorted(
-        os.path.relpath(os.path.join(root, name), folder)
-        for root, _, files in os.walk(folder)
-        for name in files
-    )
-    photos = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+    photos = [str(x.relative_to(folder)) for x in find_images([folder])]
     beside = {name: f"{os.path.splitext(name)[0]}.txt" for name in photos}
-    texts = {*beside.values()} & {*names}
+    texts = {text for text in beside.values() if (folder / text).is_file()}
     if not texts:
         found = f"a folder of {len(photos)} photos, none of which has a .txt"
         raise not_captions(folder, found)

@@ -6,6 +6,7 @@ import threading
 import grpc
 import pytest
 
+from bmt_keras.errors import InputError
 from bmt_keras.serving.client import AsyncCaptionClient, CaptionClient
 from bmt_keras.serving.errors import ServingError
 
@@ -41,7 +42,7 @@ def test_folder_is_streamed_in_the_order_of_names(
 
 
 def test_folder_without_photos_is_told(ask, tmp_path):
-    with pytest.raises(ServingError, match=r"expected images .*found none"):
+    with pytest.raises(InputError, match=r"expected images .*found none"):
         ask("127.0.0.1:9", "stream", tmp_path)
 
 
