@@ -112,7 +112,7 @@ def test_server_that_is_away_costs_no_photo(
 def test_deadline_holds_for_all_attempts_together(ask, fail_first):
     target, calls = fail_first(999)
     client = {"backoff_s": 60.0, "timeout_s": 0.5}
-    with pytest.raises(ServingError, match="the queue is full"):
+    with pytest.raises(ServingError, match=r"queue is full|no answer within"):
         ask(target, "caption", [b"1"], client=client)
     assert 1 < calls["all"] < 5
 
@@ -120,7 +120,9 @@ def test_deadline_holds_for_all_attempts_together(ask, fail_first):
 def test_clients_of_other_deadlines_share_a_connection(fail_first):
     target, _ = fail_first(9)
     with CaptionClient(target, backoff_s=60.0) as client:
-        with pytest.raises(ServingError, match="the queue is full"):
+        with pytest.raises(
+            ServingError, match=r"queue is full|no answer within"
+        ):
             client.with_timeout(0.3).caption_one(b"1")
         with pytest.raises(ValueError, match="`seconds` must be positive"):
             client.with_timeout(0)
