@@ -161,7 +161,9 @@ def test_errors_are_raised_when_asked(ask, captions, tmp_path):
     with pytest.raises(ServingError, match="image of 3 bytes: not a photo"):
         ask(captions, "caption", [b"1", b"BAD"], client=strict)
     nowhere = tmp_path / "nowhere.jpg"
-    with pytest.raises(ServingError, match=r"^.*nowhere\.jpg: expected an image"):
+    with pytest.raises(
+        ServingError, match=r"^.*nowhere\.jpg: expected an image"
+    ):
         ask(captions, "caption_one", nowhere, client=strict)
 
 
