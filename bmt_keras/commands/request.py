@@ -95,7 +95,8 @@ def request(
         line = f"{found[0]}: expected a file that can be read, found none."
         typer.echo(line, err=True)
         raise typer.Exit(1)
-    journal, left = None, found
+    left = found
+    journal: Journal | None = None
     if out is not None:
         check_out(out, found)
         source = {"server": server, "name": name, "length": length}

@@ -150,7 +150,8 @@ class ModelCalls:
         outcome = await self._wait(*sent) if sent else None
         if len(examples) == 1 or not _is_too_large(outcome):
             return [(examples, outcome)]
-        parts, half = [], len(examples) // 2
+        half = len(examples) // 2
+        parts: list[tuple[list[Example], _Outcome]] = []
         for part in (examples[:half], examples[half:]):
             again = self._start(question, part)
             parts += await self._finish(question, part, again)
