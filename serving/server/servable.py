@@ -30,9 +30,8 @@ class Servable:
             self._session, meta_graph = _load(path)
         # What a broken file raises depends on where the fault is.
         except Exception as error:
-            words, unknown = str(error), tf.errors.UNKNOWN
-            message = f"{_find_fault(path, words)}: {words}"
-            code = getattr(error, "error_code", unknown)
+            message = f"{_find_fault(path, str(error))}: {error}"
+            code = getattr(error, "error_code", tf.errors.UNKNOWN)
             raise tf.errors.OpError(None, None, message, code) from error
         self.signatures: Mapping[str, SignatureDef] = meta_graph.signature_def
 
