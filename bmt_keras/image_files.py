@@ -5,6 +5,7 @@ a PNG before. Pillow is an extra, which is imported when it is first needed.
 """
 
 import io
+import json
 import logging
 import os
 import re
@@ -30,6 +31,8 @@ _SUFFIX = re.compile(
 _DECODED = re.compile(rb"(?s)\xff\xd8\xff|\x89PNG\r|GIF8|BM|RIFF.{4}WEBP")
 _OTHERS = re.compile(rb"(?s)II\*\0|MM\0\*|.{4}ftyp(avi|he|m[is]f)|\0{3}\x0cjP ")
 _PASSED_OVER = ("__MACOSX", "checkpoints")  # folders of archives and of runs
+# What would break a line of a table, or is no UTF-8.
+_UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SECONDS, _BYTES = 30, 2**26  # of a download, at most
 _NAMED = 5  # unreadable images named in a message where a file names all
 
@@ -49,6 +52,13 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
         # A file that is missing is told when it is read.
         found += _search(path) if path.is_dir() else [path]
     return found
+
+
+def show_name(path: str | Path) -> str:
+    """The path on one line: as JSON, which reads back, if it would break it."""
+    name = str(path)
+    is_plain = not (_UNPRINTABLE.search(name) or name.startswith('"'))
+    return name if is_plain else json.dumps(name)
 
 
 def _search(folder: Path) -> list[Path]:

@@ -144,8 +144,9 @@ class TracedGraph:
         self._graph = graph
         self.functions: dict[Any, Any] = {}
         pixels = tf.TensorSpec((None, *graph.pixels_shape), tf.uint8)
+        # AutoGraph, which nothing here needs, is most of a trace's time.
         self.embed_pixels = tf.function(
-            graph.embed_pixels, input_signature=[pixels]
+            graph.embed_pixels, input_signature=[pixels], autograph=False
         )
 
     def run(
@@ -182,6 +183,7 @@ class TracedGraph:
                     tf.nest.map_structure(_spec, numbers),
                     tf.nest.map_structure(_spec, arrays),
                 ),
+                autograph=False,
             )
         result = self.functions[key](images, numbers, arrays)
         return tf.nest.map_structure(lambda each: each.numpy(), result)

@@ -36,6 +36,7 @@ class ImageReader:
         self._read = tf.function(
             graph.pixel_reader.read_batch,
             input_signature=[tf.TensorSpec((None,), tf.string)],
+            autograph=False,
         )
 
     def to_batch(

@@ -12,7 +12,7 @@ import typer
 from bmt_keras.commands import options, startup
 from bmt_keras.data.caption_files import Journal, check_out
 from bmt_keras.errors import InputError
-from bmt_keras.image_files import find_images, report_unreadable
+from bmt_keras.image_files import find_images, report_unreadable, show_name
 from bmt_keras.progress import show_progress
 
 if TYPE_CHECKING:
@@ -25,13 +25,7 @@ def caption(
         list[Path], typer.Argument(help="Image files, or folders of them.")
     ],
     captioner: options.Captioner = Path("runs/sample/captioner"),
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write into this .jsonl, .csv or .json (COCO's results); the "
-            "same command goes on after a stop."
-        ),
-    ] = None,
+    out: options.Out = None,
     scores: Annotated[
         bool,
         typer.Option("--scores", help="Print each token's confidence too."),
@@ -119,7 +113,8 @@ def caption(
     good = [pair for pair in zip(paths, written, strict=True) if pair[1]]
     for path, captions in good:
         for each in captions if num_captions > 1 else [captions]:
-            line = f"{path}\t{each.text}" if len(paths) > 1 else each.text
+            name = f"{show_name(path)}\t" if len(paths) > 1 else ""
+            line = name + each.text
             if scores:
                 line += "\t" + _describe_scores(each)
             typer.echo(line)

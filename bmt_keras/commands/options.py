@@ -22,6 +22,13 @@ ValShare = Annotated[
     float, typer.Option(help="Share held out without --val-captions.")
 ]
 Captioner = Annotated[Path, typer.Option(help="The captioner's folder.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write into this .jsonl, .csv or .json (COCO's results); the same "
+        "command goes on after a stop."
+    ),
+]
 Limit = Annotated[
     int | None, typer.Option(min=1, help="The first N images of each file.")
 ]

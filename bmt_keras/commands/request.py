@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from bmt_keras.commands import options
 from bmt_keras.commands.startup import load_tensorflow
 from bmt_keras.contract import GRPC_PORT, MODEL_NAME
-from bmt_keras.image_files import find_images
+from bmt_keras.data.caption_files import Journal, check_out
+from bmt_keras.image_files import find_images, show_name
 from bmt_keras.progress import show_progress
 
 
@@ -16,6 +18,7 @@ def request(
     images: Annotated[
         list[Path], typer.Argument(help="Photo files, or folders of them.")
     ],
+    out: options.Out = None,
     server: Annotated[
         str, typer.Option(help="Address of the server, host:port.")
     ] = f"127.0.0.1:{GRPC_PORT}",
@@ -38,7 +41,17 @@ def request(
         typer.Option(
             min=0.001, help="Seconds a request may take, retries included."
         ),
-    ] = 30.0,
+    ] = 60.0,
+    attempts: Annotated[
+        int,
+        typer.Option(min=1, help="Tries of a server that is away or full."),
+    ] = 20,
+    backoff: Annotated[
+        float,
+        typer.Option(
+            min=0.001, help="Seconds before the second, then doubled, up to 5."
+        ),
+    ] = 0.2,
     wait: Annotated[
         float,
         typer.Option(min=0, help="Seconds to wait for a starting server."),
@@ -82,6 +95,15 @@ def request(
         line = f"{found[0]}: expected a file that can be read, found none."
         typer.echo(line, err=True)
         raise typer.Exit(1)
+    left = found
+    journal: Journal | None = None
+    if out is not None:
+        check_out(out, found)
+        source = {"server": server, "name": name, "length": length}
+        journal = Journal(out, source | {"version": version, "label": label})
+        # What has an error is asked again.
+        done = {x["file"] for x in journal.rows.values() if not x["error"]}
+        left = [path for path in found if str(path) not in done]
     # Imported late: TensorFlow takes seconds, and --help needs none of it.
     load_tensorflow(devices=False)
     from bmt_keras.serving.client import CaptionClient, Tls
@@ -97,26 +119,34 @@ def request(
         label=label,
         timeout_s=timeout,
         max_message_mb=max_message_mb,
+        max_attempts=attempts,
+        backoff_s=backoff,
         tls=Tls(ca, certificate, key, server_name) if encrypted else None,
     ) as client:
         if wait:
             client.wait_until_reachable(wait)
         stream = client.stream(
-            found,
+            left,
             length=length,
             concurrency=concurrency,
             images_per_request=images_per_request,
         )
         with bar as show:
-            for done, (image, result) in enumerate(stream, start=1):
+            start = len(found) - len(left) + 1
+            for count, (image, result) in enumerate(stream, start):
                 if show is not None:
-                    show("", done, len(found))
+                    show("", count, len(found))
+                if journal is not None:
+                    journal.append([{"file": str(image), **vars(result)}])
                 if result.error:
                     failed = True
                     typer.echo(name_error(image, result.error), err=True)
-                elif found == images[:1]:
+                elif found == images[:1] and journal is None:
                     typer.echo(result.caption)
-                else:
-                    typer.echo(f"{image}\t{result.caption}")
+                elif journal is None:
+                    typer.echo(f"{show_name(image)}\t{result.caption}")
+    if out is not None and journal is not None:
+        rows = journal.finish(out, found)
+        typer.echo(f"{out}: {sum(not x['error'] for x in rows)} captions")
     if failed:
         raise typer.Exit(1)

@@ -114,9 +114,15 @@ def _write_jsonl(file: IO[str], rows: Iterable[Row]) -> None:
 
 
 def _write_csv(file: IO[str], rows: Iterable[Row]) -> None:
-    # The csv module would end lines by \r\n.
+    # The csv module would end lines by \r\n; else it quotes no \r.
+    rows = list(rows)
+    all_quoted = any("\r" in row["file"] for row in rows)
     writer = csv.DictWriter(
-        file, _COLUMNS, extrasaction="ignore", lineterminator="\n"
+        file,
+        _COLUMNS,
+        extrasaction="ignore",
+        lineterminator="\n",
+        quoting=csv.QUOTE_ALL if all_quoted else csv.QUOTE_MINIMAL,
     )
     writer.writeheader()
     writer.writerows(rows)

@@ -1,4 +1,4 @@
-"""The connection: TLS, message sizes, retries, keep-alive and balancing."""
+"""The connection: TLS, message sizes, reconnection, keep-alive, balancing."""
 
 import json
 from dataclasses import dataclass
@@ -8,9 +8,21 @@ import grpc
 
 from ..errors import ServingError
 
-# gRPC makes no more, whatever a policy asks for.
-MAX_ATTEMPTS = 5
-_MAX_BACKOFF_S = 10.0
+MAX_BACKOFF_S = 5.0
+# What TLS fails by: gRPC's words, and ours; encrypted and not.
+_TLS_FAULTS = {
+    True: {
+        "WRONG_VERSION_NUMBER": "speaks no TLS: ask it without",
+        "CERTIFICATE_VERIFY_FAILED": "has a certificate that cannot be "
+        "verified: give that of its authority as `ca`",
+        "Hostname Verification": "has a certificate of another name: give "
+        "that as `server_name`",
+        "security handshaker": "cannot be asked with these PEM files: give "
+        "a `ca`, and a `certificate` with its `key`",
+        "Socket closed": "hangs up: it may want a `certificate` that it trusts",
+    },
+    False: {"Socket closed": "hangs up: it may want TLS, such as a `ca`"},
+}
 _MAX_PING_TIMEOUT_S = 20.0
 
 
@@ -55,36 +67,19 @@ class Tls:
 def make_options(
     *,
     max_message_bytes: int,
-    max_attempts: int,
     backoff_s: float,
     keepalive_s: float | None,
     tls: Tls | None,
 ) -> list[tuple[str, int | str]]:
-    """Returns gRPC's options of a channel; arguments as `CaptionClient`'s.
-
-    gRPC itself repeats a call that ends UNAVAILABLE, within its deadline, with
-    exponential back-off and jitter, and no other.
-    """
-    max_backoff_s = max(backoff_s, _MAX_BACKOFF_S)
-    method: dict[str, object] = {"name": [{}]}  # for every method
-    if max_attempts > 1:  # gRPC refuses a policy of one attempt
-        method["retryPolicy"] = {
-            "maxAttempts": max_attempts,
-            "initialBackoff": f"{backoff_s:.9f}s",
-            "maxBackoff": f"{max_backoff_s:.9f}s",
-            "backoffMultiplier": 2,
-            "retryableStatusCodes": ["UNAVAILABLE"],
-        }
+    """Returns gRPC's options of a channel; arguments as `CaptionClient`'s."""
     # Calls take turns among the addresses that a name stands for.
-    balancing: list[object] = [{"round_robin": {}}]
-    config = {"loadBalancingConfig": balancing, "methodConfig": [method]}
+    config = {"loadBalancingConfig": [{"round_robin": {}}]}
+    max_backoff_s = max(backoff_s, MAX_BACKOFF_S)
     options: list[tuple[str, int | str]] = [
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.service_config", json.dumps(config)),
-        # A request over this is not sent again; the default is 256 KiB.
-        ("grpc.per_rpc_retry_buffer_size", max_message_bytes),
-        # By default a lost connection is tried again after the retries end.
+        # By default a lost connection is tried again after up to two minutes.
         ("grpc.initial_reconnect_backoff_ms", _to_ms(backoff_s)),
         ("grpc.max_reconnect_backoff_ms", _to_ms(max_backoff_s)),
     ]
@@ -99,6 +94,12 @@ def make_options(
     if tls is not None and tls.server_name is not None:
         options.append(("grpc.ssl_target_name_override", tls.server_name))
     return options
+
+
+def find_tls_fault(details: str, is_encrypted: bool) -> str:
+    """Says by what of TLS a connection failed; "" if by nothing of it."""
+    faults = _TLS_FAULTS[is_encrypted].items()
+    return next((fault for words, fault in faults if words in details), "")
 
 
 def _to_ms(seconds: float) -> int:

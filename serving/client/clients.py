@@ -1,17 +1,13 @@
 """The two clients: for programs without an event loop, and with one."""
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
 import grpc
-from tensorflow_serving.apis.predict_pb2 import PredictResponse
 
 from .calls import ModelCalls
 from .requests import (
-    Example,
     Image,
     Question,
     ask_about_texts,
@@ -19,8 +15,6 @@ from .requests import (
     find_images,
 )
 from .results import CaptionResult, FilledText, R, TextScore
-
-_Pending = deque[tuple[list[Example], Any]]  # sent examples and their calls
 
 
 class CaptionClient(ModelCalls, AbstractContextManager["CaptionClient"]):
@@ -38,10 +32,11 @@ class CaptionClient(ModelCalls, AbstractContextManager["CaptionClient"]):
             image's result.
         max_message_mb: Largest request and answer in MiB; gRPC alone would
             refuse answers over 4.
-        max_attempts: How often, from 1 to 5, a request is made that ends
-            UNAVAILABLE; any other failure is final.
+        max_attempts: How often a request is made while the server is away
+            (UNAVAILABLE) or full (RESOURCE_EXHAUSTED); any other failure is
+            final, and so is one of TLS.
         backoff_s: Seconds before the second attempt, doubled before each
-            further one, up to 10 s, with jitter.
+            further one, up to 5 s, with jitter.
         keepalive_s: Seconds of silence after which the connection of a waiting
             request is tested; None never tests it. A server closes connections
             that are tested more often than it allows, which is every 300 s by
@@ -129,7 +124,7 @@ class CaptionClient(ModelCalls, AbstractContextManager["CaptionClient"]):
             concurrency=concurrency,
             images_per_request=images_per_request,
         )
-        return self._answer(question)
+        return self._iterate(question)
 
     def fill_mask(
         self, images: Sequence[Image], texts: Sequence[str]
@@ -158,14 +153,9 @@ class CaptionClient(ModelCalls, AbstractContextManager["CaptionClient"]):
         """Waits for a server that is still starting.
 
         A server opens its port once its model is loaded. If none can be
-        reached in that time, this raises ServingError.
+        reached in that time, or TLS fails, this raises ServingError.
         """
-        ready = grpc.channel_ready_future(self._channel)
-        try:
-            ready.result(timeout=seconds)
-        except grpc.FutureTimeoutError as error:
-            ready.cancel()  # else it would watch the channel for ever
-            raise self._unreachable(f"after {seconds:g} s") from error
+        _run(self._reach(seconds))
 
     def close(self) -> None:
         """Closes the connection."""
@@ -176,23 +166,19 @@ class CaptionClient(ModelCalls, AbstractContextManager["CaptionClient"]):
         self.close()
 
     def _ask(self, question: Question[R]) -> list[R]:
-        return [result for _, result in self._answer(question)]
+        return [result for _, result in self._iterate(question)]
 
-    def _answer(
+    def _iterate(
         self, question: Question[R]
     ) -> Generator[tuple[Image, R], None, None]:
-        requests = question.cut_requests(self._max_example_bytes)
-        pending: _Pending = deque()
+        pairs = self._answer(question)
         try:
-            while (examples := next(requests, None)) or pending:
-                if examples:
-                    pending.append((examples, self._start(question, examples)))
-                if not examples or len(pending) >= question.concurrency:
-                    # The oldest first: results come in the images' order.
-                    done, call = pending.popleft()
-                    yield from self._pair_results(question, done, _wait(call))
+            while True:
+                yield _run(anext(pairs))
+        except StopAsyncIteration:
+            return
         finally:
-            _cancel(pending)
+            _run(pairs.aclose())
 
 
 class AsyncCaptionClient(
@@ -265,10 +251,7 @@ class AsyncCaptionClient(
 
     async def wait_until_reachable(self, seconds: float) -> None:
         """Waits for a server, as `CaptionClient.wait_until_reachable` does."""
-        try:
-            await asyncio.wait_for(self._channel.channel_ready(), seconds)
-        except TimeoutError as error:
-            raise self._unreachable(f"after {seconds:g} s") from error
+        await self._reach(seconds)
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -281,45 +264,10 @@ class AsyncCaptionClient(
     async def _ask(self, question: Question[R]) -> list[R]:
         return [result async for _, result in self._answer(question)]
 
-    async def _answer(
-        self, question: Question[R]
-    ) -> AsyncGenerator[tuple[Image, R], None]:
-        requests = question.cut_requests(self._max_example_bytes)
-        pending: _Pending = deque()
-        try:
-            while (
-                # Reading files would block the event loop.
-                examples := await asyncio.to_thread(next, requests, None)
-            ) or pending:
-                if examples:
-                    pending.append((examples, self._start(question, examples)))
-                if not examples or len(pending) >= question.concurrency:
-                    done, call = pending.popleft()
-                    outcome = await _wait_async(call)
-                    for pair in self._pair_results(question, done, outcome):
-                        yield pair
-        finally:
-            _cancel(pending)
 
-
-def _wait(call: Any) -> PredictResponse | grpc.RpcError | None:
+def _run(steps: Any) -> Any:
+    """Runs what only blocks to its end, or to its next value."""
     try:
-        return None if call is None else call.result()
-    except grpc.RpcError as error:
-        return error
-    except grpc.FutureCancelledError:
-        return call  # the server cancelled the call, which is its own error
-
-
-async def _wait_async(call: Any) -> PredictResponse | grpc.RpcError | None:
-    try:
-        return None if call is None else await call
-    except grpc.aio.AioRpcError as error:
-        return error
-
-
-def _cancel(pending: _Pending) -> None:
-    # A caller who leaves a stream leaves no work to the server.
-    for _, call in pending:
-        if call is not None:
-            call.cancel()
+        steps.send(None)
+    except StopIteration as end:
+        return end.value

@@ -1,6 +1,8 @@
 """A loaded version of a model: a session that runs its signatures."""
 
 import logging
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,14 +28,11 @@ class Servable:
         self.version = version
         try:
             self._session, meta_graph = _load(path)
-        except tf.errors.NotFoundError as error:
-            if "Op type not registered" not in error.message:
-                raise
-            # The released TensorFlow Serving links TensorFlow Text, so models
-            # may use its ops.
-            import tensorflow_text  # noqa: F401
-
-            self._session, meta_graph = _load(path)
+        # What a broken file raises depends on where the fault is.
+        except Exception as error:
+            message = f"{_find_fault(path, str(error))}: {error}"
+            code = getattr(error, "error_code", tf.errors.UNKNOWN)
+            raise tf.errors.OpError(None, None, message, code) from error
         self.signatures: Mapping[str, SignatureDef] = meta_graph.signature_def
 
     def run(
@@ -100,8 +99,27 @@ def _load(path: Path) -> tuple[tf.compat.v1.Session, MetaGraphDef]:
     try:
         load = tf.compat.v1.saved_model.load
         return session, load(session, [_SERVE_TAG], str(path))
-    except BaseException:
+    except BaseException as error:
         session.close()
-        raise
+        missing_op = "Op type not registered" in str(error)
+        if not missing_op or "tensorflow_text" in sys.modules:
+            raise
     finally:
         logger.setLevel(level)
+    # The released TensorFlow Serving links TensorFlow Text, so models may use
+    # its ops.
+    import tensorflow_text  # noqa: F401
+
+    return _load(path)
+
+
+def _find_fault(path: Path, words: str) -> str:
+    """The file of a version that an error in loading it is about."""
+    if not re.search("RestoreV2|variables/variables", words):
+        return str(path / "saved_model.pb")
+    prefix = f"{path}/variables/variables"
+    try:
+        tf.train.load_checkpoint(prefix)  # reads the index alone
+    except (ValueError, tf.errors.OpError):
+        return f"{prefix}.index"
+    return f"{prefix}.data-00000-of-00001"

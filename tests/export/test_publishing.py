@@ -39,16 +39,15 @@ def warmup_requests(version):
     ]
 
 
-def test_warm_up_asks_every_signature_and_for_captions_alone(warmup_requests):
+def test_warm_up_asks_for_captions(warmup_requests):
     asked = [
         (r.model_spec.signature_name, tuple(r.output_filter))
         for r in warmup_requests
     ]
-    assert len(asked) == len(set(asked)) == len(SIGNATURES) + 1
-    assert set(asked) == {
-        *((name, ()) for name in SIGNATURES),
-        (contract.SERVING_DEFAULT, (contract.CAPTION,)),
-    }
+    assert asked == [
+        (contract.SERVING_DEFAULT, ()),
+        (contract.CAPTION_WITH_LENGTH, ()),
+    ]
     for request in warmup_requests:
         assert request.model_spec.name == contract.MODEL_NAME
 

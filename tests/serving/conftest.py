@@ -105,7 +105,7 @@ def serve_answers():
     """Serves what a function of request and context answers; a real server."""
     servers = []
 
-    def serve(answer, credentials=None):
+    def serve(answer, credentials=None, address="127.0.0.1:0"):
         server = grpc.server(
             ThreadPoolExecutor(16),
             options=[("grpc.max_receive_message_length", -1)],
@@ -114,16 +114,20 @@ def serve_answers():
         servicer.Predict = answer
         add_PredictionServiceServicer_to_server(servicer, server)
         if credentials is None:
-            port = server.add_insecure_port("127.0.0.1:0")
+            port = server.add_insecure_port(address)
         else:
-            port = server.add_secure_port("127.0.0.1:0", credentials)
+            port = server.add_secure_port(address, credentials)
         server.start()
         servers.append(server)
         return f"127.0.0.1:{port}"
 
+    def stop():
+        while servers:
+            servers.pop().stop(0).wait()
+
+    serve.stop = stop
     yield serve
-    for server in servers:
-        server.stop(0).wait()
+    stop()
 
 
 @pytest.fixture(scope="session")

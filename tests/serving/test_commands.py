@@ -1,10 +1,14 @@
 """The commands serve and request, through their command line."""
 
+import csv
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 import typer
@@ -12,6 +16,7 @@ from typer.testing import CliRunner
 
 from bmt_keras.commands.request import request
 from bmt_keras.commands.serve import serve
+from bmt_keras.data.caption_files import Journal
 from bmt_keras.errors import InputError
 from bmt_keras.serving.errors import ServingError
 from bmt_keras.serving.server import EmbeddedServer
@@ -84,6 +89,84 @@ def test_folder_prints_a_line_a_photo(ask, photos, tmp_path):
     assert ask(alone).stdout == line
 
 
+NAMES = [
+    "a\tb",
+    "c\nd",
+    "e\rf\x0bg\x1b[1m",
+    "\u2028",
+    '"q"',
+    "caf\udce9",
+    "é é",
+]
+
+
+@pytest.fixture
+def odd_photos(tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    paths = [folder / f"{name}.jpg" for name in NAMES]
+    for size, path in enumerate(paths, start=1):
+        path.write_bytes(b"x" * size)
+    return dict(zip(map(str, paths), range(1, 9), strict=False))
+
+
+def test_name_of_any_characters_stays_one_record(ask, odd_photos, tmp_path):
+    found = {}
+    for line in ask(tmp_path / "odd").stdout.splitlines():
+        name, caption = line.split("\t")
+        found[json.loads(name) if name[0] == '"' else name] = caption
+    assert found == {
+        path: f"a photo of {size} bytes" for path, size in odd_photos.items()
+    }
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_out_names_every_photo(ask, odd_photos, tmp_path, ending):
+    out = tmp_path / f"captions.{ending}"
+    bad = tmp_path / "odd" / "z.jpg"
+    bad.write_bytes(b"BAD")
+    result = ask(tmp_path / "odd", "--out", out)
+    assert (result.exit_code, result.stdout) == (1, f"{out}: 7 captions\n")
+    with out.open(newline="") as file:
+        read = csv.DictReader if ending == "csv" else partial(map, json.loads)
+        rows = {row["file"]: row for row in read(file)}
+    assert rows.pop(str(bad))["error"] == "not a photo; received 3 bytes"
+    if ending == "csv":  # which has no escapes that a reader would undo
+        odd_photos = {
+            path.encode(errors="backslashreplace").decode(): size
+            for path, size in odd_photos.items()
+        }
+    assert {path: row["caption"] for path, row in rows.items()} == {
+        path: f"a photo of {size} bytes" for path, size in odd_photos.items()
+    }
+
+
+def test_stopped_request_goes_on(ask, captioner_server, photos, tmp_path):
+    out = tmp_path / "captions.jsonl"
+    server = f"127.0.0.1:{captioner_server.port}"
+    source = {"server": server, "name": "bmt", "length": None}
+    journal = Journal(out, source | {"version": None, "label": None})
+    for index, error in enumerate(["", "too late"]):
+        row = {"file": str(photos[index]), "caption": "kept", "error": error}
+        journal.append([row])
+    refused = ask(*photos, "--out", out, "--version", 3)
+    assert "`version` was None, not 3" in str(refused.exception)
+    assert ask(*photos, "--out", out).exit_code == 0
+    lines = out.read_text().splitlines()
+    captions = [json.loads(line)["caption"] for line in lines]
+    assert captions[:3] == ["kept", "a photo of 2 bytes", "a photo of 3 bytes"]
+    assert len(captions) == 18
+
+
+def test_attempts_and_backoff_reach_the_client(photos):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = f"127.0.0.1:{listener.getsockname()[1]}"
+    arguments = ["request", str(photos[0]), "--server", target]
+    arguments += ["--attempts", "2", "--backoff", "0.01"]
+    result = CliRunner().invoke(app, arguments)
+    assert f"No server answers at {target}" in str(result.exception)
+
+
 def test_photo_over_the_message_size_is_refused(ask, photos, tmp_path):
     large = tmp_path / "large.png"
     large.write_bytes(b"x" * 2**20)
@@ -104,7 +187,7 @@ def test_version_length_and_tls_reach_the_server(ask, photos, tmp_path):
     assert "caption_with_length" in str(lengthy.exception)
     for options in (["--tls"], ["--server-name", "captions.test"]):
         encrypted = ask(photos[0], *options)
-        assert "No server answers" in str(encrypted.exception)
+        assert "speaks no TLS" in str(encrypted.exception)
     halved = ask(photos[0], "--key", tmp_path / "own.key")
     assert "must be given together" in str(halved.exception)
     unread = ask(photos[0], "--ca", tmp_path / "nowhere.pem")

@@ -137,7 +137,8 @@ def test_call_that_the_server_gives_up_is_told(ask, serve_answers):
         context.abort(grpc.StatusCode.CANCELLED, "given up")
 
     with pytest.raises(ServingError, match="CANCELLED: given up"):
-        ask(serve_answers(answer), "stream", [b"1"])
+        once = {"max_attempts": 1}
+        ask(serve_answers(answer), "stream", [b"1"], client=once)
 
 
 @pytest.fixture

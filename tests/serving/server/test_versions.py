@@ -66,22 +66,35 @@ def _count(servable):
 # === What breaks a version ===
 
 
-def _cut_weights(folder):
-    (path,) = (folder / "variables").glob("variables.data-*")
-    path.write_bytes(path.read_bytes()[:-1])
+DATA = "variables/variables.data-00000-of-00001"
+INDEX = "variables/variables.index"
+GRAPH = "saved_model.pb"
+
+
+def _cut(name, size):
+    def spoil(folder):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:size])
+
+    return spoil
+
+
+def _damage(name):
+    def spoil(folder):
+        content = bytearray((folder / name).read_bytes())
+        for at in range(0, len(content), 5):
+            content[at] ^= 0xFF
+        (folder / name).write_bytes(content)
+
+    return spoil
+
+
+def _remove(name):
+    return lambda folder: (folder / name).unlink()
 
 
 def _remove_weights(folder):
     shutil.rmtree(folder / "variables")
-
-
-def _cut_graph(folder):
-    path = folder / "saved_model.pb"
-    path.write_bytes(path.read_bytes()[:100])
-
-
-def _remove_graph(folder):
-    (folder / "saved_model.pb").unlink()
 
 
 def _fail_warmup(folder):
@@ -91,16 +104,29 @@ def _fail_warmup(folder):
 
 
 @pytest.mark.parametrize(
-    "spoil",
-    [_cut_weights, _remove_weights, _cut_graph, _remove_graph, _fail_warmup],
+    ("spoil", "named"),
+    [
+        (_cut(DATA, -1), DATA),
+        (_damage(DATA), DATA),
+        (_remove(DATA), DATA),
+        (_cut(INDEX, -9), INDEX),
+        (_damage(INDEX), INDEX),
+        (_remove(INDEX), INDEX),
+        (_remove_weights, INDEX),
+        (_cut(GRAPH, 100), GRAPH),
+        (_cut(GRAPH, 0), GRAPH),
+        (_damage(GRAPH), GRAPH),
+        (_remove(GRAPH), GRAPH),
+        (_fail_warmup, "assets.extra/tf_serving_warmup_requests"),
+    ],
 )
-def test_broken_new_version_leaves_the_old_one(models, publish, spoil):
+def test_broken_new_version_leaves_the_old_one(models, publish, spoil, named):
     publish(2, spoil=spoil)
     models.look_again()
     assert _states(models) == {2: END, 1: AVAILABLE}
     failed, _ = models.list_statuses(SPEC)
     assert failed.status.error_code != 0
-    assert "/m/2" in failed.status.error_message
+    assert f"/m/2/{named}" in failed.status.error_message
     with models.borrow(SPEC) as servable:
         assert servable.version == 1
         assert _count(servable) == 1
