@@ -95,6 +95,8 @@ VOID = [
         *("--name", "with `--model-config-file`."),
     ),
     ("request photos --key a.json", "--key", "without `--certificate`."),
+    ("serve --tls-key a.json", "--tls-key", "without `--tls-certificate`."),
+    ("serve --tls-client-ca a.json", "--tls-client-ca", "without `--tls-key`."),
 ]
 CHEAP = {
     f"{TRAIN} --preset huge": "`preset` must be one of sample, ",
@@ -141,7 +143,6 @@ CHEAP = {
         f"gone.json: expected figures as `bmt evaluate` writes them, {NO_SUCH}"
     ),
     "serve": f"models/bmt: expected what is to be served, {NO_SUCH}",
-    "serve --models captioner --tls-key a.json": "--tls-certificate together",
     "serve --model-config-file gone": "gone: expected what is to be served, ",
     "serve --models models --tls-key a.json --tls-certificate gone.pem": (
         f"gone.pem: expected a PEM file, {NO_SUCH}"

@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from bmt_keras import commands
 from bmt_keras.commands.request import request
 from bmt_keras.commands.serve import serve
 from bmt_keras.errors import InputError
@@ -170,6 +171,7 @@ def test_serve_takes_models_config_and_rest(
         *("--model-config-file", str(config), "--rest-port", "0"),
         *("--workers", "2", "--max-calls", "9", "--max-message-mb", "1"),
         *("--poll-seconds", "0", "--drain-seconds", "1", "--rest-cors"),
+        *("--model-config-file-poll-wait-seconds", "9"),
     )
     assert result.exit_code == 0, result.output
     captions, tools, rest = result.stdout.splitlines()
@@ -178,13 +180,27 @@ def test_serve_takes_models_config_and_rest(
     assert rest.startswith("REST at 127.0.0.1:")
 
 
+def test_serve_starts_without_models(serve_until_up, tmp_path):
+    config = tmp_path / "models.config"
+    config.write_text("")
+    result = serve_until_up("--model-config-file", str(config))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("Serving no model at 127.0.0.1:")
+
+
 @pytest.mark.parametrize(
-    "option", ["--tls-key", "--tls-certificate", "--tls-client-ca"]
+    ("option", "other"),
+    [
+        ("--tls-key", "--tls-certificate"),
+        ("--tls-certificate", "--tls-key"),
+        ("--tls-client-ca", "--tls-key"),
+    ],
 )
-def test_half_of_tls_is_bad_input(serve_until_up, captioner_path, option):
-    result = serve_until_up("--models", str(captioner_path), option, "a.pem")
+def test_half_of_tls_is_bad_input(option, other):
+    result = CliRunner().invoke(commands.app, ["serve", option, "a.pem"])
     assert isinstance(result.exception, InputError)
-    assert "--tls-key and --tls-certificate together" in str(result.exception)
+    message = f"`{option}` cannot be given without `{other}`"
+    assert message in str(result.exception)
 
 
 def test_tls_files_reach_the_server(serve_until_up, captioner_path):
