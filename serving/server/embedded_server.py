@@ -90,8 +90,10 @@ class EmbeddedServer:
         self.rest_port = rest_port
         self._config = models
         self._models = ServedModels()
-        self._poll_seconds = poll_seconds
-        self._config_poll_seconds = config_poll_seconds
+        self._looks = (
+            (self._models.look_again, poll_seconds),
+            (self._read_config_again, config_poll_seconds),
+        )
         self._tls = tls
         self._metrics = Metrics()
         self._pool = RunPool(max_workers, max_concurrent_calls)
@@ -199,12 +201,13 @@ class EmbeddedServer:
             self._opened.set_exception(error)
             return
         self._opened.set_result(None)
-        watching = asyncio.gather(
-            self._repeat(self._models.look_again, self._poll_seconds),
-            self._repeat(self._read_config_again, self._config_poll_seconds),
-        )
+        watching = [
+            asyncio.create_task(self._repeat(look, seconds))
+            for look, seconds in self._looks
+        ]
         await self._ending.wait()
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         # First, so that a balancer sends its calls elsewhere.
         await self._grpc.announce_end()
         grace = self._grace

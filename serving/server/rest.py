@@ -30,7 +30,7 @@ from .metrics import Metrics
 from .run_pool import Limits, RunPool
 from .servable import Servable
 from .served_models import ServedModels
-from .status import StatusError, invalid, to_status
+from .status import invalid, to_status
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 # A prediction may take this long, its body's arrival included; and as long may
@@ -137,8 +137,8 @@ class RestPort:
         model_spec, action = _read_path(request)
         if action != "predict":
             raise unserved(action.capitalize())
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        limits = Limits(self.max_message_bytes, deadline)
+        end = time.monotonic() + TIMEOUT_SECONDS
+        limits = Limits(self.max_message_bytes, end)
         body = await _read_body(request, limits)
         is_gzip = request.headers.get("Content-Encoding", "").lower() == "gzip"
 
@@ -160,15 +160,10 @@ async def _read_body(request: web.BaseRequest, limits: Limits) -> bytes:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = bytearray()
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
+        async with asyncio.timeout(limits.timeout_ms / 1000):
             async for chunk in request.content.iter_any():
                 body += chunk
                 limits.check_bytes(len(body))
-    except TimeoutError as error:
-        raise StatusError(
-            grpc.StatusCode.DEADLINE_EXCEEDED,
-            f"The body must arrive within {TIMEOUT_SECONDS} seconds.",
-        ) from error
     except web.RequestPayloadError as error:
         raise invalid(f"Broken body: {error}") from error
     return bytes(body)

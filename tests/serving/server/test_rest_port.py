@@ -121,6 +121,7 @@ def test_body_waits_for_a_word_where_it_is_asked_for(connect):
                     connection.sock.sendall(BODY)
                     assert answer.readline() == b"\r\n"
                     assert b" 200 " in answer.readline()
+            connection.close()
 
 
 @pytest.mark.parametrize(
