@@ -57,7 +57,7 @@ _REFLECTED = (
 Handler = grpc.RpcMethodHandler
 
 
-class _Statuses(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class _Statuses(grpc.aio.ServerInterceptor):
     """Parses requests; whatever fails ends a call with the contract's code."""
 
     async def intercept_service(

@@ -127,7 +127,8 @@ def make_array(text: bytes, info: TensorInfo, limits: Limits) -> np.ndarray:
     """
     dtype = tf.as_dtype(info.dtype)
     array_dtype = np.dtype(dtype.as_numpy_dtype)
-    parts, lists = [], bytearray()
+    parts: list[np.ndarray] = []
+    lists = bytearray()
     for piece in PIECE.finditer(text):
         limits.check()
         # With no string in it, it is read several times as fast.
@@ -167,7 +168,8 @@ def _read_shape(lists: bytes, text: bytes) -> list[int]:
     """Reads the shape of lists of which each value is written as 0."""
     depth = len(lists) - len(lists.lstrip(b"["))
     # From the innermost list outwards, all lists of a depth must be the same.
-    inner, shape = b"0", []
+    inner = b"0"
+    shape: list[int] = []
     for level in range(1, min(depth, _MAX_DIMENSIONS + 1) + 1):
         end = lists.find(b"]" * level) + level
         size = (end - (depth - level) - 1) // (len(inner) + 1)
