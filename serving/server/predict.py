@@ -118,8 +118,8 @@ def parse_tensor(proto: TensorProto, limits: Limits) -> np.ndarray:
     try:
         dtype = tf.as_dtype(proto.dtype)
         # A shape of a few bytes may stand for any number of repeated values.
-        sizes = [dim.size for dim in proto.tensor_shape.dim]
-        limits.check_bytes(math.prod(sizes) * dtype.size)
+        count = math.prod(dim.size for dim in proto.tensor_shape.dim)
+        limits.check_bytes(count * np.dtype(dtype.as_numpy_dtype).itemsize)
         tensor = tf.io.parse_tensor(proto.SerializeToString(), dtype)
         return to_array(tensor.numpy())
     except (TypeError, tf.errors.OpError) as error:

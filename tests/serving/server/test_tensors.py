@@ -58,8 +58,12 @@ def test_tensor_that_does_not_fit_is_refused(proto):
 @pytest.mark.parametrize("shape", [[2**40], [2**20, 2**20], [26]])
 def test_shape_that_expands_beyond_the_limit_is_refused(shape):
     parse_tensor(_proto(DT_FLOAT, [25], float_val=[1]), Limits(100))
-    with pytest.raises(StatusError, match="RESOURCE_EXHAUSTED"):
-        parse_tensor(_proto(DT_FLOAT, shape, float_val=[1]), Limits(100))
+    for proto in (
+        _proto(DT_FLOAT, shape, float_val=[1]),
+        _proto(DT_STRING, shape, string_val=[b"a"]),
+    ):
+        with pytest.raises(StatusError, match="RESOURCE_EXHAUSTED"):
+            parse_tensor(proto, Limits(100))
 
 
 @pytest.mark.parametrize(
