@@ -54,17 +54,15 @@ _REFLECTED = (
     reflection.SERVICE_NAME,
 )
 
-Handler = grpc.RpcMethodHandler
-
 
 class _Statuses(grpc.aio.ServerInterceptor):
     """Parses requests; whatever fails ends a call with the contract's code."""
 
     async def intercept_service(
         self,
-        continuation: Callable[[Any], Awaitable[Handler | None]],
+        continuation: Callable[[Any], Awaitable[Any]],
         details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
+    ) -> Any:
         handler = await continuation(details)
         if handler is None or handler.unary_unary is None:
             return handler

@@ -135,7 +135,7 @@ def make_array(text: bytes, info: TensorInfo, limits: Limits) -> np.ndarray:
         atom = ATOM if b'"' in piece[0] else _WORD
         atoms = b",".join(atom.findall(piece[0]))
         listed = f"[{atoms.decode(errors='surrogateescape')}]"
-        values = [None] if piece[1] else json.loads(listed)
+        values: list[Any] = [None] if piece[1] else json.loads(listed)
         # In C, as the conversion: not one by one.
         if set(map(type, values)) - _VALUE_TYPES.get(array_dtype.kind, set()):
             raise ValueError(
