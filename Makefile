@@ -8,10 +8,11 @@ MODELS ?= models/bmt
 SERVER ?= 127.0.0.1:8500
 # Photos to measure a server with, in place of made ones.
 PHOTOS ?=
+TRIES ?= 10000
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install sample train evaluate export serve caption bench bench-peers bench-serving load-serving test check-cpp backends beam golden lint types dist clean
+.PHONY: help install sample train evaluate export serve caption bench bench-peers bench-serving load-serving hostile test check-cpp backends beam golden lint types dist clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -71,6 +72,9 @@ bench-serving: install  ## Compare a server with the direct call (MODELS=, PHOTO
 load-serving: install  ## Load a server for a minute, with corrupt photos and a reload (MODELS=, PHOTOS=)
 	$(BIN)/python tests/benchmarks/load_serving.py --models $(MODELS) \
 		--out $(RUN)/load-serving.json $(PHOTOS)
+
+hostile: install  ## Feed mutated captions, photos, requests and stops (TRIES=, an hour)
+	$(BIN)/python tests/benchmarks/hostile.py --tries $(TRIES) --out benchmarks/hostile.json
 
 test: install  ## Run all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile

@@ -30,15 +30,11 @@ def check_signatures(
 
     A fresh process loads the folder into a TF1 session, as TensorFlow Serving
     does: a model may load in Python, or where its captioner is, and fail there.
-
-    Args:
-        version_folder: Folder of the SavedModel.
-        functions: The traced functions by signature name.
-        inputs: Arrays by input name, by signature name.
+    `functions` are the traced ones, and `inputs` arrays by input name, both by
+    signature name.
 
     Raises:
-        RuntimeError: The folder does not load, or an output differs; the
-            message names it.
+        RuntimeError: It does not load, or differs in the output that it names.
     """
     cases = {}
     for signature, arrays in inputs.items():

@@ -27,16 +27,13 @@ _NUM_SPECIAL = 2  # `[CLS]` and `[SEP]` around a caption's tokens
 def pad_empty(inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
     """Adds an example where there is none: convolutions fail on no image.
 
-    Args:
-        inputs: (batch,) each, by name; other sizes than the first one's raise
-            InvalidArgumentError.
+    `inputs` are (batch,) each, by name; InvalidArgumentError if sizes differ.
     """
-    names = list(inputs)
-    first = names[0]
+    first, *others = inputs
     count = tf.size(inputs[first])
     missing = tf.cast(tf.equal(count, 0), tf.int32)
     same = []
-    for name in names[1:]:
+    for name in others:
         rule = f"`{name}` must be one for each of `{first}`."
         size = tf.size(inputs[name])
         same.append(tf.debugging.assert_equal(size, count, message=rule))

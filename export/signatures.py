@@ -101,8 +101,7 @@ class CaptionerSignatures:
     ) -> Any:
         """Puts the reading of images before a graph on their embeddings.
 
-        The graph takes values of `specs`, too, and returns their errors with
-        its outputs.
+        The graph takes values of `specs`, too, and may return their errors.
         """
         names = [contract.IMAGE_BYTES, *(spec.name for spec in specs)]
 

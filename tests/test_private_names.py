@@ -13,6 +13,7 @@ import pytest
 # Names in modules, and the file that uses each.
 IN_MODULES = {
     "keras.src.backend.set_keras_mask": "layers/image_embedding_repeat.py",
+    "keras.src.backend.common.global_state": "models/image_towers.py",
     "keras.src.models.Functional": "models/batch_norm_folding.py",
 }
 # Attributes of an object, and the file that uses each.

@@ -29,10 +29,8 @@ def calibrate(
 ) -> None:
     """Sets a captioner's `calibration`, fitted on images of no training.
 
-    Args:
-        captioner: The captioner.
-        images: Images with captions by people; a caption of each is read.
-        features: (images, ...), of `Captioner.read_features`.
+    A caption by people of each image is read. `features`, (images, ...), are
+    those of `Captioner.read_features`.
     """
     # Others than those that evaluation looks at.
     captions = one_caption_each(images, first=1)
@@ -66,12 +64,8 @@ def guess_masked_tokens(
 ) -> MaskedGuesses:
     """Masks a share of the tokens of captions and lets the model guess them.
 
-    Args:
-        captioner: The captioner.
-        features: (captions, ...), of `Captioner.read_features`.
-        captions: A caption by people for each row of the features.
-        share: Share of masked tokens; at least one token per caption.
-        seed: Seed of the masks.
+    Each row of `features`, (captions, ...), of `Captioner.read_features`, has a
+    caption by people. At least one of its tokens is masked.
     """
     tokenizer = captioner.tokenizer
     token_ids = captioner.encode(captions)
@@ -112,8 +106,7 @@ def fit_calibration(log_probs: ArrayLike, correct: ArrayLike) -> Calibration:
     They minimise the mean of -log p' over the right tokens and -log(1 - p')
     over the wrong ones, where right counts as (n + 1) / (n + 2) and wrong as 1
     / (m + 2), n and m being their numbers: Platt's targets, which keep both
-    finite when all are right. The loss is convex; Newton's method finds its
-    least.
+    finite when all are right. Newton's method finds the least of a convex loss.
 
     Args:
         log_probs: float, (tokens,), in nats, at most 0; at least one.

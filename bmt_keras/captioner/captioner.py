@@ -49,21 +49,18 @@ class Captioner:
     """Writes, completes and judges captions of images.
 
     An image is a path, encoded bytes, RGB pixels, uint8, (height, width, 3), an
-    image of Pillow, or a row of what `read_features` gave for it. Many are a
-    list or another iterable of them, or one array, (images, ...). One image in
-    gives one result out; many give a list.
+    image of Pillow, or a row of what `read_features` gave for it. Many are an
+    iterable of them or an array. One image gives one result, many give a list.
 
     Args:
         model: The masked language model.
         tokenizer: Its tokenizer.
-        settings: Its settings; image size, sequence length and decoding are
-            read.
+        settings: Of these, image size, sequence length and decoding are read.
         image_tower: The frozen model of the embeddings that `model` takes;
             None if `model` embeds pixels by itself.
         length_counts: How many training captions had 0, 1, 2 … tokens; used
             where the model has no length head.
-        calibration: Turns log-probabilities into confidences; None leaves
-            them as they are.
+        calibration: For confidences; None takes probabilities as they are.
 
     Example:
         >>> captioner = Captioner.from_preset("runs/sample/captioner")
@@ -105,8 +102,7 @@ class Captioner:
         Args:
             folder: A folder of `save_to_preset`, or one on the Hugging Face
                 hub, `hf://organisation/name`, with or without `@revision`.
-            **decoding: Fields of `DecodingSettings` that take the place of the
-                saved ones; None keeps the saved one.
+            **decoding: Fields of `DecodingSettings`; None keeps the saved one.
 
         Raises:
             InputError: The folder is missing or holds no captioner, or a field
@@ -161,11 +157,9 @@ class Captioner:
                 is no bound; None lets the model choose.
             num_captions: Captions of each image, different where possible.
             temperature: 0 writes the likeliest tokens, more samples them.
-            top_p: Tokens are sampled from the likeliest ones that together
-                have this probability.
+            top_p: Sample among the likeliest tokens of this probability.
             keywords: Words or phrases that stand in every caption.
-            template: Complete this, as `fill_mask` does; it goes with `passes`
-                alone.
+            template: Complete this, as `fill_mask`; goes with `passes` alone.
             seed: Of the samples, which depend on `batch_size`, too.
             batch_size: Images at once; fewer where each has many candidates.
 
@@ -299,8 +293,7 @@ class Captioner:
         """Scores the same captions for each image.
 
         Returns:
-            A list of `Score`, that of the best mean first; for many images a
-            list of such lists.
+            A list of `Score`, the best mean first; of many images one for each.
 
         Raises:
             InputError: As `score`.
@@ -349,8 +342,7 @@ class Captioner:
 
         Args:
             features: (captions, ...), of `read_features`.
-            texts: A caption for each row; longer ones than the model's longest
-                lose their last tokens.
+            texts: A caption for each row; too long ones lose their last tokens.
 
         Returns:
             The mean log-probability per token of each caption, in nats.
@@ -375,8 +367,7 @@ class Captioner:
             token_ids: int32, (captions, length), `[CLS]` … `[SEP]`, padded.
 
         Returns:
-            int32 and float32, (captions, length): tokens, and their
-            log-probabilities.
+            Tokens, int32, and log-probabilities, float32: (captions, length).
         """
         batches = [*self._run(guess_tokens, features, 64, token_ids=token_ids)]
         tokens, log_probs = zip(*batches, strict=True)
@@ -408,12 +399,9 @@ class Captioner:
             ")"
         )
 
-    def _options(
-        self, *, passes: int | None = None, **changes: Any
-    ) -> DecodingOptions:
-        if passes is not None:
-            changes["passes"] = passes
-        return dataclasses.replace(self.graph.default_options(), **changes)
+    def _options(self, **changes: Any) -> DecodingOptions:
+        given = {k: v for k, v in changes.items() if v is not None}
+        return dataclasses.replace(self.graph.default_options(), **given)
 
     def _run(
         self,

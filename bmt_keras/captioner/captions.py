@@ -24,13 +24,10 @@ class Caption:
         text: The caption.
         score: Mean log-probability per written token, in nats, at most 0.
         tokens: The caption's tokens.
-        token_scores: Log-probability of each token when it was written; 0 for
-            a token that a template gave.
-        confidences: Of each token, in [0, 1]: `token_scores` calibrated on
-            the validation images.
+        token_scores: Log-probability of each when written; 0 if it was given.
+        confidences: `token_scores` calibrated on validation images, in [0, 1].
         confidence: Of the caption, in [0, 1], their geometric mean.
-        token_ids: Their ids between `[CLS]` and `[SEP]`, padded to the
-            sequence length.
+        token_ids: `[CLS]`, their ids, `[SEP]`, padded to the sequence length.
     """
 
     text: str

@@ -27,19 +27,14 @@ def read_good_images(
 ) -> tuple[list[CaptionedImage], np.ndarray]:
     """Reads images into features, and leaves out those that are broken.
 
-    Args:
-        captioner: The captioner.
-        images: The images.
-        skip_bad: Only log which images are broken.
-        on_progress: Called with images done and images in all.
+    With `skip_bad` it logs them. `on_progress` gets images done and in all.
 
     Returns:
         The good images and their features, (images, ...), as
         `Captioner.read_features` gives them.
 
     Raises:
-        InputError: No image can be read, or some cannot and are not to be
-            skipped.
+        InputError: No image can be read, or one cannot without `skip_bad`.
     """
     features: list[np.ndarray] = []
     errors: list[str] = []
@@ -105,13 +100,11 @@ def caption_to_file(
             `tokens`, `token_scores`, `confidences`, `error`), `.csv` (`file`,
             `caption`, `score`, `error`) or `.json` (COCO's results:
             `image_id`, the number that the file's name is, and `caption`).
-        source: What the captions depend on besides `controls`, by name, such
-            as the captioner's folder; a stopped call with another one is not
-            gone on with.
+        source: What the captions depend on besides `controls`, such as the
+            captioner's folder; a stopped call of another one is not continued.
         batch_size: Images at once.
         on_progress: Called with images done and images in all.
-        **controls: More arguments of `Captioner.caption`, for one caption
-            per image.
+        **controls: Arguments of `Captioner.caption`, for one caption per image.
 
     Returns:
         The images that cannot be read, each with its error.

@@ -55,8 +55,7 @@ def load_parts(address: str | Path) -> dict[str, Any]:
             f"{address}: expected a captioner's folder with {_MODEL}, found "
             "none; train one by `bmt train`."
         )
-    # A captioner that embeds by itself has no tower, one with a length head
-    # no counts.
+    # Two may be missing: a model may embed, and predict lengths, by itself.
     image_tower = folder / _IMAGE_TOWER
     return {
         "model": _load_model(folder / _MODEL),

@@ -62,11 +62,9 @@ def evaluate(
 
     model = Captioner.from_preset(captioner, **overrides)
     with show_progress("Reading images") as on_progress:
+        show = partial(on_progress, "all")
         good, features = read_good_images(
-            model,
-            pairs,
-            skip_bad=skip_bad,
-            on_progress=partial(on_progress, "all"),
+            model, pairs, skip_bad=skip_bad, on_progress=show
         )
     evaluate_captioner(
         model,

@@ -50,13 +50,11 @@ _KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 def with_settings(*names: str) -> Callable[[_Command], _Command]:
     """Adds options of the settings to a typer command.
 
-    The command receives them as its keyword argument `overrides`, a dictionary
-    by flat name, None where one was not given. One that has a `preset` also
-    has `--show-settings`.
+    The command receives them as its keyword argument `overrides`, by flat name,
+    None where not given. One with a `preset` has `--show-settings`, too.
 
     Args:
-        *names: Groups or options to add, such as `"decoding"` or `"seed"`;
-            none for all.
+        *names: Groups or options, as `"decoding"` or `"seed"`; none for all.
     """
     chosen = {
         option.name: option

@@ -67,7 +67,8 @@ def score(
     if out is not None:
         images = [
             {"image_id": key, "file_name": name, "cider_d": cider_d[key]}
-            for key, name, _ in known
+            | _score_alone(written[key], texts)
+            for key, name, texts in known
             if key in written
         ]
         content = {"scores": scores, "document_frequencies": str(source)}
@@ -77,3 +78,9 @@ def score(
         f"CIDEr-D by document frequencies of {len(documents)} images ({source})"
     )
     print_table(scores)
+
+
+def _score_alone(text: str, references: tuple[str, ...]) -> dict[str, float]:
+    """BLEU-4, not smoothed, and ROUGE-L of one caption."""
+    scores = evaluation.score_captions({0: text}, {0: references})
+    return {name: scores[name] for name in ("bleu_4", "rouge_l")}

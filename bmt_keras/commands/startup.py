@@ -42,9 +42,7 @@ def explain(error: ModuleNotFoundError) -> str:
 def load_tensorflow(*, devices: bool = True) -> None:
     """Imports TensorFlow and finds its devices, silently if all goes well.
 
-    Args:
-        devices: Whether the devices are found; a client needs none, and a
-            strategy finds them by itself.
+    A client needs no `devices`, and a strategy finds them by itself.
     """
     with silence_start():
         import tensorflow as tf

@@ -1,12 +1,12 @@
 """Batches of captions with their images' features."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from bmt_keras.data.batch_plan import PlannedBatch, Replicas
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.features import ImageFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer
@@ -19,6 +19,58 @@ TEXT_SIGNATURE = {
 }
 # Mirroring draws from a stream of its own: it does not change the order.
 _MIRROR_SEED = 1
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """The captions that a step learns from, and the images that they are of."""
+
+    epoch: int  # number of the pass over all captions, from 0
+    captions: np.ndarray  # int, (batch,), the captions' indices; -1 for a blank
+    image_rows: np.ndarray  # int, (images,), rows of the features
+    is_mirrored: np.ndarray  # bool, (images,)
+    length: int  # tokens to which the captions are padded
+    # Of a share alone: where its captions stand in the whole batch, int32,
+    # (batch,), any place for a blank; and the size of the whole batch.
+    rows: np.ndarray | None = None
+    num_rows: int = 0
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """The replicas that a process reads for.
+
+    Shares are alike in shape: where the images of a batch cannot be dealt out
+    evenly, blank captions of an image that is there anyway fill the last ones.
+    The captions of an image's group stay together.
+    """
+
+    first: int  # number of the first replica of the process
+    local: int  # replicas of the process
+    total: int  # replicas of all processes
+
+    def split(self, planned: PlannedBatch) -> Iterator[PlannedBatch]:
+        """Gives the share of each replica of the process in turn."""
+        num_groups = len(planned.image_rows)
+        # Rounded up: the last shares are filled with blanks.
+        size = -(-num_groups // self.total)
+        captions = planned.captions.reshape(num_groups, -1)
+        rows = np.arange(captions.size, dtype=np.int32).reshape(captions.shape)
+        for replica in range(self.first, self.first + self.local):
+            groups = np.arange(replica * size, (replica + 1) * size)
+            is_blank = groups >= num_groups
+            # A blank stands with the image of the last group.
+            groups = np.minimum(groups, num_groups - 1)
+            yield replace(
+                planned,
+                captions=np.where(
+                    is_blank[:, None], -1, captions[groups]
+                ).ravel(),
+                image_rows=planned.image_rows[groups],
+                is_mirrored=planned.is_mirrored[groups],
+                rows=rows[groups].ravel(),
+                num_rows=captions.size,
+            )
 
 
 class CaptionBatches:
@@ -35,14 +87,11 @@ class CaptionBatches:
         images: Images with captions; those without features are left out.
         features: Their features.
         tokenizer: Turns captions into token ids.
-        image_input: The model's input that takes the features, `"images"` or
-            `"image_embedding"`.
+        image_input: Name of their input, `"images"` or `"image_embedding"`.
         batch_size: Captions in a batch; a bucket's last batch may hold fewer.
-        sequence_length: Longest sequence in tokens, `[CLS]` and `[SEP]`
-            included.
+        sequence_length: Most tokens, `[CLS]` and `[SEP]` included.
         bucket_width: Buckets end at multiples of this many tokens; 0 for none.
-        captions_per_image: Keep the first captions of an image, this many of
-            them; 0 for all.
+        captions_per_image: Keep this many of an image's captions; 0 for all.
         group_size: Captions of an image that stay together, those of like
             length; the last group of an image may have fewer.
         mirror: Turn the features of half of the images, others in each epoch,
@@ -164,8 +213,7 @@ class CaptionBatches:
 
         Args:
             start_step: Begin at this step of the run.
-            replicas: Give the shares of these, one after the other, instead
-                of whole batches.
+            replicas: Give the share of each in turn, not whole batches.
 
         Returns:
             Dictionaries of `token_ids` int32 (batch, length), `padding_mask`
@@ -191,11 +239,9 @@ class CaptionBatches:
         gather: Callable[[], Iterable[dict[str, Any]]],
         text_signature: Mapping[str, tf.TensorSpec],
     ) -> tf.data.Dataset:
-        """Gives gathered batches ahead of the consumer.
+        """Gives batches of `gather`, anew for each pass, ahead of the consumer.
 
-        Args:
-            gather: Gives the batches anew for each pass over the dataset.
-            text_signature: Types of all but the images.
+        `text_signature` has the types of all but the images.
         """
         name, shape = self._image_input, (None, *self._features.shape[1:])
         dtype = tf.as_dtype(self._features.dtype)

@@ -1,7 +1,6 @@
 """What a model sees of each image, computed once and kept on disk.
 
-For a frozen image tower these are its embeddings, for one that is trained
-along the decoded and resized pixels.
+Embeddings of a frozen image tower, else the decoded and resized pixels.
 """
 
 import hashlib
@@ -141,9 +140,8 @@ def prepare_features(
         The features, opened read-only.
 
     Raises:
-        InputError: Images cannot be read (unless skipped), the folder holds
-            features made of other images or with other settings, or another
-            process is writing it.
+        InputError: Images cannot be read (unless skipped), the folder is of
+            other images or settings, or another process is writing it.
     """
 
     def compute(shards: Sequence[Shard]) -> None:

@@ -143,8 +143,7 @@ def open_store(
         folder: The store's folder; it appears when all shards are there.
         items: What the rows are computed from, in their order.
         row: Type of a row, with named fields.
-        settings: All that the rows depend on, the items among it, as JSON
-            values.
+        settings: All that the rows depend on, items included, as JSON values.
         shard_size: Items of a shard, where no shard is there yet.
         compute: Writes the shards that it is given. Those that it has written
             when it raises are kept for the next call.

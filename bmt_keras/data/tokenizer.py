@@ -44,8 +44,7 @@ class CaptionTokenizer:
         proto: The serialised SentencePiece model.
 
     Raises:
-        InputError: The bytes are no SentencePiece model, or a special token is
-            not in it.
+        InputError: It is no SentencePiece model, or lacks a special token.
 
     Example:
         >>> tokenizer = CaptionTokenizer.from_file("spiece.model")
@@ -92,8 +91,7 @@ class CaptionTokenizer:
         `tokenizer.json` goes before `spiece.model`, as in transformers.
 
         Raises:
-            InputError: Neither file is there, or it asks for what this class
-                does not do.
+            InputError: Neither is there, or it asks for what is not done here.
         """
         folder = Path(folder)
         config = folder / "tokenizer_config.json"
@@ -218,15 +216,10 @@ class CaptionTokenizer:
 def prune_vocabulary(
     tokenizer: CaptionTokenizer, captions: Sequence[str], min_count: int = 1
 ) -> CaptionTokenizer:
-    """Drops the pieces that captions use rarely or not at all.
+    """Drops the pieces that captions use fewer than `min_count` times.
 
     Captions without a dropped piece are split as before, other texts more
     finely. Special tokens and added ones stay.
-
-    Args:
-        tokenizer: The whole vocabulary.
-        captions: The training captions.
-        min_count: How often captions use a piece that stays.
     """
     # A model that is trained from scratch learns nothing of unused pieces, and
     # pays for their logits at every step. Single characters stay, so that words

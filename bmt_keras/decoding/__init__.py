@@ -1,8 +1,7 @@
 """Decoding of a masked language model: from a blank canvas to captions.
 
-Nothing here knows a model, only a callable that gives logits. Arrays of
-captions are (images, candidates, width) from the blank canvas to the choice; a
-`width` counts `[CLS]` and `[SEP]`.
+Nothing here knows a model, only a callable that gives logits. Captions are
+(images, candidates, width) until one is chosen, with `[CLS]` and `[SEP]`.
 """
 
 from bmt_keras.decoding.constraints import GAP

@@ -22,8 +22,7 @@ class Canvas(NamedTuple):
 
     token_ids: Any  # int32, `[CLS]` tokens `[SEP]` padding
     scores: Any  # float32, log-probabilities of written tokens, 0 elsewhere
-    # bool, where a word must begin, so that nothing goes on with the one
-    # before; None for nowhere
+    # bool, where a word must begin and none may go on; None for nowhere
     is_start: Any = None
 
 
@@ -40,8 +39,7 @@ def frame_tokens(
 ) -> Canvas:
     """Sets the frame around tokens that stand from position 1 on.
 
-    `lengths`, int32, (images, candidates), are their numbers; elsewhere may
-    stand anything.
+    `lengths`, int32, (images, candidates), are their numbers; the rest is free.
     """
     positions, last = positions_in(token_ids), lengths[..., None] + 1
     ids = ops.where(positions < last, token_ids, tokenizer.pad_token_id)

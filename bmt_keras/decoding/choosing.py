@@ -225,8 +225,7 @@ def _f1(ngrams: _Ngrams) -> Any:
     number = candidates * size
 
     # An image's n-grams are sorted and numbered, so that a table tells which
-    # candidate has which: to compare all with all others takes six times as
-    # long for 56 candidates.
+    # candidate has which: comparing all takes six times as long for 56 of them.
     ids, order = ops.top_k(ops.reshape(ngrams.ids, (images, number)), number)
     is_new = ops.cast(ops.not_equal(ids[:, 1:], ids[:, :-1]), "int32")
     kind = ops.cumsum(ops.pad(is_new, [[0, 0], [1, 0]]), axis=-1)

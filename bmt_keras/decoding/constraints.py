@@ -70,11 +70,10 @@ def place_keywords(
     """Sets keywords into blank canvases.
 
     One pass over the masks tells how likely each keyword is from each position
-    on: the sum of its tokens' log-probabilities. Each takes its best free
-    position, one after the other. Where the earlier ones leave no room for a
-    later one, all of them stand at the caption's start. No image's keywords,
-    int32, (images or 1, keywords, tokens), may have more tokens than its
-    canvases have masks.
+    on: the sum of its tokens' log-probabilities. Each in turn takes its best
+    free position. Where one finds no room, all of them stand at the caption's
+    start. No image's keywords, int32, (images or 1, keywords, tokens), may have
+    more tokens than its canvases have masks.
     """
     # (images, keywords)
     sizes = ops.sum(padding_mask_of(keywords, predictor.tokenizer), axis=-1)

@@ -63,8 +63,7 @@ def mask_predict(
         Of each image its captions, the best first. `token_ids`: int32, (images,
         num_captions, max_caption_tokens + 2), `[CLS]` … `[SEP]` and padding;
         `token_scores`: float32, likewise, log-probability of each token when
-        it was written, 0 elsewhere; `score`: float32, (images, num_captions),
-        their mean over the tokens.
+        written, else 0; `score`: float32, (images, num_captions), their mean.
     """
     tokenizer, log_probs = predictor.tokenizer, predictor.length_log_probs
     if length_bounds is not None:
@@ -77,8 +76,7 @@ def mask_predict(
     if keywords is not None:
         canvas = place_keywords(predictor, canvas, keywords)
     is_judged = in_frame(canvas.token_ids, tokenizer)
-    width = log_probs.shape[-1] + 1
-    return _write_and_choose(predictor, canvas, is_judged, options, width)
+    return _write_and_choose(predictor, canvas, is_judged, options)
 
 
 def fill_templates(
@@ -86,8 +84,7 @@ def fill_templates(
 ) -> dict[str, Any]:
     """Writes the masks and gaps of captions given in part.
 
-    Of each template `options.num_candidates` canvases are tried, none of them
-    drawn for minimum Bayes risk.
+    Of each template `options.num_candidates` canvases are tried, none drawn.
 
     Args:
         predictor: The model.
@@ -96,15 +93,13 @@ def fill_templates(
         options: How to decode.
 
     Returns:
-        The dictionary of `mask_predict`. Tokens that were given have a score
-        of 0 and are no part of `score`.
+        The dictionary of `mask_predict`; `score` leaves out given tokens.
     """
     options = dataclasses.replace(options, mbr_samples=0)
     canvas = expand_templates(predictor, templates, options.num_candidates)
     mask_token_id = predictor.tokenizer.mask_token_id
     is_judged = ops.equal(canvas.token_ids, mask_token_id)
-    width = predictor.length_log_probs.shape[-1] + 1
-    return _write_and_choose(predictor, canvas, is_judged, options, width)
+    return _write_and_choose(predictor, canvas, is_judged, options)
 
 
 def draw_captions(
@@ -133,8 +128,7 @@ def fill_masks(
 ) -> Any:
     """Writes the masks of captions that are whole but for them.
 
-    Of `token_ids`, int32, (images, width), `[CLS]` … `[SEP]` and padding, the
-    same without masks.
+    Maps framed `token_ids`, int32, (images, width), to the same without masks.
     """
     token_ids = token_ids[:, None]  # one candidate
     scores = ops.zeros(ops.shape(token_ids), "float32")
@@ -148,8 +142,8 @@ def _write_and_choose(
     canvas: Canvas,
     is_judged: Any,
     options: DecodingOptions,
-    width: int,
 ) -> dict[str, Any]:
+    width = predictor.length_log_probs.shape[-1] + 1
     draws, shared_width = options, None
     if options.uses_mbr:
         # Equal noise for all images: a caption is not to change with its batch.

@@ -19,8 +19,7 @@ class DecodingOptions(DecodingSettings):
         num_captions: Captions kept of each image, different where possible.
         temperature: Of the probabilities that tokens are drawn from; the Python
             number 0 writes the likeliest tokens.
-        top_p: Tokens are drawn from the likeliest ones that together have this
-            probability, in (0, 1].
+        top_p: Draw among the likeliest tokens of this probability, in (0, 1].
         seed: Of the draws; a number or a pair.
 
     Raises:

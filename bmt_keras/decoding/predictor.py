@@ -18,16 +18,13 @@ from bmt_keras.decoding.canvas import (
 
 
 class ExpectedTokens(NamedTuple):
-    """What is known of each image's captions before one is written.
+    """What is known of each image's captions before one is written."""
 
-    Attributes:
-        probabilities: float32, (images, vocabulary_size), the share of an
-            image's captions that is expected to hold each token.
-        rarity: float32, (vocabulary_size,), how much a token counts where
-            captions are compared, not negative: the rarer, the more.
-    """
-
+    # float32, (images, vocabulary_size), the share of an image's captions that
+    # is expected to hold each token
     probabilities: Any
+    # float32, (vocabulary_size,), how much a token counts where captions are
+    # compared, not negative: the rarer, the more
     rarity: Any
 
 
@@ -78,10 +75,9 @@ class TokenPredictor:
         """The likeliest tokens that may be written at some positions.
 
         Of `token_ids` and `positions`, int32, (images, candidates, positions),
-        token ids and their log-probabilities, float32, (images, candidates,
-        positions, count), the likeliest first. The probabilities are the
-        model's own, banned tokens included. Where `is_start`, tokens that go on
-        with a word come last.
+        token ids and log-probabilities, float32, (images, candidates,
+        positions, count), the likeliest first; the probabilities count banned
+        tokens, too. Where `is_start`, tokens that go on with a word come last.
         """
         logits, total = self._logits_at(token_ids, positions)
         ban = ops.convert_to_tensor(self._banned)
@@ -94,8 +90,7 @@ class TokenPredictor:
     def log_probs_at(self, token_ids: Any, positions: Any, tokens: Any) -> Any:
         """The log-probabilities of given tokens at some positions.
 
-        Of `tokens`, int32, (images, candidates, positions, tokens), float32 of
-        the same shape.
+        float32, as `tokens`, int32, (images, candidates, positions, tokens).
         """
         logits, total = self._logits_at(token_ids, positions)
         return ops.take_along_axis(logits, tokens, axis=-1) - total
@@ -173,9 +168,8 @@ def mask_candidates(
 
     Of `token_ids`, int32, (images, length), token ids, int32, and their
     probabilities, float32, both (images, max_caption_tokens, count), the first
-    mask and the likeliest token first. There are fewer than `count` if the
-    vocabulary has no more. Behind the last mask all are padding, of
-    probability 0.
+    mask and the likeliest token first, fewer than `count` if the vocabulary has
+    no more. Behind the last mask all are padding, of probability 0.
     """
     tokenizer = predictor.tokenizer
     token_ids = token_ids[:, None]  # one candidate

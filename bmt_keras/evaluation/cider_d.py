@@ -1,8 +1,7 @@
 """CIDEr-D of many captions against the same references, as a reward.
 
-`scores` takes one caption per image and counts the references anew at every
-call. Here they are counted once, so that thousands of captions of an image can
-be scored while a captioner trains.
+`scores` takes one caption per image and counts the references at every call;
+here they are counted once, for thousands of captions while a captioner trains.
 """
 
 import math
@@ -30,8 +29,7 @@ class CiderD:
     """Scores captions as `score_each_caption` does, which has the formula.
 
     Args:
-        references: Captions by people by image id; those without a word are
-            left out.
+        references: Captions by people by image id; wordless ones do not count.
         documents: Captions of each image of a set whose document frequencies
             count; None for the references.
 

@@ -48,8 +48,7 @@ def score_with_java(
     Takes and raises what `score_captions` does.
 
     Returns:
-        `meteor` and `spice`, in [0, 1], without a score that could not be
-        computed; empty without Java.
+        `meteor` and `spice`, in [0, 1], without those that cannot be computed.
 
     Reference:
         Denkowski and Lavie 2014 (METEOR 1.5); Anderson et al. 2016,
@@ -65,14 +64,16 @@ def score_with_java(
     scores = {}
     for name in ("Meteor", "Spice"):
         request = json.dumps([name, *(list(s.values()) for s in sentences)])
-        try:
-            scores[name.lower()] = _run(request)
-        except (RuntimeError, OSError, ValueError) as error:
-            _LOGGER.warning("%s is left out: %s", name.upper(), error)
+        answer = _ask(request)
+        if isinstance(answer, float):
+            scores[name.lower()] = answer
+        else:
+            _LOGGER.warning("%s is left out: %s", name.upper(), answer)
     return scores
 
 
-def _run(request: str) -> float:
+def _ask(request: str) -> float | str:
+    """A score, or why there is none."""
     with subprocess.Popen(
         [sys.executable, "-c", _WORKER],
         stdin=subprocess.PIPE,
@@ -86,13 +87,11 @@ def _run(request: str) -> float:
     ) as process:
         try:
             output, _ = process.communicate(request, _TIMEOUT)
-        except subprocess.TimeoutExpired as error:
-            raise RuntimeError(f"it took over {_TIMEOUT:g} seconds.") from error
+        except subprocess.TimeoutExpired:
+            return f"it took over {_TIMEOUT:g} seconds."
         finally:
             # The worker's own children, Java above all, may outlive it.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     *_, last = ["it said nothing.", *output.strip().splitlines()]
-    if process.returncode != 0:
-        raise RuntimeError(f"it failed: {last}")
-    return float(last)
+    return f"it failed: {last}" if process.returncode else float(last)

@@ -58,8 +58,7 @@ def evaluate_captioner(
         captioner: The captioner.
         images: Images with captions by people.
         features: (images, ...), as `Captioner.read_features` gives them.
-        out: Folder of `predictions.json` (COCO's results), `metrics.json` and
-            `grid.png`.
+        out: Folder of `predictions.json`, `metrics.json` and `grid.png`.
         retrieval: Number of images among which recall is measured; 0 for none.
         is_true: Rule of a caption's truth, where there is one.
         training_captions: What the captioner was trained on, if known.
@@ -164,10 +163,7 @@ def measure_retrieval(
 ) -> dict[str, float]:
     """Measures recall by `Captioner.score` among images with a caption each.
 
-    Args:
-        captioner: The captioner.
-        features: (images, ...).
-        captions: A caption by people for each image.
+    Those are by people; `features` are (images, ...).
 
     Returns:
         `image_recall_at_1`, `_5` and `_10`: the share of captions whose image
@@ -213,10 +209,7 @@ def measure_passes(
 ) -> list[PassesPoint]:
     """Measures CIDEr-D and time by the number of passes.
 
-    Args:
-        captioner: The captioner.
-        features: (images, ...), in the order of `references`.
-        references: Captions by people by image id.
+    `features`, (images, ...), stand in the order of `references`.
 
     Returns:
         A point for each of `PASSES`; the time is that of writing all captions,

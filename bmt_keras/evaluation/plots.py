@@ -40,8 +40,7 @@ def plot_history(csv_path: str | Path, png_path: str | Path) -> None:
         png_path: The PNG file to write. It counts epochs from 1.
 
     Raises:
-        InputError: If a column is missing, a value is not a number or there
-            is no epoch.
+        InputError: There is no epoch, a column is missing or a value no number.
     """
     history = _read_history(Path(csv_path))
     epochs = [epoch + 1 for epoch in history["epoch"]]
@@ -103,8 +102,7 @@ def draw_caption_grid(
         png_path: The PNG file to write, whole or not at all.
 
     Raises:
-        ValueError: There is no image, or there are more or fewer captions than
-            images.
+        ValueError: There is no image, or not one caption for each.
     """
     # The other pictures do without TensorFlow.
     import tensorflow as tf
@@ -165,9 +163,7 @@ def draw_reliability(bins: Sequence[ReliabilityBin]) -> bytes:
     counts, x, y = np.array(bins).T
     axes.plot(x, y, color=_COLORS[0])
     axes.scatter(x, y, 12 + 150 * counts / counts.sum(), color=_COLORS[0])
-    axes.set_xlim(-0.03, 1.03)
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_aspect("equal")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     _finish(axes, "confidence", "share correct")
     return _to_png(figure)
 
@@ -191,8 +187,7 @@ def draw_passes(points: Sequence[PassesPoint]) -> bytes:
 def _finish(
     axes: Axes, x_label: str, y_label: str, *, is_whole: bool = False
 ) -> None:
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set(xlabel=x_label, ylabel=y_label)
     if is_whole:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
@@ -211,6 +206,5 @@ def _to_png(figure: Figure, dpi: int = 160) -> bytes:
 
 
 def _write_png(figure: Figure, path: str | Path) -> None:
-    content = _to_png(figure, dpi=120)
     with write_atomically(path, "wb") as file:
-        file.write(content)
+        file.write(_to_png(figure, dpi=120))

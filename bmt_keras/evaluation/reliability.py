@@ -14,17 +14,11 @@ _NUM_BINS = 10
 
 
 class ReliabilityBin(NamedTuple):
-    """Guesses of similar confidence.
-
-    Attributes:
-        num_guesses: Number of guesses.
-        confidence: Their mean confidence.
-        accuracy: Share of them that is correct.
-    """
+    """Guesses of similar confidence."""
 
     num_guesses: int
-    confidence: float
-    accuracy: float
+    confidence: float  # their mean
+    accuracy: float  # share of them that is correct
 
 
 def reliability_bins(
@@ -37,8 +31,7 @@ def reliability_bins(
         correct: bool, (guesses,).
 
     Returns:
-        The bins from low to high without empty ones. The first one holds
-        [0, 0.1], the next (0.1, 0.2] and so on.
+        Those that are not empty, in order: [0, 0.1], (0.1, 0.2] and so on.
 
     Reference:
         Guo et al. 2017, "On Calibration of Modern Neural Networks",

@@ -33,19 +33,12 @@ _JPEG_QUALITY = 78
 
 
 class ReportImage(NamedTuple):
-    """An image, what was written of it and how good that is.
+    """An image, what was written of it and how good that is."""
 
-    Attributes:
-        image: The image, with captions by people.
-        caption: The written caption.
-        cider_d: Its CIDEr-D, in [0, 10].
-        correct: Whether it is true, where that is known.
-    """
-
-    image: "CaptionedImage"
-    caption: "Caption"
-    cider_d: float
-    correct: bool | None = None
+    image: "CaptionedImage"  # with captions by people
+    caption: "Caption"  # the written one
+    cider_d: float  # in [0, 10]
+    correct: bool | None = None  # whether it is true, where that is known
 
 
 def write_report(

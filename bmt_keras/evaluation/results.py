@@ -59,7 +59,7 @@ def read_results(
             raise InputError(
                 f"{path}: expected one caption for each of {len(names)} images "
                 f"that have captions by people, found {len(images)} {problem}, "
-                f"the first {images[0]}."
+                f"the first {str(images[0])[:99]}."
             )
     return found
 
@@ -79,7 +79,7 @@ def _read_entries(path: Path) -> Iterator[tuple[Any, str, str]]:
             text = f"[{text.strip()}]".replace("\n", ",\n")
         table = csv.DictReader(io.StringIO(text))
         rows = list(table) if path.suffix == ".csv" else json.loads(text)
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise InputError(
             f"{path}: expected captions (.json, .jsonl or .csv), found a "
             f"fault: {error}."

@@ -27,17 +27,11 @@ _IDS_SHOWN = 5
 
 
 class PassesPoint(NamedTuple):
-    """The score with one number of decoding passes.
-
-    Attributes:
-        passes: Number of passes.
-        cider_d: CIDEr-D of the captions, in [0, 10].
-        seconds: Time that all captions took.
-    """
+    """The score with one number of decoding passes."""
 
     passes: int
-    cider_d: float
-    seconds: float
+    cider_d: float  # of the captions, in [0, 10]
+    seconds: float  # that all captions took
 
 
 def evaluate_captions(
@@ -48,18 +42,12 @@ def evaluate_captions(
 ) -> dict[str, float]:
     """Scores captions, and shuffled captions for comparison.
 
-    Args:
-        predictions: As for `score_captions`.
-        references: As for `score_captions`.
-        is_true: A rule that says whether a caption is true of an image, where
-            the truth is known, as it is for generated pictures.
+    Takes and raises what `score_captions` does. `is_true` says whether a
+    caption is true of an image, where that is known, as of generated pictures.
 
     Returns:
         The scores of `score_captions` and `cider_d_shuffled`; with `is_true`
         also `truth` and `truth_shuffled`, shares in [0, 1].
-
-    Raises:
-        InputError: As `score_captions`.
     """
     scores = score_captions(predictions, references)
     shuffled = shuffle_predictions(predictions)
@@ -89,8 +77,7 @@ def score_captions(
     Returns:
         `bleu_1` to `bleu_4` over all images (brevity penalty from the closest
         reference), `rouge_l` (beta 1.2) and `distinct`, all in [0, 1], and
-        `cider_d` in [0, 10], which is 0 for a single image, because no word
-        then tells one image from another.
+        `cider_d` in [0, 10], 0 for a single image, which no word tells apart.
 
     Raises:
         InputError: If there is no image, an id has only a prediction or only
@@ -99,9 +86,8 @@ def score_captions(
 
     Reference:
         Papineni et al. 2002 (BLEU); Lin 2004 (ROUGE-L); Vedantam et al. 2015,
-        https://arxiv.org/abs/1411.5726 (CIDEr-D). The clipping of CIDEr-D
-        works on n-gram counts, as in its authors' code, where the paper's
-        formula has frequencies.
+        https://arxiv.org/abs/1411.5726 (CIDEr-D, which clips n-gram counts, as
+        its authors' code does, where the paper's formula has frequencies).
     """
     # Imported where a score is asked for: the package is an extra. The modules
     # used here read no file and unpickle nothing.
@@ -124,7 +110,7 @@ def score_captions(
 def score_each_caption(
     predictions: Mapping[int, str], references: Mapping[int, Sequence[str]]
 ) -> dict[int, float]:
-    """Scores every caption by CIDEr-D.
+    """Scores every caption by CIDEr-D; takes what `score_captions` does.
 
     For n-grams of n = 1..4 words, g_n counts them, each times log(images /
     images with the n-gram in a reference). A caption c and its references r
@@ -134,10 +120,6 @@ def score_each_caption(
             min(g_n(c), g_n(r)) . g_n(r) / (|g_n(c)| |g_n(r)|)
 
     and the score of all images is the mean over the images.
-
-    Args:
-        predictions: As for `score_captions`.
-        references: As for `score_captions`.
 
     Returns:
         CIDEr-D in [0, 10] by image id, sorted by id.
@@ -159,11 +141,7 @@ def shuffle_predictions(
     """Gives every image the caption of another image.
 
     The images are put on a ring in random order, and each takes the caption
-    of the next; a single image keeps its own.
-
-    Args:
-        predictions: One caption per image, by image id.
-        seed: Seed of the order, which does not depend on that of the mapping.
+    of the next; a single image keeps its own. `seed` alone settles the order.
     """
     ids = sorted(predictions)
     order = np.random.default_rng(seed).permutation(len(ids))
@@ -181,10 +159,6 @@ def measure_wording(
 
     Words are those of `split_caption`: lower case, no punctuation.
 
-    Args:
-        captions: Written captions.
-        training_captions: Captions that the model was trained on.
-
     Returns:
         `mean_length`, words per caption;
         `vocabulary_used`, number of distinct words in all captions;
@@ -193,8 +167,7 @@ def measure_wording(
         `repeated_words`, the share of all words that equal the word just
         before them in the same caption, in [0, 1], 0 if there is no word;
         with `training_captions` also `novel`, the share of captions, in
-        [0, 1], of which they hold none of the same words; an empty one is
-        never novel.
+        [0, 1], worded as none of them; an empty one is never novel.
 
     Raises:
         InputError: If there is no caption.

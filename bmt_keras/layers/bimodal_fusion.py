@@ -32,13 +32,11 @@ class BimodalFusion(ConfiguredLayer):
         activation: Activation function or its name. Defaults to None, linear.
         kernel_initializer: Initializer of the kernel, (hidden_dim +
             image_dim, units). Defaults to `"glorot_uniform"`.
-        bias_initializer: Initializer of the bias, (units,). Defaults to
-            `"zeros"`.
+        bias_initializer: Initializer of the bias. Defaults to `"zeros"`.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
-        token_states: float, (batch, length, hidden_dim). Its mask is the
-            output's.
+        token_states: float, (batch, length, hidden_dim); its mask is passed on.
         image_embedding: float, (images, ...), flattened. `batch` is a multiple
             of `images`, and the captions of an image are neighbouring rows.
         padding_mask: Not read; other fusions take it.

@@ -32,8 +32,7 @@ class ConceptHead(ConfiguredLayer):
     Args:
         vocabulary_size: int. Number of tokens.
         hidden_dim: int. Width of the first dense layer.
-        dropout: float in [0, 1). Share of each dense layer's inputs that
-            training drops. Defaults to 0.5.
+        dropout: float in [0, 1), on each dense layer's inputs. Defaults to 0.5.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -44,8 +43,7 @@ class ConceptHead(ConfiguredLayer):
         token the log-odds that a caption of the image holds it.
 
     Raises:
-        ValueError: If an argument is out of its range, or the number of
-            channels is unknown.
+        ValueError: If an argument is out of range or the channels are unknown.
 
     Reference:
         [Fang et al., 2015](https://arxiv.org/abs/1411.4952), who detect the
@@ -117,8 +115,7 @@ class ConceptHead(ConfiguredLayer):
     def adapt(self, prior: Any) -> None:
         """Sets the prior: of each token the share of captions that hold it.
 
-        Args:
-            prior: float, (vocabulary_size,).
+        `prior`: float, (vocabulary_size,).
         """
         self.prior.assign(prior)
 
@@ -128,13 +125,8 @@ class ConceptHead(ConfiguredLayer):
         It is the logarithm of the ratio of the two probabilities. Added to the
         logits of a language model it makes the likely tokens likelier, as a
         product of experts does. It is next to nothing for tokens that hardly
-        any caption holds, and never more than a factor of 20.
-
-        Args:
-            logits: float, (batch, vocabulary_size), of the layer.
-
-        Returns:
-            float32, (batch, vocabulary_size), nats.
+        any caption holds, and never more than a factor of 20. Maps the layer's
+        `logits`, (batch, vocabulary_size), to nats, float32, of that shape.
         """
         # Added to both, so that two tiny probabilities have a ratio near 1.
         probabilities = ops.sigmoid(ops.cast(logits, "float32"))

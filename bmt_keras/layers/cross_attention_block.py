@@ -35,8 +35,7 @@ class ImageAttention(keras.layers.MultiHeadAttention):
     Args:
         num_heads: int. Attention heads.
         key_dim: int. Width of each head.
-        **kwargs: The arguments of `keras.layers.MultiHeadAttention`; what is
-            kept takes no dropout.
+        **kwargs: The arguments of its parent; `attend` has no dropout.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)
@@ -70,19 +69,16 @@ class CrossAttentionBlock(ConfiguredLayer):
     through `tanh(8 * gate)`, a learned scalar that starts at zero: a fresh
     block returns its states unchanged, and a pretrained model keeps what it
     knows while the image finds its way in. Flamingo gates the cross-attention
-    and the feed-forward network likewise; the self-attention before them is
-    added here, as the states come from a finished text model rather than from
-    between its layers.
+    and the feed-forward network likewise; the self-attention is added here, as
+    the states come from a finished text model, not from between its layers.
 
     Args:
         num_heads: int. Attention heads; divides `hidden_dim`.
         intermediate_dim: int. Width inside the feed-forward network.
-        dropout: float in [0, 1). Share of each part's output that training
-            drops. Defaults to 0.0.
+        dropout: float in [0, 1), on each part's output. Defaults to 0.0.
         layer_norm_epsilon: float. Defaults to 1e-5.
         gate_initializer: Initializer of the gates. Defaults to "zeros". None
-            for no gates, for a text model that knows nothing yet which they
-            would protect.
+            for no gates: a text model from scratch has nothing to protect.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:

@@ -30,11 +30,9 @@ class CrossAttentionFusion(ConfiguredLayer):
         num_layers: int. Number of blocks.
         num_heads: int. Attention heads; divides `hidden_dim`.
         intermediate_dim: int. Width inside the feed-forward networks.
-        dropout: float in [0, 1). Share of the output of each attention and
-            feed-forward network that training drops. Defaults to 0.0.
+        dropout: float in [0, 1), of the blocks. Defaults to 0.0.
         layer_norm_epsilon: float. Defaults to 1e-5.
-        gate_initializer: Initializer of the blocks' gates. Defaults to
-            "zeros"; None for blocks without gates.
+        gate_initializer: Of the blocks. Defaults to "zeros"; None for no gates.
         final_norm: bool. Normalise the states after the last block, as a stack
             of pre-norm blocks needs that no gate holds back. Defaults to False.
         image_dropout: float in [0, 1). Share of the image embedding's channels
@@ -42,8 +40,7 @@ class CrossAttentionFusion(ConfiguredLayer):
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
-        token_states: float, (batch, length, hidden_dim). Its mask is the
-            output's.
+        token_states: float, (batch, length, hidden_dim); its mask is passed on.
         image_embedding: float, (images, height, width, channels), (images,
             cells, channels), or (images, channels) for an image of one cell.
             The number of cells must be known. `batch` is a multiple of

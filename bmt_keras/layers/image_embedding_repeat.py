@@ -16,28 +16,24 @@ from bmt_keras.layers.parts import ConfiguredLayer, Shape, check_positive
 class ImageEmbeddingRepeat(ConfiguredLayer):
     """Flattens an image embedding and repeats it along the tokens.
 
-    It makes the image a neighbour of every token, ready to be concatenated
-    with the token states. `BimodalFusion` does both and a dense layer without
-    the copies.
+    It makes the image a neighbour of every token, ready to be concatenated with
+    the token states. `BimodalFusion` adds a dense layer, without the copies.
 
     Args:
-        length: int or None. The number of repeats where the call gives no
-            token states. Defaults to None.
+        length: int or None (default). Number of repeats without token states.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
         image_embedding: float, (batch, ...).
         token_states: float, (batch, length, hidden_dim) or None. Only its
-            length and its mask are read; it goes before the constructor's
-            `length`.
+            length, which goes before the constructor's, and its mask are read.
 
     Returns:
         float, (batch, length, image_dim), where `image_dim` is the product of
         the image embedding's dimensions. Its mask is that of `token_states`.
 
     Raises:
-        ValueError: If `length` is not positive, or if neither `token_states`
-            nor `length` is given.
+        ValueError: If `length` is not positive, or no length is given at all.
 
     Example:
         ```python

@@ -28,16 +28,14 @@ class LengthHead(ConfiguredLayer):
     Args:
         max_caption_tokens: int. The greatest number of tokens.
         hidden_dim: int. Width of the first dense layer.
-        dropout: float in [0, 1). Share of the averaged features that training
-            drops. Defaults to 0.0.
+        dropout: float in [0, 1), on the averaged features. Defaults to 0.0.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
         image_embedding: float, (batch, ..., channels).
 
     Returns:
-        float32 whatever the dtype policy, (batch, max_caption_tokens + 1), the
-        logits.
+        Logits, (batch, max_caption_tokens + 1), float32 whatever the policy.
 
     Raises:
         ValueError: If an argument is out of its range.

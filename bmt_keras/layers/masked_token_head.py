@@ -28,8 +28,7 @@ class MaskedTokenHead(ConfiguredLayer):
     KerasHub's `MaskedLMHead`; the defaults are ALBERT's.
 
     Args:
-        token_embedding: A `keras.layers.ReversibleEmbedding` (or KerasHub's),
-            of `vocabulary_size` rows.
+        token_embedding: A `keras.layers.ReversibleEmbedding` (or KerasHub's).
         use_dense: bool. Whether the head has its dense layer; False for states
             that are already projected to the embedding's width, as by
             `BimodalFusion`. Defaults to True.
@@ -37,15 +36,13 @@ class MaskedTokenHead(ConfiguredLayer):
             name. Defaults to `tanh_gelu`.
         activation: Activation of the output, or its name. Defaults to None,
             which gives logits; `"softmax"` gives probabilities.
-        layer_norm_epsilon: float. Defaults to 1e-12, as in ALBERT's
-            checkpoints.
+        layer_norm_epsilon: float. Defaults to 1e-12, that of ALBERT.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:
         states: float, (batch, length, hidden_dim).
-        mask_positions: int, (batch, capacity), the positions to predict, each
-            in [0, length), or None for all of them. Nothing is computed for
-            the others.
+        mask_positions: int, (batch, capacity), in [0, length), or None for all.
+            Nothing is computed for the others.
 
     Returns:
         float32 whatever the dtype policy, (batch, capacity, vocabulary_size),
@@ -53,8 +50,7 @@ class MaskedTokenHead(ConfiguredLayer):
 
     Raises:
         TypeError: If `token_embedding` is no `ReversibleEmbedding`.
-        ValueError: If the head has no dense layer and the states are not as
-            wide as the embedding.
+        ValueError: If the states have another width without a dense layer.
 
     Example:
         ```python

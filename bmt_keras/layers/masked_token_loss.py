@@ -26,8 +26,7 @@ class MaskedTokenLoss(keras.layers.Layer):
     Call arguments:
         logits: float, (batch, positions, vocabulary_size), of the masked
             positions or of all positions.
-        labels: int, (batch, positions). Where the weight is 0 any value is
-            allowed.
+        labels: int, (batch, positions), of any value where the weight is 0.
         sample_weight: float, (batch, positions), 0 where a position does not
             count, or None for the mask that `logits` carry, else `labels`;
             without one every position counts.

@@ -77,14 +77,8 @@ def tanh_gelu(x: Any) -> Any:
     """Applies the Gaussian error linear unit in its tanh approximation.
 
     ALBERT and BERT were trained with the approximation; `"gelu"` names the
-    exact function in Keras. It is registered, so that a layer that holds it
-    can be saved.
-
-    Args:
-        x: float, any shape.
-
-    Returns:
-        float, the shape and dtype of `x`.
+    exact function in Keras. As it is registered, layers with it can be saved.
+    `x`: float, any shape; the result has its shape and dtype.
 
     Reference:
         [Hendrycks and Gimpel, 2016](https://arxiv.org/abs/1606.08415)

@@ -33,8 +33,7 @@ class RelativeSelfAttention(ConfiguredLayer):
 
     Args:
         num_heads: int. Divides `hidden_dim`.
-        max_distance: int. Tokens farther apart share the bias of this
-            distance. Defaults to 16.
+        max_distance: int. Tokens farther apart share its bias. Defaults to 16.
         **kwargs: The arguments of `keras.layers.Layer`.
 
     Call arguments:

@@ -34,9 +34,8 @@ class TokenMasking(ConfiguredLayer):
         vocabulary_size: int or None. Needed where `random_share` is not 0.
         mask_share: float. Share of the masked positions that show the mask
             token. Defaults to 1.0; BERT takes 0.8.
-        random_share: float. Share of the masked positions that show a random
-            token that is not special. Defaults to 0.0; BERT takes 0.1. The
-            rest shows the token itself.
+        random_share: float. Share of them that show a random token that is not
+            special. Defaults to 0.0; BERT takes 0.1. The rest stay as they are.
         seed: int or None. Seed of the draws in training.
         **kwargs: The arguments of `keras.layers.Layer`.
 

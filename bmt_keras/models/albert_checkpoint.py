@@ -17,7 +17,7 @@ from bmt_keras.models.checkpoint_files import (
     HUB_PREFIX,
     find_folder,
     list_tensors,
-    read_config,
+    read_object,
     read_tensors,
 )
 
@@ -51,8 +51,7 @@ _SIZES = {
 
 # What a model with a head puts before the names of its encoder's tensors.
 _PREFIX = "albert."
-# Layer of AlbertBackbone: module of the checkpoint. The last eight stand in
-# each inner layer.
+# AlbertBackbone's layer: the checkpoint's module. Inner layers have the last 8.
 _MODULES = {
     "token_embedding": "embeddings.word_embeddings",
     "position_embedding": "embeddings.position_embeddings",
@@ -76,10 +75,9 @@ _INNER_MODULE = r"encoder.albert_layer_groups.\1.albert_layers.\2."
 def load_albert(address: str, *, dropout: float | None = None) -> keras.Model:
     """Loads a pretrained ALBERT.
 
-    In Hugging Face's layout it may be saved from `AlbertModel`,
-    `AlbertForMaskedLM`, `AlbertForPreTraining` or a model with another head,
-    which is left out: see `load_pretrained_head`. Without a pooler, the
-    backbone's has fresh weights.
+    In Hugging Face's layout it may be an `AlbertModel`, `AlbertForMaskedLM`,
+    `AlbertForPreTraining` or one with another head, which is left out: see
+    `load_pretrained_head`. Without a pooler, the backbone's has fresh weights.
 
     Args:
         address: A local folder in Hugging Face's layout or in KerasHub's,
@@ -176,11 +174,12 @@ def _find_checkpoint(address: str) -> Path | None:
         return None
     folder = find_folder(address, CHECKPOINT_FILES)
     # KerasHub's layout has a config.json too, that of the Keras object.
-    return None if "registered_name" in read_config(folder) else folder
+    config = read_object(folder / "config.json")
+    return None if "registered_name" in config else folder
 
 
 def _read_folder(folder: Path, options: Mapping[str, Any]) -> keras.Model:
-    arguments = _read_arguments(folder / "config.json", read_config(folder))
+    arguments = _read_arguments(folder / "config.json")
     tensors = list_tensors(folder, prefix=_PREFIX)
     text_tower = keras_hub.models.AlbertBackbone(
         **{**arguments, **options}, name="text_tower"
@@ -224,7 +223,6 @@ def _name_variables(text_tower: keras.Model) -> dict[str, keras.Variable]:
 
 
 def _stored_shape(variable: keras.Variable) -> tuple[int, ...]:
-    """The shape of a variable's tensor."""
     shape = tuple(variable.shape)
     if variable.name == "embeddings":
         return shape
@@ -236,8 +234,8 @@ def _stored_shape(variable: keras.Variable) -> tuple[int, ...]:
     return (math.prod(shape[at:]), math.prod(shape[:at]))
 
 
-def _read_arguments(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads a config.json as the arguments of `AlbertBackbone`."""
+def _read_arguments(path: Path) -> dict[str, Any]:
+    config = read_object(path)
     for field, default, accepted in _FIXED:
         value = config.get(field, default)
         rule = f"`{field}` must be one of {', '.join(map(str, accepted))}"

@@ -28,8 +28,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
             is. Normalisations that follow no convolution stay, too.
 
     Returns:
-        A model with copied weights, which differs by rounding; a model that is
-        not functional itself.
+        A copy, which differs by rounding, or `model` if it is not functional.
     """
     if not isinstance(model, _OF_LAYERS):
         return model

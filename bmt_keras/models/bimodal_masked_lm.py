@@ -32,18 +32,12 @@ _ARGUMENTS = (
 
 
 class ProjectedImage(NamedTuple):
-    """What all passes over the captions of images read of them.
+    """What all passes over the captions of images read of them."""
 
-    Attributes:
-        cells: From the fusion's `project_image`.
-        log_odds: float32, (images, vocabulary_size), added to the logits.
-        token_probabilities: float32, (images, vocabulary_size), that a caption
-            of the image holds a token. Both are () without a concept head.
-    """
-
-    cells: Any
-    log_odds: Any
-    token_probabilities: Any
+    cells: Any  # from the fusion's `project_image`
+    # Both float32, (images, vocabulary_size), or () without a concept head.
+    log_odds: Any  # added to the logits
+    token_probabilities: Any  # that a caption of the image holds a token
 
 
 @keras.saving.register_keras_serializable(package="bmt_keras")
@@ -69,8 +63,7 @@ class BimodalMaskedLM(keras.Model):
         max_caption_tokens: Give the model a head that predicts how many tokens
             a caption has, up to this number; None for no such head.
         label_smoothing: Label smoothing of the token loss.
-        length_loss_weight: Weight of the length head's loss, added to the
-            token loss.
+        length_loss_weight: Weight of the length head's loss, which is added.
         concept_dim: Give the model a `ConceptHead` of this `hidden_dim`: its
             log-odds are added to the logits of `token_logits` and of
             `evaluate`, not to those of the call. None for no such head.
@@ -88,10 +81,9 @@ class BimodalMaskedLM(keras.Model):
             `images`, and the captions of an image are neighbouring rows.
 
     Returns:
-        Dictionary of `logits`, float, (batch, positions, vocabulary_size), and
-        with a length head `length_logits`, float, (images,
-        max_caption_tokens + 1), and with a concept head `concept_logits`,
-        float, (images, vocabulary_size).
+        Dictionary, all float, of `logits`, (batch, positions, vocabulary_size);
+        with a length head `length_logits`, (images, max_caption_tokens + 1);
+        with a concept head `concept_logits`, (images, vocabulary_size).
     """
 
     train_function: Any  # Keras sets both.
@@ -250,13 +242,8 @@ class BimodalMaskedLM(keras.Model):
     ) -> Any:
         """The text tower's states of the tokens, before they meet the image.
 
-        Args:
-            token_ids: int32, (batch, length).
-            padding_mask: int32, (batch, length).
-            training: Whether dropout is on.
-
-        Returns:
-            float, (batch, length, hidden_dim).
+        Maps `token_ids` and `padding_mask`, int32, (batch, length), to float,
+        (batch, length, hidden_dim), with dropout for `training`.
         """
         inputs = {
             "token_ids": token_ids,
@@ -268,8 +255,7 @@ class BimodalMaskedLM(keras.Model):
     def project_image(self, image_embedding: Any) -> ProjectedImage:
         """Computes what depends on images alone, for many `token_logits`.
 
-        Args:
-            image_embedding: float, (images, ...).
+        `image_embedding`: float, (images, ...).
         """
         cells = self.fusion.project_image(image_embedding)
         if self.concept_head is None:
@@ -337,8 +323,7 @@ class BimodalMaskedLM(keras.Model):
             **kwargs: Passed on.
 
         Raises:
-            ValueError: There is a loss, or there are metrics for a step that
-                XLA compiles or that replicas share.
+            ValueError: There is a loss, or metrics of compiled or shared steps.
         """
         weights = kwargs.pop("loss_weights", None)
         if loss is not None or weights is not None:
@@ -389,11 +374,9 @@ class BimodalMaskedLM(keras.Model):
         Args:
             x: Arrays as `train_step` takes them, or a dataset of such batches.
             y: None, else a `ValueError`: the labels are the tokens themselves.
-            sample_weight: float, (batch,), weights of the captions in the
-                loss, for arrays; in a dataset the third of a batch's tuple, or
-                an entry of its inputs.
-            validation_data: Arrays or a dataset, or a tuple of what `x`, `y`
-                and `sample_weight` would be.
+            sample_weight: float, (batch,), weights of the captions in the loss,
+                for arrays; in a dataset the third of a tuple, or an input.
+            validation_data: As `x`, or a tuple of `x`, `y` and `sample_weight`.
             **kwargs: Passed on.
         """
         if isinstance(validation_data, tuple):

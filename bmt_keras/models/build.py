@@ -63,8 +63,7 @@ def build_masked_lm(
     Args:
         settings: The text side, fusion and loss are read.
         tokenizer: Its vocabulary is the model's.
-        image_tower: Becomes part of the model if it is trained along, else
-            only its embeddings' shape is taken.
+        image_tower: A part of the model if trained along, else only a shape.
 
     Returns:
         The model, not compiled.

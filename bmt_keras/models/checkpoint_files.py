@@ -93,11 +93,6 @@ def find_folder(address: str, patterns: Sequence[str]) -> Path:
         ) from error
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Reads a checkpoint's config.json, or raises an `InputError`."""
-    return _read_object(folder / _CONFIG)
-
-
 def list_tensors(folder: Path, *, prefix: str = "") -> dict[str, StoredTensor]:
     """Lists the tensors of a checkpoint, without their values.
 
@@ -163,7 +158,8 @@ def read_tensors(
     return {name: tensors[name].read() for name in shapes}
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads an object of a checkpoint's JSON, or raises an `InputError`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -195,7 +191,7 @@ def _list_file(path: Path) -> dict[str, StoredTensor]:
 
 
 def _list_indexed(index: Path) -> dict[str, StoredTensor]:
-    files = _read_object(index).get("weight_map")
+    files = read_object(index).get("weight_map")
     if not isinstance(files, dict) or not files:
         raise InputError(
             f"{index}: expected an object `weight_map` of file names by "

@@ -5,12 +5,15 @@ import difflib
 import hashlib
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
 import h5py
 import keras
+
+# Keras has no public name for the numbers in its layers' names.
+from keras.src.backend.common import global_state
 
 from bmt_keras.errors import InputError
 from bmt_keras.layers.application_preprocessing import (
@@ -29,15 +32,9 @@ _LAYERS = ("layers/", "_layer_checkpoint_dependencies/", "model_weights/")
 def small_cnn(height: int, width: int, *, channels: int = 128) -> keras.Model:
     """A small convolutional tower, trained along with the captioner.
 
-    Args:
-        height: Height of the images in pixels.
-        width: Width of the images in pixels.
-        channels: Channels of the embedding.
-
     Returns:
-        A model from pixels in [0, 255], float, (batch, height, width, 3), to
-        embeddings, float, (batch, ceil(height / 16), ceil(width / 16),
-        channels).
+        A model from pixels in [0, 255], (batch, height, width, 3), to cells,
+        (batch, ceil(height / 16), ceil(width / 16), channels), both float.
     """
     images = keras.Input((height, width, 3), name="images")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images)
@@ -69,21 +66,18 @@ def cut_application(
         name: Name of the model, such as `InceptionV3`.
         layer: Name of the layer whose output is the embedding; empty for the
             last one before the classifier. Names that Keras numbers by itself
-            (`conv2d_7`) count from the model's first such layer (`conv2d`),
-            whatever was built before.
+            (`conv2d_7`) count from the model's first such layer (`conv2d`).
         height: Height of the images in pixels.
         width: Width of the images in pixels.
         weights: `"imagenet"` (downloaded by Keras), `"random"`, or a file:
             weights of this tower, of the cut model, of the model without
             its classifier or of the whole model, as Keras writes them now
             (`.weights.h5`, `.keras`) or wrote and publishes them (`.h5`).
-        pooling: The embedding's neighbouring cells, `pooling` by `pooling`,
-            are averaged.
+        pooling: Side of the squares of neighbouring cells that are averaged.
 
     Returns:
-        A frozen model from pixels in [0, 255], float, (batch, height, width,
-        3), to embeddings, float, (batch, rows, columns, channels), or (batch,
-        features) where the layer pools.
+        A frozen model from pixels in [0, 255], (batch, height, width, 3), to
+        embeddings, (batch, rows, columns, channels) or (batch, features).
 
     Raises:
         InputError: There is no such model or layer, the images' size does not
@@ -105,7 +99,14 @@ def cut_application(
     trunk = _build_trunk(name, height, width, imagenet=weights == "imagenet")
     cut = trunk
     if layer:
-        cut = keras.Model(trunk.input, _find_layer(name, trunk, layer).output)
+        layers = {each.name: each for each in trunk.layers}
+        if layer not in layers:
+            near = difflib.get_close_matches(layer, layers, cutoff=0.0)
+            raise InputError(
+                f"`image_layer` must name a layer of {name}, such as "
+                f"{', '.join(near)}. Received: image_layer={layer}."
+            )
+        cut = keras.Model(trunk.input, layers[layer].output)
     images = keras.Input((height, width, 3), name="images")
     preprocessing = ApplicationPreprocessing(name, name="preprocessing")
     embedding = cut(preprocessing(images))
@@ -138,7 +139,7 @@ def _build_trunk(
     name: str, height: int, width: int, *, imagenet: bool
 ) -> keras.Model:
     try:
-        with warnings.catch_warnings():
+        with _first_names(), warnings.catch_warnings():
             # MobileNet was published at some sizes; any size will do here.
             warnings.filterwarnings("ignore", "`input_shape` is undefined")
             return getattr(keras.applications, name)(
@@ -160,33 +161,15 @@ def _build_trunk(
         ) from error
 
 
-def _find_layer(name: str, trunk: keras.Model, layer: str) -> keras.Layer:
-    """Finds a layer by its name in a model that is the first one built."""
-    layers: dict[str, keras.Layer] = {}
-    first_numbers: dict[str, int] = {}
-    for each in sorted(trunk.layers, key=lambda each: _number(each) or 0):
-        own_name, number = each.name, _number(each)
-        if number is not None:
-            stem = each.name.removesuffix(f"_{number}")
-            number -= first_numbers.setdefault(stem, number)
-            own_name = f"{stem}_{number}" if number else stem
-        layers[own_name] = each
-    if layer not in layers:
-        near = difflib.get_close_matches(layer, layers, cutoff=0.0)
-        raise InputError(
-            f"`image_layer` must name a layer of {name}, such as "
-            f"{', '.join(near)}. Received: image_layer={layer}."
-        )
-    return layers[layer]
-
-
-def _number(layer: keras.Layer) -> int | None:
-    """The number that Keras gave a layer, None if its name is its own."""
-    stem, _, number = layer.name.rpartition("_")
-    if not number.isdigit():
-        stem, number = layer.name, "0"
-    is_automatic = stem.replace("_", "") == type(layer).__name__.lower()
-    return int(number) if is_automatic else None
+@contextlib.contextmanager
+def _first_names() -> Iterator[None]:
+    """Has Keras name layers as if none had been built before."""
+    before = global_state.get_global_attribute("object_name_uids")
+    global_state.set_global_attribute("object_name_uids", None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("object_name_uids", before)
 
 
 def _load_weights(

@@ -11,13 +11,10 @@ _OPTION = "auto_mixed_precision_onednn_bfloat16"
 
 
 def set_matmul_precision(name: str) -> None:
-    """Sets the precision of matrix products in graphs from now on.
+    """Sets the precision of graphs' matrix products: 'float32' or 'bfloat16'.
 
     Weights, sums and all other steps stay float32; TensorFlow's graph optimizer
     puts the casts in. Graphs that ran before are optimized anew.
-
-    Args:
-        name: 'float32' or 'bfloat16'.
     """
     # Without units for bfloat16 a processor would be several times slower.
     tf.config.optimizer.set_experimental_options({_OPTION: name == "bfloat16"})

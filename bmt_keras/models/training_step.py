@@ -55,8 +55,7 @@ def mask_batch(
         masked tokens `labels`, int32, (tokens,), `is_masked`, float32,
         (tokens,), 0 in an empty slot, and `sample_weight`, float32, (tokens,);
         of the captions `caption_weight`, float32, (batch,), or 1.0, and
-        `token_ids`, int32, (batch, length), without masks, or None if they
-        were masked before.
+        `token_ids`, int32, (batch, length), unmasked, or None if masked before.
     """
     batch, labels, weight = keras.utils.unpack_x_y_sample_weight(data)
     refuse_labels(labels)

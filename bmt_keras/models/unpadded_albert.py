@@ -18,13 +18,8 @@ def encode_without_padding(
     normalisations do nothing for the padding; only attention takes the
     captions apart. Gradients are the same, too.
 
-    Args:
-        text_tower: A `keras_hub.models.AlbertBackbone`.
-        token_ids: int32, (batch, length).
-        padding_mask: int32, (batch, length).
-
-    Returns:
-        float, (batch, length, hidden_dim). At padding, any numbers.
+    Maps `token_ids` and `padding_mask`, int32, (batch, length), to float,
+    (batch, length, hidden_dim), any numbers at padding.
     """
     shape = ops.shape(token_ids)
     is_token = padding_mask > 0

@@ -73,23 +73,19 @@ def caption_is_true(caption: str, scene: Scene) -> bool:
 def _describe(
     objects: tuple[SceneObject, ...], background: str
 ) -> tuple[str, ...]:
-    if len(objects) == 1:
-        return tuple(
-            template.format(one=objects[0], background=background)
-            for template in ONE_OBJECT_TEMPLATES
-        )
-    one, two = objects
+    # A lone object is in no relation: its templates name neither.
+    one, two = objects[0], objects[-1]
     relation, inverse = find_relation(one, two), find_relation(two, one)
-    return tuple(
-        template.format(
-            one=one,
-            two=two,
-            relation=_RELATION_WORDS[str(relation)],
-            inverse=_RELATION_WORDS[str(inverse)],
-            background=background,
-        )
-        for template in TWO_OBJECT_TEMPLATES
-    )
+    words = {
+        "one": one,
+        "two": two,
+        "relation": _RELATION_WORDS.get(str(relation)),
+        "inverse": _RELATION_WORDS.get(str(inverse)),
+        "background": background,
+    }
+    is_lone = len(objects) == 1
+    templates = ONE_OBJECT_TEMPLATES if is_lone else TWO_OBJECT_TEMPLATES
+    return tuple(template.format(**words) for template in templates)
 
 
 def read_truth(

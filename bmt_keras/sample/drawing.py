@@ -24,8 +24,7 @@ BACKGROUND_VALUES = {
     "black": (0, 0, 0),
 }
 
-# Drawn at four times the size and averaged down: edges are anti-aliased, and a
-# small star keeps its points.
+# Drawn four times as large and averaged: for smooth edges and pointed stars.
 _OVERSAMPLING = 4
 _RING_HOLE = 0.55  # of the radius
 _STAR_NOTCH = 0.45  # of the radius

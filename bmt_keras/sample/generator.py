@@ -28,10 +28,8 @@ MANIFEST_NAME = "sample.json"
 
 # Without chroma subsampling, which would wash out the colour of small shapes.
 _JPEG_SETTINGS = [
-    cv2.IMWRITE_JPEG_QUALITY,
-    95,
-    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    *(cv2.IMWRITE_JPEG_QUALITY, 95),
+    *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
 ]
 
 
@@ -51,8 +49,7 @@ def write_sample(
         seed: Seed of the scenes, not negative.
 
     Raises:
-        InputError: If a number is out of range, or the folder holds anything
-            else.
+        InputError: A number is out of range, or the folder holds other things.
     """
     if num_train < 1 or num_val < 1 or seed < 0:
         raise InputError(

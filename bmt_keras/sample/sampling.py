@@ -41,11 +41,13 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     while first[:2] == second[:2]:
         second = _draw_look(rng)
     side_by_side = rng.random() < 0.5
-    objects = (
-        _place(first, -_HALF_DISTANCE, rng=rng, side_by_side=side_by_side),
-        _place(second, _HALF_DISTANCE, rng=rng, side_by_side=side_by_side),
-    )
-    return Scene(background, objects)
+    objects = []
+    for look, offset in ((first, -_HALF_DISTANCE), (second, _HALF_DISTANCE)):
+        along = _MIDDLE + offset + _jitter(rng, _JITTER_ALONG[look[2]])
+        across = _MIDDLE + _jitter(rng, _JITTER_ACROSS)
+        x, y = (along, across) if side_by_side else (across, along)
+        objects.append(SceneObject(*look, x, y))
+    return Scene(background, tuple(objects))
 
 
 def draw_scenes(
@@ -80,20 +82,6 @@ def is_held_out(scene: Scene) -> bool:
 
 def _draw_look(rng: np.random.Generator) -> tuple[str, str, str]:
     return _pick(rng, SHAPES), _pick(rng, COLOURS), _pick(rng, SIZES)
-
-
-def _place(
-    look: tuple[str, str, str],
-    offset: int,
-    *,
-    rng: np.random.Generator,
-    side_by_side: bool,
-) -> SceneObject:
-    size = look[2]
-    along = _MIDDLE + offset + _jitter(rng, _JITTER_ALONG[size])
-    across = _MIDDLE + _jitter(rng, _JITTER_ACROSS)
-    x, y = (along, across) if side_by_side else (across, along)
-    return SceneObject(*look, x, y)
 
 
 def _jitter(rng: np.random.Generator, most: int) -> int:

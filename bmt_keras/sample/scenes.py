@@ -26,25 +26,13 @@ MAX_OFFSET = 4  # pixels between their centres, on the other axis
 
 @dataclasses.dataclass(frozen=True)
 class SceneObject:
-    """One object of a scene.
+    """One object of a scene; an `InputError` where a value is none of these."""
 
-    Args:
-        shape: One of `SHAPES`.
-        colour: One of `COLOURS`.
-        size: One of `SIZES`.
-        x: Centre in pixels from the left edge; the object lies inside the
-            picture.
-        y: Centre in pixels from the upper edge.
-
-    Raises:
-        InputError: A value is not one of these.
-    """
-
-    shape: str
-    colour: str
-    size: str
-    x: int
-    y: int
+    shape: str  # one of `SHAPES`
+    colour: str  # one of `COLOURS`
+    size: str  # one of `SIZES`
+    x: int  # centre in pixels from the left edge; all of it lies inside
+    y: int  # likewise from the upper edge
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -69,10 +57,6 @@ class SceneObject:
 class Scene:
     """The facts of one picture.
 
-    Args:
-        background: One of `BACKGROUNDS`.
-        objects: One `SceneObject` or two, the left or upper one first.
-
     Raises:
         InputError: The background is unknown, or two objects are alike in
             colour and shape, in no relation, or the other way round.
@@ -84,8 +68,8 @@ class Scene:
         'left of'
     """
 
-    background: str
-    objects: tuple[SceneObject, ...]
+    background: str  # one of `BACKGROUNDS`
+    objects: tuple[SceneObject, ...]  # one or two, the left or upper one first
 
     def __post_init__(self) -> None:
         """Check the background, then the objects together."""
@@ -101,9 +85,7 @@ class Scene:
     @property
     def relation(self) -> str | None:
         """How the first object lies to the second; None for one object."""
-        if len(self.objects) == 1:
-            return None
-        return find_relation(*self.objects)
+        return find_relation(self.objects[0], self.objects[-1])
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Self:

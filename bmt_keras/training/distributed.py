@@ -11,8 +11,7 @@ from contextlib import contextmanager
 import keras
 import tensorflow as tf
 
-from bmt_keras.data.batch_plan import Replicas
-from bmt_keras.data.batches import CaptionBatches
+from bmt_keras.data.batches import CaptionBatches, Replicas
 from bmt_keras.errors import InputError
 from bmt_keras.settings import Settings
 from bmt_keras.training.strategies import check_strategy
@@ -27,9 +26,8 @@ def open_strategy(
 
     Args:
         name: `"mirrored"`, the GPUs of this machine, or its processor where
-            there is none; `"multi-worker"`, one of several processes that
-            `TF_CONFIG` lists, whose start waits for all of them; `"tpu"`;
-            None for no strategy.
+            there is none; `"multi-worker"`, one of `TF_CONFIG`'s processes,
+            whose start waits for all of them; `"tpu"`; None for no strategy.
         tpu_address: Address or name of the TPU; None for `TPU_NAME`.
 
     Raises:
@@ -94,12 +92,7 @@ def detect_lost_worker(
 
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
     """Whether this process is the one that writes and prints."""
-    if strategy is None or not _has_workers(strategy):
-        return True
-    resolver = strategy.cluster_resolver
-    if "chief" in resolver.cluster_spec().jobs:
-        return bool(resolver.task_type == "chief")
-    return bool(resolver.task_id == 0)
+    return strategy is None or bool(strategy.extended.should_checkpoint)
 
 
 def wait_for_workers(strategy: tf.distribute.Strategy | None) -> None:
@@ -142,7 +135,6 @@ def _sum_over_workers(strategy: tf.distribute.Strategy, value: float) -> float:
 
 
 def _has_workers(strategy: tf.distribute.Strategy | None) -> bool:
-    """Whether other processes take part."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return False
     cluster = strategy.cluster_resolver.cluster_spec().as_dict()
@@ -208,8 +200,7 @@ def fit_model_to_replicas(
 ) -> None:
     """Makes a model's replicas differ, and agree, where they should.
 
-    Each draws a dropout of its own, and all normalise by the statistics of
-    the whole batch.
+    Each draws a dropout of its own, and all normalise by the whole batch.
     """
     # `_flatten_layers`: Keras has no public list of the layers within layers.
     layers = model._flatten_layers(include_self=False)

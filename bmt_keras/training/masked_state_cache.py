@@ -17,13 +17,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bmt_keras.data.batches import CaptionBatches
-from bmt_keras.data.cached_batches import (
-    MaskedStates,
-    cached_dataset,
-    masked_token_row,
-)
-from bmt_keras.data.store import Shard, open_store
+from bmt_keras.data.batches import TEXT_SIGNATURE, CaptionBatches
+from bmt_keras.data.store import Shard, ShardedRows, open_store
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.layers import TokenMasking
 from bmt_keras.models import BimodalMaskedLM
@@ -35,23 +30,65 @@ _SHARD_SIZE = 2048  # captions: what a killed run loses at most
 _BATCH_SIZE = 64
 
 
-@dataclass(eq=False)
-class MaskedStateCache:
-    """Gives a run's batches with the text side computed before.
+def masked_token_row(hidden_dim: int) -> np.dtype:
+    """Type of a masked token as it is kept, with states of this width."""
+    # The state first, where its address is aligned.
+    return np.dtype(
+        [
+            ("state", "<f4", (hidden_dim,)),
+            ("caption", "<i4"),  # its index
+            ("position", "<i4"),  # in the caption
+            ("label", "<i4"),  # the token that was masked
+        ]
+    )
+
+
+class MaskedStates:
+    """The masked tokens of captions under one masking, found by caption.
 
     Args:
-        batches: The run's live batches.
-        model: The model, whose text tower is frozen.
-        settings: Those of the run.
-        tokenizer: The tokenizer of the captions.
-        folder: Where the states are kept, those of one round at a time.
+        shards: Rows of type `masked_token_row`, in the captions' order.
+        num_captions: Number of all captions, with those in no shard.
     """
 
-    batches: CaptionBatches
-    model: BimodalMaskedLM
+    def __init__(self, shards: Sequence[np.ndarray], num_captions: int) -> None:
+        captions = np.concatenate([rows["caption"] for rows in shards])
+        self._labels = np.concatenate([rows["label"] for rows in shards])
+        self._states = ShardedRows([rows["state"] for rows in shards])
+        self._counts = np.bincount(captions, minlength=num_captions)
+        self._first = np.cumsum(self._counts) - self._counts
+
+    def gather(self, captions: np.ndarray) -> dict[str, np.ndarray]:
+        """Reads the masked tokens of captions: int, (batch,).
+
+        Returns:
+            `text_states`, float32, (batch, slots, hidden_dim), zeros after a
+            caption's last masked token; `mask_positions`, the filled slots of
+            the flattened batch * slots, and `labels`, int32, (tokens,) both.
+        """
+        counts = self._counts[captions]
+        # One slot at least, so that no axis is empty.
+        slots = max(int(counts.max(initial=0)), 1)
+        filled = np.arange(slots) < counts[:, None]  # (batch, slots)
+        tokens = (self._first[captions][:, None] + np.arange(slots))[filled]
+        states = np.zeros((*filled.shape, self._states.shape[1]), np.float32)
+        states[filled] = self._states[tokens]
+        return {
+            "text_states": states,
+            "mask_positions": np.flatnonzero(filled).astype(np.int32),
+            "labels": self._labels[tokens],
+        }
+
+
+@dataclass(eq=False)
+class MaskedStateCache:
+    """Gives a run's batches with the text side computed before."""
+
+    batches: CaptionBatches  # the live ones
+    model: BimodalMaskedLM  # its text tower is frozen
     settings: Settings
     tokenizer: CaptionTokenizer
-    folder: Path
+    folder: Path  # of the states, those of one round at a time
 
     def __post_init__(self) -> None:
         """Finds out all that the states depend on."""
@@ -81,11 +118,16 @@ class MaskedStateCache:
         }
 
     def dataset(self, start_step: int = 0) -> tf.data.Dataset:
-        """Gives batches as `cached_dataset`, until the end of the step's round.
+        """Gives the batches of `CaptionBatches.dataset`, masked and encoded.
+
+        They hold for the step's round; each pass takes the next masking.
+
+        Returns:
+            Dictionaries of what `MaskedStates.gather` gives, `padding_mask` and
+            the image input, without end.
 
         Raises:
-            InputError: The folder holds states of other weights, captions or
-                masks.
+            InputError: The states are of other weights, captions or masks.
         """
         number = start_step // self._steps_of_round
         for old in self.folder.glob("round-*"):
@@ -95,7 +137,25 @@ class MaskedStateCache:
             self._prepare(number, masking, captions) if len(captions) else None
             for masking, captions in enumerate(self._plan(number))
         ]
-        return cached_dataset(self.batches, maskings, start_step=start_step)
+
+        def gather() -> Iterator[dict[str, np.ndarray]]:
+            for planned in self.batches.plan(start_step):
+                states = maskings[planned.epoch % self._maskings]
+                # Only what is read ahead of a run's end is in no masking.
+                if states is None:
+                    return
+                batch = self.batches.gather(planned)
+                del batch["token_ids"]
+                yield {**batch, **states.gather(planned.captions)}
+
+        width = self.model.text_tower.hidden_dim
+        signature = {
+            "padding_mask": TEXT_SIGNATURE["padding_mask"],
+            "text_states": tf.TensorSpec((None, None, width), tf.float32),
+            "mask_positions": tf.TensorSpec((None,), tf.int32),
+            "labels": tf.TensorSpec((None,), tf.int32),
+        }
+        return self.batches.to_dataset(gather, signature)
 
     def _plan(self, number: int) -> list[np.ndarray]:
         """The captions that a round reads under each masking."""

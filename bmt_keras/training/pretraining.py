@@ -80,8 +80,7 @@ def pretraining_settings(preset: str, options: dict[str, Any]) -> Settings:
             "`fusion` must be 'cross_attention' to learn without images. "
             f"Received: fusion={settings.fusion.kind}."
         )
-    # All captions of a batch share one blank image, which costs next to
-    # nothing then.
+    # A batch's captions share one blank image, which costs next to nothing.
     return settings.replace(
         group_size=settings.batches.batch_size,
         concept_dim=0,

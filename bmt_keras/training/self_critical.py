@@ -6,8 +6,7 @@ is its CIDEr-D less the mean of the image's other samples (Luo 2020, arXiv
 to fill masks in the captions with positive weight and not to in those with
 negative weight. The published gradient needs the probability of a whole
 caption, which a masked model does not have; at random masks its tokens'
-probabilities given the rest stand for it, whatever the number of passes that
-sampled the caption.
+probabilities given the rest stand for it, however the caption was sampled.
 
 A caption by people, another one each time, stays in the batch with a small
 weight, so that the model keeps words that CIDEr-D does not ask for.
@@ -20,8 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
-from bmt_keras.data.batch_plan import PlannedBatch
-from bmt_keras.data.batches import TEXT_SIGNATURE, CaptionBatches
+from bmt_keras.data.batches import TEXT_SIGNATURE, CaptionBatches, PlannedBatch
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.untuned import without_tuning
 from bmt_keras.decoding import DecodingOptions, draw_captions
@@ -49,18 +47,11 @@ def without_regularization(settings: Settings) -> Settings:
 class SelfCriticalBatches:
     """Batches of sampled captions, weighed by how they compare.
 
-    What is sampled depends on the weights of the step before, the seed and the
-    step alone.
-
-    Args:
-        batches: Choose the images of each step, and give people's captions.
-        captioner: Of the model that learns.
-        settings: Those of the run.
-        images: The images, with captions by people.
+    Samples depend on the weights of the step before, the seed and the step.
     """
 
-    batches: CaptionBatches
-    captioner: Captioner
+    batches: CaptionBatches  # choose each step's images and people's captions
+    captioner: Captioner  # of the model that learns
     settings: Settings
     images: Sequence[CaptionedImage]
 
@@ -77,8 +68,7 @@ class SelfCriticalBatches:
 
         Returns:
             Dictionaries as of `CaptionBatches.dataset` with `sample_weight`,
-            float32, (batch,). An image's samples come before the caption by
-            people.
+            float32, (batch,). An image's samples come before people's caption.
         """
         name = self._graph.model.image_input
         shape = self._graph.model.input[name].shape

@@ -14,6 +14,19 @@ BY_PEOPLE = {
     3: ["a man rides a wave", "the man is surfing"],
 }
 WRITTEN = {1: "a dog runs on grass", 2: "a cat sits", 3: "a man is surfing"}
+# By hand: two of three runs of three words and one of two runs of four are in
+# a reference of the first; none of four words is in those of the others.
+BLEU_4 = {1: (2 / 3 / 2) ** (1 / 4), 2: 0, 3: 0}
+# Words in common, of the caption's and of the reference's: 5 of 5 and 6, 1 of 3
+# and 6, 3 of 4 and 4.
+ROUGE_L = {
+    key: 2.44 * precision * recall / (recall + 1.44 * precision)
+    for key, precision, recall in (
+        (1, 1, 5 / 6),
+        (2, 1 / 3, 1 / 6),
+        (3, 3 / 4, 3 / 4),
+    )
+}
 
 
 def write_captions(path, captions):
@@ -53,11 +66,12 @@ def test_scores_are_shown_and_written_with_those_of_each_image(
     assert 1 < scores["cider_d"] < 9
     each = evaluation.score_each_caption(WRITTEN, BY_PEOPLE)
     for row, key in zip(written["images"], BY_PEOPLE, strict=True):
-        cider_d = pytest.approx(each[key], abs=1e-9)
         assert row == {
             "image_id": key,
             "file_name": f"{key}.jpg",
-            "cider_d": cider_d,
+            "cider_d": pytest.approx(each[key], abs=1e-9),
+            "bleu_4": pytest.approx(BLEU_4[key], abs=2e-4),
+            "rouge_l": pytest.approx(ROUGE_L[key]),
         }
     assert written["document_frequencies"] == str(files[2])
     first, *lines = result.out.splitlines()

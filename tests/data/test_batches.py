@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from bmt_keras.data.batch_plan import Replicas
-from bmt_keras.data.batches import CaptionBatches
+from bmt_keras.data.batches import CaptionBatches, Replicas
 from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.features import ImageFeatures
 from bmt_keras.data.tokenizer import CaptionTokenizer

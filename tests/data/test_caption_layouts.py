@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import tarfile
 
 import pytest
 
@@ -296,3 +297,106 @@ def test_folder_without_texts_is_no_captions(tmp_path):
     (tmp_path / "README.txt").touch()
     with pytest.raises(InputError, match=r"a folder of 1 photos, none of"):
         read_captions(tmp_path, tmp_path)
+
+
+# === A WebDataset's tar ===
+
+
+def pack(files, mode="w", **fields):
+    """Gives a tar of files; `fields` are those of each member."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=mode) as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            for field, value in fields.items():
+                setattr(member, field, value)
+            tar.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+SHARD = {
+    "2.jpg": b"a photo",
+    "2.json": json.dumps({"caption": "three", "key": "2"}).encode(),
+    "./1.jpg": b"another",
+    "./1.json": b"the text has its place",
+    "./1.txt": "a cat, a dog\n\ntwo\n".encode("utf-16"),
+    "1.cls": b"7",
+    "note.txt": b"of no photo",
+}
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_texts_of_a_tar_are_read(read, mode):
+    files = {k: v for k, v in SHARD.items() if k != "./1.json"}
+    assert read(pack(files, mode)) == TWO[::-1]
+
+
+def test_texts_of_a_tar_need_no_photo(tmp_path):
+    path = tmp_path / "0001.tar"
+    path.write_bytes(pack({"0/1.JPG": b"", "0/1.txt": b"one"}))
+    assert read_texts(path) == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"2.json": b"{"}, r"2\.json: expected text, or an .* found b'\{'"),
+        ({"2.json": b"[3]"}, r"2\.json: .* an object of JSON, found b'\[3"),
+        ({"2.json": b"[" * 200_000}, r"2\.json: .* of JSON, found b'\[\["),
+        ({"2.json": b'{"a": 3}'}, r"2\.jpg: expected text in `caption`"),
+        ({"2.json": b'{"text": 3}'}, r"2\.jpg: expected text in `text`.* 3"),
+        ({"2.txt": b"\xff"}, r"2\.txt: expected text, .* found b'\\xff'"),
+        ({"2.txt": b" \n"}, r"2\.jpg: expected text in `captions`, found ''"),
+    ],
+)
+def test_bad_text_of_a_tar_is_named_or_left_out(read, files, message):
+    good = {"1.jpg": b"", "1.txt": b"a cat", "2.jpg": b""}
+    with pytest.raises(InputError, match=message):
+        read(pack({**good, **files}))
+    assert read(pack({**good, **files}), skip_bad=True) == [("1.jpg", "a cat")]
+
+
+def spoil(content, offset):
+    return content[:offset] + b"\xff" * 9 + content[offset + 9 :]
+
+
+LONG = pack({"1.jpg": b"x" * 2000, "1.txt": b"a", "2.jpg": b"", "2.txt": b"b"})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (LONG[:1000], "unexpected end of data"),
+        (LONG[:2600], "a broken header at 2560"),
+        # Where `tarfile` alone sees the end.
+        (spoil(LONG, 3584 + 150), "a broken header at 3584"),
+        (pack({"1.txt": b"a"}, pax_headers={"size": "-512"}), "-512 bytes"),
+        (gzip.compress(LONG)[:40], "it cannot be read"),
+    ],
+)
+def test_broken_tar_is_refused(read, content, message):
+    with pytest.raises(InputError, match=message):
+        read(content, skip_bad=True)
+
+
+def test_tar_without_texts_is_refused(read):
+    with pytest.raises(InputError, match="expected captions, found none"):
+        read(pack({"1.jpg": b"a photo", "1.cls": b"7"}))
+
+
+# === Messages ===
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        table([{"file_name": "x" * 100_000, "text": "a"}]),
+        dataset(karpathy("x" * 100_000), karpathy("train", "2.jpg")),
+        pack({f"{'x' * 100_000}.jpg": b"", f"{'x' * 100_000}.txt": b"\xff"}),
+    ],
+)
+def test_long_names_do_not_fill_a_message(read, content):
+    with pytest.raises(InputError, match=r"captions: |captions is") as error:
+        read(content)
+    assert len(str(error.value)) < 1_000

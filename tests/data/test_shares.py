@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bmt_keras.data.batch_plan import PlannedBatch, Replicas
+from bmt_keras.data.batches import PlannedBatch, Replicas
 
 
 def plan(num_groups, group_size):

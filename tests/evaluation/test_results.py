@@ -138,3 +138,16 @@ def test_file_that_is_no_text_or_not_there_is_refused(tmp_path):
     path.write_bytes(b"image_id,caption\n7,\xff\n")
     with pytest.raises(InputError, match=r"r.csv: .*found a fault: 'utf-8'"):
         read_results(path, IMAGES)
+
+
+def test_json_that_is_nested_too_deep_is_refused(write):
+    path = write("r.json", "[" * 100_000)
+    with pytest.raises(InputError, match=r"found a fault: maximum recursion"):
+        read_results(path, IMAGES)
+
+
+def test_long_name_does_not_fill_a_message(write):
+    path = write("r.jsonl", [{"file": "x" * 100_000, "caption": "a"}])
+    with pytest.raises(InputError, match="found 1 that fit none") as error:
+        read_results(path, IMAGES)
+    assert len(str(error.value)) < 1_000

@@ -13,7 +13,7 @@ from bmt_keras.models.checkpoint_files import (
     CHECKPOINT_FILES,
     find_folder,
     list_tensors,
-    read_config,
+    read_object,
     read_tensors,
 )
 
@@ -192,7 +192,7 @@ def test_unreadable_config_is_named(tmp_path, content, match):
     if content is not None:
         (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(InputError, match=f"config.json: {match}"):
-        read_config(tmp_path)
+        read_object(tmp_path / "config.json")
 
 
 def test_faulty_tensors_are_named_and_counted(tmp_path):

@@ -193,7 +193,7 @@ def test_serve_starts_without_models(serve_until_up, tmp_path):
     [
         ("--tls-key", "--tls-certificate"),
         ("--tls-certificate", "--tls-key"),
-        ("--tls-client-ca", "--tls-key"),
+        ("--tls-client-ca", "--tls-certificate"),
     ],
 )
 def test_half_of_tls_is_bad_input(option, other):

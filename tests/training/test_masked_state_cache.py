@@ -8,12 +8,14 @@ import pytest
 import tensorflow as tf
 
 from bmt_keras.captioner import Captioner
-from bmt_keras.data.cached_batches import masked_token_row
 from bmt_keras.errors import InputError
 from bmt_keras.models import build_image_tower, build_masked_lm
 from bmt_keras.training import masked_state_cache
 from bmt_keras.training.data import make_batches, prepare_data
-from bmt_keras.training.masked_state_cache import MaskedStateCache
+from bmt_keras.training.masked_state_cache import (
+    MaskedStateCache,
+    masked_token_row,
+)
 from bmt_keras.training.run import Run
 
 

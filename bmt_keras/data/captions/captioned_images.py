@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -66,20 +65,16 @@ def read_texts(
 
     Of a file with splits, those of "train" unless another is asked for.
     """
-    rows = read_rows(path, skip_bad=skip_bad)
-    texts = defaultdict(list)
-    for row in _choose(rows, split, path, default="train"):
-        if row.caption is not None:
-            texts[row.file_name].append(row.caption)
-    return [text for each in texts.values() for text in each]
+    chosen = _choose(read_rows(path, skip_bad=skip_bad), split, path, "train")
+    grouped = _group(row for row in chosen if row.caption is not None)
+    return [text for *_, texts in grouped for text in texts]
 
 
 def read_references(
     path: str | Path, *, split: str | None = None
 ) -> list[tuple[int, str, tuple[str, ...]]]:
     """Reads ids, file names and captions of images, without the images."""
-    rows = _choose(read_rows(path), split, path)
-    grouped = _group(rows, {row.file_name: Path(row.file_name) for row in rows})
+    grouped = _group(_choose(read_rows(path), split, path))
     return [(key, str(name), texts) for key, name, texts in grouped]
 
 
@@ -187,7 +182,8 @@ def _choose(
     if chosen not in splits:
         raise InputError(
             f"{source}: `split` (--split) must be one of the file's, which are "
-            f"{', '.join(sorted(splits)) or 'none'}. Received: split={chosen}."
+            f"{', '.join(sorted(splits))[:99] or 'none'}. Received: "
+            f"split={chosen}."
         )
     return [row for row in rows if row.split == chosen]
 
@@ -210,13 +206,13 @@ def _collect(
 
 
 def _group(
-    rows: Iterable[CaptionRow], paths: Mapping[str, Path]
+    rows: Iterable[CaptionRow], paths: Mapping[str, Path] | None = None
 ) -> list[tuple[int, Path, tuple[str, ...]]]:
     """The id, path and captions of each path, one path for alike names."""
     captions: dict[Path, list[str]] = {}
     ids: dict[Path, int] = {}
     for row in rows:
-        path = paths[row.file_name]
+        path = paths[row.file_name] if paths else Path(row.file_name)
         texts = captions.setdefault(path, [])
         if row.caption is not None:
             texts.append(row.caption)

@@ -12,8 +12,8 @@ def not_captions(path: Path, found: str) -> InputError:
     """Gives the error of what is none of the layouts."""
     return InputError(
         f"{path}: expected captions (COCO's or Karpathy's JSON, metadata.jsonl "
-        "or .csv, Flickr's token.txt, results.csv or captions.txt, or a folder "
-        f"with a .txt beside each photo), found {found}."
+        "or .csv, Flickr's token.txt, results.csv or captions.txt, a folder or "
+        f"a tar with a .txt beside each photo), found {found}."
     )
 
 

@@ -1,7 +1,9 @@
 """The one place that tells the layouts apart, by what a file holds."""
 
 import json
+import tarfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from bmt_keras.data.captions import coco, flickr, karpathy, metadata, text_files
@@ -14,6 +16,7 @@ from bmt_keras.data.captions.rows import (
     shorten,
     to_rows,
 )
+from bmt_keras.data.captions.web_dataset import read_tar
 from bmt_keras.errors import InputError
 
 
@@ -40,6 +43,10 @@ def read_rows(path: str | Path, *, skip_bad: bool = False) -> list[CaptionRow]:
 def _read_records(path: Path, faults: Faults) -> Iterable[Record]:
     if path.is_dir():
         return text_files.read_records(path)
+    # What is broken and compressed is told where it is read as text.
+    with suppress(OSError, EOFError):
+        if tarfile.is_tarfile(path):
+            return read_tar(path, faults)
     text = read_text(path)
     start = len(text) - len(text.lstrip())
     if text.startswith(("{", "["), start):

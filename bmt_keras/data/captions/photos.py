@@ -43,7 +43,7 @@ def find_photos(
         meant = [x for x in [*near, above] if _find(x, missing[0], listing)]
         raise InputError(
             f"{folder}: none of the {len(paths):,} photos of {source} is "
-            f"there, such as {missing[0]}"
+            f"there, such as {missing[0][:99]}"
             + (f"; did you mean {meant[0]}?" if meant else ".")
         )
     return {**paths, **fits}

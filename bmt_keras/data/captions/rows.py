@@ -41,7 +41,7 @@ class Faults:
         """Counts a row that is left out."""
         if not self.count:
             found = shorten(found)
-            self.first = f"{where}: expected {expected}, found {found}"
+            self.first = f"{where[:99]}: expected {expected}, found {found}"
         self.count += 1
 
     def report(self, *, skip_bad: bool) -> None:

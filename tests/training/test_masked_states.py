@@ -1,6 +1,6 @@
 import numpy as np
 
-from bmt_keras.data.cached_batches import MaskedStates, masked_token_row
+from bmt_keras.training.masked_state_cache import MaskedStates, masked_token_row
 
 WIDTH = 3
 
