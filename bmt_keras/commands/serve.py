@@ -27,6 +27,10 @@ def serve(
             help="TensorFlow Serving's models.config, in place of --models."
         ),
     ] = None,
+    model_config_file_poll_wait_seconds: Annotated[
+        float,
+        typer.Option(min=0, help="Time between looks into that file; 0: none."),
+    ] = 0.0,
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0 for every one.")
     ] = "127.0.0.1",
@@ -59,8 +63,9 @@ def serve(
         ),
     ] = None,
     max_message_mb: Annotated[
-        int | None, typer.Option(min=1, help="Larger requests are refused.")
-    ] = None,
+        int,
+        typer.Option(min=0, help="Larger requests are refused; 0: no limit."),
+    ] = 128,
     drain_seconds: Annotated[
         float,
         typer.Option(min=0, help="Time for calls in flight after SIGTERM."),
@@ -82,20 +87,13 @@ def serve(
         require("aiohttp")
     # Imported late: TensorFlow takes seconds, and --help needs none of it.
     load_tensorflow()
-    from bmt_keras.serving.server import (
-        EmbeddedServer,
-        TlsFiles,
-        read_model_config,
-    )
+    from bmt_keras.serving.server import EmbeddedServer, TlsFiles
 
     tls = None
     if tls_key is not None and tls_certificate is not None:
         tls = TlsFiles(tls_key, tls_certificate, tls_client_ca)
-    max_bytes = -1 if max_message_mb is None else max_message_mb << 20
     server = EmbeddedServer(
-        models
-        if model_config_file is None
-        else read_model_config(model_config_file),
+        model_config_file or models,
         name,
         host=host,
         port=port,
@@ -103,8 +101,9 @@ def serve(
         rest_cors=rest_cors,
         max_workers=workers,
         max_concurrent_calls=max_calls,
-        max_message_bytes=max_bytes,
+        max_message_bytes=(max_message_mb << 20) or -1,
         poll_seconds=poll_seconds,
+        config_poll_seconds=model_config_file_poll_wait_seconds,
         tls=tls,
     )
     _run(server, drain_seconds)
@@ -114,6 +113,8 @@ def _run(server: Any, drain_seconds: float) -> None:
     server.start()
     try:
         with _listen_to_signals() as received:
+            if not server.versions:
+                typer.echo(f"Serving no model at {server.host}:{server.port}")
             for name, versions in server.versions.items():
                 numbers = ", ".join(map(str, versions))
                 typer.echo(

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +16,13 @@ from bmt_keras.contract import GRPC_PORT, MODEL_NAME
 from ..errors import ServingError
 from .grpc_port import GrpcPort, TlsFiles, listen, make_credentials
 from .metrics import Metrics
-from .model_config import make_model_config
+from .model_config import make_model_config, read_model_config
 from .run_pool import RunPool
 from .served_models import ServedModels
 from .status import StatusError, to_status
+
+# Eight photos of 16 MB each; TensorFlow Serving has no limit.
+MAX_MESSAGE_BYTES = 128 << 20
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -36,7 +39,7 @@ class EmbeddedServer:
 
     Args:
         models: Folder of one model's numbered versions, of which the latest is
-            served, or the models of a `models.config`.
+            served, or the models of a `models.config`, or such a file's path.
         model_name: The name that requests give, where `models` is a folder.
         host: The address to listen at; "0.0.0.0" for every one.
         port: gRPC's port; 0 picks a free one.
@@ -44,11 +47,12 @@ class EmbeddedServer:
         rest_cors: Whether scripts of any web page may call the REST port.
         max_workers: The number of predictions that run at a time; more wait.
         max_concurrent_calls: Predictions beyond this, running or waiting, on
-            both ports together, are refused as RESOURCE_EXHAUSTED; None for no
-            limit.
-        max_message_bytes: Larger requests are refused as RESOURCE_EXHAUSTED;
-            -1 for no limit.
+            both ports together, are refused as UNAVAILABLE; None for no limit.
+        max_message_bytes: Requests and tensors that are larger, also once they
+            are expanded, are refused as RESOURCE_EXHAUSTED; -1 for no limit.
         poll_seconds: Time between looks for new versions; 0 for none.
+        config_poll_seconds: Time between looks into the `models.config`; 0 for
+            none. A new one that cannot be served leaves the old one.
         tls: Certificates of the gRPC port; None for no encryption.
 
     Example:
@@ -69,19 +73,28 @@ class EmbeddedServer:
         rest_cors: bool = False,
         max_workers: int = 16,
         max_concurrent_calls: int | None = None,
-        max_message_bytes: int = -1,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
         poll_seconds: float = 1.0,
+        config_poll_seconds: float = 0.0,
         tls: TlsFiles | None = None,
     ) -> None:
+        self._config_file = None
         if not isinstance(models, ModelConfigList):
-            models = make_model_config(model_name, Path(models))
+            path = Path(models)
+            if path.is_file():
+                self._config_file, models = path, read_model_config(path)
+            else:
+                models = make_model_config(model_name, path)
         self.host = host
         self.port = port
         self.rest_port = rest_port
         self._config = models
-        self._poll_seconds = poll_seconds
-        self._tls = tls
         self._models = ServedModels()
+        self._looks = (
+            (self._models.look_again, poll_seconds),
+            (self._read_config_again, config_poll_seconds),
+        )
+        self._tls = tls
         self._metrics = Metrics()
         self._pool = RunPool(max_workers, max_concurrent_calls)
         shared = (self._models, self._metrics, self._pool, max_message_bytes)
@@ -188,9 +201,13 @@ class EmbeddedServer:
             self._opened.set_exception(error)
             return
         self._opened.set_result(None)
-        watching = asyncio.create_task(self._watch())
+        watching = [
+            asyncio.create_task(self._repeat(look, seconds))
+            for look, seconds in self._looks
+        ]
         await self._ending.wait()
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         # First, so that a balancer sends its calls elsewhere.
         await self._grpc.announce_end()
         grace = self._grace
@@ -202,11 +219,19 @@ class EmbeddedServer:
         if self._rest is not None:
             await self._rest.close()
 
-    async def _watch(self) -> None:
-        while self._poll_seconds > 0:
-            await asyncio.sleep(self._poll_seconds)
+    async def _repeat(self, look: Callable[[], None], seconds: float) -> None:
+        while seconds > 0:
+            await asyncio.sleep(seconds)
             try:
-                await asyncio.to_thread(self._models.look_again)
+                await asyncio.to_thread(look)
             # Whatever goes wrong with a look, what is served goes on.
             except Exception:
-                _LOGGER.exception("Cannot look for new versions")
+                _LOGGER.exception("What is served stays as it is")
+
+    def _read_config_again(self) -> None:
+        if self._config_file is None:
+            return
+        config = read_model_config(self._config_file, self._config)
+        if config != self._config:
+            self._models.configure(config)
+            self._config = config

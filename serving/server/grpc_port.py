@@ -1,7 +1,6 @@
 """The gRPC port: services, health, reflection, limits and TLS."""
 
 import asyncio
-import functools
 import socket
 import ssl
 import time
@@ -42,11 +41,12 @@ from tensorflow_serving.apis.status_pb2 import StatusProto
 from ..errors import ServingError
 from .metrics import Metrics
 from .predict import predict
-from .run_pool import RunPool, remaining_ms
+from .run_pool import Limits, RunPool
 from .served_models import ServedModels
 from .status import StatusError, invalid, to_status
 
 SIGNATURE_DEF = "signature_def"
+_ANY_NUMBER = 2**31 - 1
 _REFLECTED = (
     "tensorflow.serving.PredictionService",
     "tensorflow.serving.ModelService",
@@ -54,27 +54,34 @@ _REFLECTED = (
     reflection.SERVICE_NAME,
 )
 
-Method = Callable[[Any, Any, ServicerContext], Awaitable[Any]]
 
+class _Statuses(grpc.aio.ServerInterceptor):
+    """Parses requests; whatever fails ends a call with the contract's code."""
 
-def _abort_on_error(method: Method) -> Method:
-    @functools.wraps(method)
-    async def answer(self: Any, request: Any, context: ServicerContext) -> Any:
-        try:
-            return await method(self, request, context)
-        except Exception as error:
-            status = to_status(error)
+    async def intercept_service(
+        self,
+        continuation: Callable[[Any], Awaitable[Any]],
+        details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        parse, method = handler.request_deserializer, handler.unary_unary
+
+        async def answer(message: bytes, context: ServicerContext) -> Any:
+            try:
+                return await method(parse(message), context)
+            except NotImplementedError:
+                status = unserved(details.method.rpartition("/")[2])
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:
+                status = to_status(error)
             await context.abort(status.code, status.wire_message)
 
-    return answer
-
-
-def _refuse(name: str) -> Method:
-    @_abort_on_error
-    async def refuse(self: Any, request: Any, context: ServicerContext) -> None:
-        raise unserved(name)
-
-    return refuse
+        return grpc.unary_unary_rpc_method_handler(
+            answer, None, handler.response_serializer
+        )
 
 
 @dataclass
@@ -99,8 +106,14 @@ class GrpcPort(PredictionServiceServicer, ModelServiceServicer):
             # Else two servers could share a port, each with a part of the
             # calls.
             ("grpc.so_reuseport", 0),
+            # By default gRPC cancels some of more than 1,000 new calls that it
+            # has not yet handed over, and no client tries those again.
+            ("grpc.server.max_pending_requests", _ANY_NUMBER),
+            ("grpc.server.max_pending_requests_hard_limit", _ANY_NUMBER),
         )
-        self._server = server = grpc.aio.server(options=options)
+        self._server = server = grpc.aio.server(
+            options=options, interceptors=[_Statuses()]
+        )
         self._health = health.aio.HealthServicer()
         add_PredictionServiceServicer_to_server(self, server)
         add_ModelServiceServicer_to_server(self, server)
@@ -130,13 +143,14 @@ class GrpcPort(PredictionServiceServicer, ModelServiceServicer):
 
     # === PredictionService ===
 
-    @_abort_on_error
     async def Predict(
         self, request: PredictRequest, context: ServicerContext
     ) -> PredictResponse:
         """Runs a signature on tensors, at most until the call's deadline."""
         seconds = context.time_remaining()
-        deadline = None if seconds is None else time.monotonic() + seconds
+        limits = Limits(self.max_message_bytes)
+        if seconds is not None:
+            limits.deadline = time.monotonic() + seconds
 
         def run() -> PredictResponse:
             # In a thread: parsing tensors holds up no other call.
@@ -144,12 +158,10 @@ class GrpcPort(PredictionServiceServicer, ModelServiceServicer):
                 self.metrics.watch(request.model_spec.name, "Predict", "GRPC"),
                 self.models.borrow(_require_model_spec(request)) as servable,
             ):
-                timeout_ms = remaining_ms(deadline)
-                return predict(servable, request, timeout_ms=timeout_ms)
+                return predict(servable, request, limits)
 
-        return await self.pool.run(run)
+        return await self.pool.run(run, limits)
 
-    @_abort_on_error
     async def GetModelMetadata(
         self, request: GetModelMetadataRequest, context: ServicerContext
     ) -> GetModelMetadataResponse:
@@ -173,13 +185,8 @@ class GrpcPort(PredictionServiceServicer, ModelServiceServicer):
             )
         return response
 
-    Classify = _refuse("Classify")
-    Regress = _refuse("Regress")
-    MultiInference = _refuse("MultiInference")
-
     # === ModelService ===
 
-    @_abort_on_error
     async def GetModelStatus(
         self, request: GetModelStatusRequest, context: ServicerContext
     ) -> GetModelStatusResponse:
@@ -188,7 +195,6 @@ class GrpcPort(PredictionServiceServicer, ModelServiceServicer):
         statuses = self.models.list_statuses(_require_model_spec(request))
         return GetModelStatusResponse(model_version_status=statuses)
 
-    @_abort_on_error
     async def HandleReloadConfigRequest(
         self, request: ReloadConfigRequest, context: ServicerContext
     ) -> ReloadConfigResponse:

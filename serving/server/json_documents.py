@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,14 +10,19 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
+from .json_text import ATOM, EMPTY, NAMED, PIECE, find_children, find_end
+from .run_pool import Limits
 from .servable import runtime_name
 from .status import invalid
 
-Document = dict[str, Any]
+# The members of an object, each as JSON.
+Document = Mapping[str, bytes]
 Inputs = Mapping[str, TensorInfo]
 
-# What may be too large for a double.
-_LARGE_EXPONENT = re.compile(r"[eE]\+?[0-9]{3}")
+_MEMBERS = ("signature_name", "inputs", "instances")
+_WORD = re.compile(rb"[^\[\],\s]+")
+# NumPy allows no more.
+_MAX_DIMENSIONS = 64
 # A NumPy dtype's kind -> the types of its values in JSON
 _VALUE_TYPES: dict[str, set[type]] = {
     "f": {int, float},
@@ -32,31 +36,22 @@ _VALUE_TYPES: dict[str, set[type]] = {
 # === Requests ===
 
 
-def parse_document(body: bytes | bytearray) -> Document:
-    """Parses the body of a `:predict` request; what follows it is ignored."""
-    try:
-        text = body.decode().lstrip()
-        # Python's own conversion is several times as fast, but gives infinity.
-        parse_float = _parse_float if _LARGE_EXPONENT.search(text) else None
-        decoder = json.JSONDecoder(parse_float=parse_float)
-        document = decoder.raw_decode(text)[0]
-    except (ValueError, RecursionError) as error:
-        raise invalid(f"JSON Parse error: {error}") from error
-    if not isinstance(document, dict):
-        raise invalid(f"JSON Value: {_quote(document)} Is not object")
-    if not isinstance(document.get("signature_name", ""), str):
+def parse_document(body: bytes, limits: Limits) -> Document:
+    """Takes a `:predict` request apart; what follows it is ignored."""
+    body = body.lstrip()
+    if not body.startswith(b"{"):
+        end = find_end(body, 0, limits)
+        raise invalid(f"JSON Value: {_quote(body[:end])} Is not object")
+    members = find_children(body, limits)
+    document = {name: text for name, text in members if name in _MEMBERS}
+    if not document.get("signature_name", b'"').startswith(b'"'):
         raise invalid("'signature_name' key must be a string value.")
     return document
 
 
-def _parse_float(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"Number too big to be stored in double: {text}")
-    return value
-
-
-def read_inputs(document: Document, inputs: Inputs) -> dict[str, np.ndarray]:
+def read_inputs(
+    document: Document, inputs: Inputs, limits: Limits
+) -> dict[str, np.ndarray]:
     """Reads a signature's inputs from `instances` (rows) or `inputs`."""
     if "instances" in document and "inputs" in document:
         raise invalid(
@@ -64,102 +59,129 @@ def read_inputs(document: Document, inputs: Inputs) -> dict[str, np.ndarray]:
             "'instances' keys to exist"
         )
     if "instances" in document:
-        value = _join_rows(document["instances"], inputs)
+        named = _join_rows(document["instances"], inputs, limits)
     elif "inputs" in document:
-        value = document["inputs"]
+        named = _name_columns(document["inputs"], inputs, limits)
     else:
         raise invalid("Missing 'inputs' or 'instances' key")
-    if not _is_named(value):
-        if len(inputs) > 1:
-            raise invalid(
-                "A plain value/list was sent, but expecting objects as "
-                "multiple input tensors required as per tensorinfo_map"
-            )
-        value = dict.fromkeys(inputs, value)
     arrays = {}
     for name, info in inputs.items():
-        if name not in value:
+        if name not in named:
             raise invalid(f"Missing named input: {name} in 'inputs' object.")
         try:
-            arrays[name] = make_array(value[name], info)
+            arrays[name] = make_array(named[name], info, limits)
         except (ValueError, OverflowError) as error:
             raise invalid(f"Input {name}: {error}") from error
     return arrays
 
 
-def _join_rows(rows: Any, inputs: Inputs) -> Any:
-    if not isinstance(rows, list) or not rows:
+def _name_columns(value: bytes, inputs: Inputs, limits: Limits) -> Document:
+    if NAMED.match(value):
+        return dict(find_children(value, limits))
+    if len(inputs) > 1:
+        raise invalid(
+            "A plain value/list was sent, but expecting objects as "
+            "multiple input tensors required as per tensorinfo_map"
+        )
+    return dict.fromkeys(inputs, value)
+
+
+def _join_rows(rows: bytes, inputs: Inputs, limits: Limits) -> Document:
+    if not rows.startswith(b"[") or EMPTY.match(rows):
         raise invalid(
             f"JSON Value: {_quote(rows)} Expecting 'instances' to be a "
             "list/array with values"
         )
-    if not any(map(_is_named, rows)):
-        return rows
-    for number, row in enumerate(rows):
-        if not _is_named(row) or row.keys() != inputs.keys():
+    if not NAMED.match(rows, 1):
+        return _name_columns(rows, inputs, limits)
+    columns = {name: bytearray(b"[") for name in inputs}
+    for number, (_, row) in enumerate(find_children(rows, limits)):
+        values = dict(find_children(row, limits)) if NAMED.match(row) else {}
+        if values.keys() != inputs.keys():
             raise invalid(
                 f"Failed to process element: {number} of 'instances' list. "
                 f"JSON object: {_quote(row)} keys must be equal to: "
                 f"{','.join(sorted(inputs))}"
             )
-    return {name: [row[name] for row in rows] for name in inputs}
+        for name, value in values.items():
+            columns[name] += value + b","
+    return {name: bytes(text[:-1] + b"]") for name, text in columns.items()}
 
 
-def _is_named(value: Any) -> bool:
-    # An object of this one key is a string.
-    return isinstance(value, dict) and value.keys() != {"b64"}
-
-
-def _quote(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)[:256]
+def _quote(text: bytes) -> str:
+    return text[:256].decode(errors="replace")
 
 
 # === Values ===
 
 
-def make_array(value: Any, info: TensorInfo) -> np.ndarray:
-    """Reads a tensor of an input's dtype from a value or lists of them.
+def make_array(text: bytes, info: TensorInfo, limits: Limits) -> np.ndarray:
+    """Reads a tensor of an input's dtype from a JSON value or lists of them.
 
     Numbers are rounded to a float dtype, or become infinite.
 
     Raises:
         ValueError: If a value is of another type, or the lists do not fit.
         OverflowError: If an integer does not fit the dtype.
+        StatusError: If the call is to end.
     """
     dtype = tf.as_dtype(info.dtype)
-    # Types are compared and values converted by functions in C, not one by one.
-    values = np.array(value, dtype=object)
-    types = set(map(type, values.ravel()))
-    if list in types:
-        raise ValueError(
-            f"JSON Value: {_quote(value)} Encountered list at unexpected size "
-            "or level"
-        )
     array_dtype = np.dtype(dtype.as_numpy_dtype)
-    if types - _VALUE_TYPES.get(array_dtype.kind, set()):
-        raise ValueError(
-            f"JSON Value: {_quote(value)} is not of expected type: "
-            f"{runtime_name(dtype)}"
-        )
-    if dtype == tf.string:
-        values[...] = np.vectorize(_to_bytes, otypes=[object])(values)
-        return values
-    # Too large for the dtype becomes infinite, without a warning.
-    with np.errstate(over="ignore"):
-        return values.astype(array_dtype)
+    parts: list[np.ndarray] = []
+    lists = bytearray()
+    for piece in PIECE.finditer(text):
+        limits.check()
+        # With no string in it, it is read several times as fast.
+        atom = ATOM if b'"' in piece[0] else _WORD
+        atoms = b",".join(atom.findall(piece[0]))
+        listed = f"[{atoms.decode(errors='surrogateescape')}]"
+        values: list[Any] = [None] if piece[1] else json.loads(listed)
+        # In C, as the conversion: not one by one.
+        if set(map(type, values)) - _VALUE_TYPES.get(array_dtype.kind, set()):
+            raise ValueError(
+                f"JSON Value: {_quote(text)} is not of expected type: "
+                f"{runtime_name(dtype)}"
+            )
+        if dtype == tf.string:
+            values = [_to_bytes(value) for value in values]
+        # Too large for the dtype becomes infinite, without a warning.
+        with np.errstate(over="ignore"):
+            parts.append(np.array(values, dtype=object).astype(array_dtype))
+        lists += b"".join(atom.sub(b"0", piece[0]).split())
+    return np.concatenate(parts).reshape(_read_shape(bytes(lists), text))
 
 
 def _to_bytes(value: str | dict[str, Any]) -> bytes:
     if isinstance(value, str):
-        # JSON can hold halves of surrogate pairs, which are no UTF-8.
-        return value.encode(errors="replace")
+        return value.encode(errors="surrogateescape")
     try:
         # As Abseil decodes: white space is skipped, the padding may be
         # missing, the URL-safe alphabet is refused.
         text = "".join(value["b64"].split())
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"Unable to base64 decode {_quote(value)}") from error
+    except ValueError as error:
+        found = json.dumps(value)[:256]
+        raise ValueError(f"Unable to base64 decode {found}") from error
+
+
+def _read_shape(lists: bytes, text: bytes) -> list[int]:
+    """Reads the shape of lists of which each value is written as 0."""
+    depth = len(lists) - len(lists.lstrip(b"["))
+    # From the innermost list outwards, all lists of a depth must be the same.
+    inner = b"0"
+    shape: list[int] = []
+    for level in range(1, min(depth, _MAX_DIMENSIONS + 1) + 1):
+        end = lists.find(b"]" * level) + level
+        size = (end - (depth - level) - 1) // (len(inner) + 1)
+        inner = b"[" + (inner + b",") * size
+        inner = inner.removesuffix(b",") + b"]"
+        shape.insert(0, size)
+    if inner != lists or depth > _MAX_DIMENSIONS:
+        raise ValueError(
+            f"JSON Value: {_quote(text)} Encountered list at unexpected size "
+            "or level"
+        )
+    return shape
 
 
 # === Answers ===

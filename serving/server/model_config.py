@@ -17,14 +17,17 @@ from ..errors import ServingError
 _PLATFORM = "tensorflow"
 
 
-def read_model_config(path: str | Path) -> ModelConfigList:
+def read_model_config(
+    path: str | Path, default: ModelConfigList | None = None
+) -> ModelConfigList:
     """Reads a `models.config` file.
 
     Args:
-        path: A ModelServerConfig in text form with a `model_config_list`.
+        path: A ModelServerConfig in text form.
+        default: What an empty file stands for; None for no models.
 
     Returns:
-        The models in it.
+        The models in its `model_config_list`.
 
     Raises:
         ServingError: If the file cannot be read or is of another form, or if
@@ -32,9 +35,13 @@ def read_model_config(path: str | Path) -> ModelConfigList:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-        models = text_format.Parse(text, ModelServerConfig()).model_config_list
-        if not models.config:
-            raise ValueError("It lists no model")
+        config = text_format.Parse(text, ModelServerConfig())
+        kind = config.WhichOneof("config")
+        if kind is None and default is not None:
+            return default
+        if kind == "custom_model_config":
+            raise ValueError("It holds a custom_model_config")
+        models = config.model_config_list
         check_model_config(models)
     except (OSError, ValueError, text_format.ParseError) as error:
         raise ServingError(

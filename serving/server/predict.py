@@ -1,5 +1,6 @@
 """The Predict call: request checked, signature run, response written."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import grpc
@@ -7,16 +8,18 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.python.framework import tensor_util
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
 from bmt_keras.contract import SERVING_DEFAULT
 
+from .run_pool import Limits
 from .servable import Servable, to_array
 from .status import StatusError, invalid
 
 
 def predict(
-    servable: Servable, request: PredictRequest, *, timeout_ms: int = 0
+    servable: Servable, request: PredictRequest, limits: Limits
 ) -> PredictResponse:
     """Answers a Predict request with TensorFlow Serving's checks and messages.
 
@@ -30,11 +33,13 @@ def predict(
             f'Serving signature key "{name}" not found.',
         )
     signature = servable.signatures[name]
-    inputs = _read_inputs(signature, request)
+    inputs = _read_inputs(signature, request, limits)
     _check_filter(signature, request.output_filter)
     # An empty filter means every output.
     aliases = list(request.output_filter) or sorted(signature.outputs)
-    outputs = servable.run(signature, inputs, aliases, timeout_ms=timeout_ms)
+    outputs = servable.run(
+        signature, inputs, aliases, timeout_ms=limits.timeout_ms
+    )
 
     response = PredictResponse()
     response.model_spec.name = request.model_spec.name
@@ -49,7 +54,7 @@ def predict(
 
 
 def _read_inputs(
-    signature: SignatureDef, request: PredictRequest
+    signature: SignatureDef, request: PredictRequest, limits: Limits
 ) -> dict[str, np.ndarray]:
     sent, known = set(request.inputs), set(signature.inputs)
     # Defaults may stand in for inputs that were not sent.
@@ -75,8 +80,9 @@ def _read_inputs(
                 f"{','.join(sorted(signature.defaults))}"
             )
         # One after another: the first that cannot be parsed is named.
+        limits.check()
         try:
-            inputs[alias] = parse_tensor(proto)
+            inputs[alias] = parse_tensor(proto, limits)
         except ValueError as error:
             raise invalid(f"tensor parsing error: {alias}") from error
     return inputs
@@ -101,27 +107,8 @@ def _braced(names: Iterable[str]) -> str:
 
 # === Tensors on the wire ===
 
-# NumPy dtype -> (value field, dtype in which the field holds the bits)
-_VALUE_FIELDS = {
-    "float32": ("float_val", "float32"),
-    "float64": ("double_val", "float64"),
-    "float16": ("half_val", "uint16"),
-    "bfloat16": ("half_val", "uint16"),
-    "bool": ("bool_val", "bool"),
-    **{
-        name: ("int_val", name)
-        for name in ("int8", "int16", "int32", "uint8", "uint16")
-    },
-    "int64": ("int64_val", "int64"),
-    "uint32": ("uint32_val", "uint32"),
-    "uint64": ("uint64_val", "uint64"),
-    "complex64": ("scomplex_val", "float32"),
-    "complex128": ("dcomplex_val", "float64"),
-    "object": ("string_val", "object"),
-}
 
-
-def parse_tensor(proto: TensorProto) -> np.ndarray:
+def parse_tensor(proto: TensorProto, limits: Limits) -> np.ndarray:
     """Reads a tensor as TensorFlow's runtime reads it.
 
     TensorFlow's own parser does the work: too few values repeat the last one,
@@ -130,6 +117,9 @@ def parse_tensor(proto: TensorProto) -> np.ndarray:
     """
     try:
         dtype = tf.as_dtype(proto.dtype)
+        # A shape of a few bytes may stand for any number of repeated values.
+        count = math.prod(dim.size for dim in proto.tensor_shape.dim)
+        limits.check_bytes(count * np.dtype(dtype.as_numpy_dtype).itemsize)
         tensor = tf.io.parse_tensor(proto.SerializeToString(), dtype)
         return to_array(tensor.numpy())
     except (TypeError, tf.errors.OpError) as error:
@@ -138,14 +128,9 @@ def parse_tensor(proto: TensorProto) -> np.ndarray:
 
 def make_tensor_proto(array: np.ndarray) -> TensorProto:
     """Writes an array into a proto's `*_val`, as TensorFlow Serving answers."""
-    if array.dtype.name not in _VALUE_FIELDS:
-        # Rarer dtypes (8-bit floats) use `tensor_content`.
-        return tf.make_tensor_proto(array)
-    field, wire_dtype = _VALUE_FIELDS[array.dtype.name]
     proto = TensorProto(dtype=tf.as_dtype(array.dtype).as_datatype_enum)
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
-    # A complex number becomes two values.
-    values = np.ascontiguousarray(array).reshape(-1).view(wire_dtype)
-    getattr(proto, field).extend(values.tolist())
+    # `tf.make_tensor_proto` would write most dtypes into `tensor_content`.
+    tensor_util.GetNumpyAppendFn(array.dtype)(proto, array.ravel())
     return proto

@@ -1,9 +1,9 @@
 """The REST port: predict, status, metadata and metrics over HTTP."""
 
 import asyncio
+import json
 import re
 import time
-import zlib
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -19,18 +19,23 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from bmt_keras.contract import SERVING_DEFAULT
 
 from .grpc_port import SIGNATURE_DEF, listen, unserved
-from .json_documents import parse_document, read_inputs, to_json, write_outputs
+from .json_documents import (
+    Document,
+    parse_document,
+    read_inputs,
+    to_json,
+    write_outputs,
+)
 from .metrics import Metrics
-from .run_pool import RunPool, remaining_ms
+from .run_pool import Limits, RunPool
 from .servable import Servable
 from .served_models import ServedModels
-from .status import StatusError, invalid, to_status
+from .status import invalid, to_status
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
-# A prediction may take this long, its body's arrival included.
+# A prediction may take this long, its body's arrival included; and as long may
+# a connection wait for the head of its next request.
 TIMEOUT_SECONDS = 30
-# What a compressed body may expand to, as in TensorFlow Serving.
-MAX_EXPANDED_BYTES = 100 << 20
 
 _MODEL = r"/v1/models(?:/([^/:]+))?(?:/versions/(\d+)|/labels/([^/:]+))?"
 _PATHS = {
@@ -73,6 +78,7 @@ class RestPort:
         listener = listen(host, port)
         server = web.Server(
             self._answer,
+            keepalive_timeout=TIMEOUT_SECONDS,
             # A waiting call whose client leaves is dropped.
             handler_cancellation=True,
             access_log=None,
@@ -128,64 +134,43 @@ class RestPort:
         return to_json({"model_spec": _to_dict(answered), "metadata": metadata})
 
     async def _post(self, request: web.BaseRequest) -> bytes:
-        deadline = time.monotonic() + TIMEOUT_SECONDS
         model_spec, action = _read_path(request)
         if action != "predict":
             raise unserved(action.capitalize())
-        body = await self._read_body(request)
+        end = time.monotonic() + TIMEOUT_SECONDS
+        limits = Limits(self.max_message_bytes, end)
+        body = await _read_body(request, limits)
         is_gzip = request.headers.get("Content-Encoding", "").lower() == "gzip"
 
         def run() -> bytes:
             with self.metrics.watch(model_spec.name, action, "REST"):
                 # Before anything else: a body that is no JSON fails first.
-                text = self._expand(body) if is_gzip else body
-                document = parse_document(text)
+                text = limits.expand(body) if is_gzip else body
+                document = parse_document(text, limits)
                 with self.models.borrow(model_spec) as servable:
-                    return _predict(servable, document, deadline)
+                    return _predict(servable, document, limits)
 
-        return await self.pool.run(run)
-
-    # === Bodies ===
-
-    async def _read_body(self, request: web.BaseRequest) -> bytes | bytearray:
-        body = bytearray()
-        try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                async for chunk in request.content.iter_any():
-                    body += chunk
-                    # -1 means no limit.
-                    if 0 <= self.max_message_bytes < len(body):
-                        raise _too_large(self.max_message_bytes)
-        except TimeoutError as error:
-            raise StatusError(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"The body must arrive within {TIMEOUT_SECONDS} seconds.",
-            ) from error
-        except web.RequestPayloadError as error:
-            raise invalid(f"Broken body: {error}") from error
-        return body
-
-    def _expand(self, body: bytes | bytearray) -> bytes:
-        limit = MAX_EXPANDED_BYTES
-        if self.max_message_bytes >= 0:
-            limit = min(limit, self.max_message_bytes)
-        # 16: with the header and the checksum of gzip.
-        inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        try:
-            expanded = inflate.decompress(body, limit + 1)
-        except zlib.error as error:
-            raise invalid(f"Broken gzip body: {error}") from error
-        if len(expanded) > limit:
-            raise _too_large(limit)
-        if not inflate.eof:
-            raise invalid("Broken gzip body: its end is missing")
-        return expanded
+        return await self.pool.run(run, limits)
 
 
-def _predict(
-    servable: Servable, document: dict[str, Any], deadline: float
-) -> bytes:
-    name = document.get("signature_name") or SERVING_DEFAULT
+async def _read_body(request: web.BaseRequest, limits: Limits) -> bytes:
+    limits.check_bytes(request.content_length or 0)
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        # curl waits a second for it.
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.timeout_ms / 1000):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                limits.check_bytes(len(body))
+    except web.RequestPayloadError as error:
+        raise invalid(f"Broken body: {error}") from error
+    return bytes(body)
+
+
+def _predict(servable: Servable, document: Document, limits: Limits) -> bytes:
+    name = json.loads(document.get("signature_name", b'""')) or SERVING_DEFAULT
     if name not in servable.signatures:
         raise invalid(
             f'Serving signature name: "{name}" not found in signature def'
@@ -193,9 +178,9 @@ def _predict(
     signature = servable.signatures[name]
     outputs = servable.run(
         signature,
-        read_inputs(document, signature.inputs),
+        read_inputs(document, signature.inputs, limits),
         sorted(signature.outputs),
-        timeout_ms=remaining_ms(deadline),
+        timeout_ms=limits.timeout_ms,
     )
     return to_json(write_outputs(outputs, in_rows="instances" in document))
 
@@ -224,11 +209,4 @@ def _to_dict(message: Message) -> dict[str, Any]:
         message,
         preserving_proto_field_name=True,
         always_print_fields_with_no_presence=True,
-    )
-
-
-def _too_large(limit: int) -> StatusError:
-    return StatusError(
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        f"Received message larger than max (over {limit})",
     )

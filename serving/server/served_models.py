@@ -50,6 +50,8 @@ class ServedModels:
     def __init__(self) -> None:
         self._configs: dict[str, ModelConfig] = {}
         self._versions: dict[str, dict[int, Version]] = {}
+        # Named in the log once.
+        self._ignored: set[Path] = set()
         self._lock = threading.Lock()
         # Held for as long as versions are loaded; requests go on.
         self._changing = threading.Lock()
@@ -197,9 +199,13 @@ class ServedModels:
         name, base_path = model.name, Path(model.base_path)
         try:
             on_disk = find_versions(base_path)
+            others = set(base_path.iterdir()) - set(on_disk.values())
         except OSError as error:
             _LOGGER.debug("Model %s stays as it is: %s", name, error)
             return str(error)
+        for path in sorted(others - self._ignored):
+            _LOGGER.warning("Ignored %s: it is no version of %s", path, name)
+        self._ignored |= others
         with self._lock:
             known = self._versions.setdefault(name, {})
         for number in known.keys() - on_disk.keys():
@@ -214,7 +220,7 @@ class ServedModels:
         if not wanted or not available.isdisjoint(wanted):
             self._end(name, available - set(wanted))
         errors = [v.status.error_message for v in known.values()]
-        names = sorted(path.name for path in base_path.iterdir())
+        names = sorted(path.name for path in {*others, *on_disk.values()})
         return " ".join(filter(None, errors)) or (
             "A model's base path must hold a folder named by a version number "
             f"that is to be served, such as {base_path / '1'}. Found: "

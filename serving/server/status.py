@@ -46,6 +46,15 @@ def to_status(error: Exception) -> StatusError:
         replaced = error.__context__
         first = replaced if isinstance(replaced, tf.errors.OpError) else error
         return StatusError(_CODES[first.error_code], first.message)
+    if isinstance(error, UnicodeDecodeError):
+        # So TensorFlow reports an op's error that quotes bytes of its input.
+        return invalid(error.object.decode(errors="replace"))
+    if isinstance(error, TimeoutError):
+        return StatusError(
+            grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"
+        )
+    if isinstance(error, MemoryError):
+        return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
     # Python, NumPy and the session say so of a request's values.
     if isinstance(error, (ValueError, OverflowError, RecursionError)):
         return invalid(str(error))

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from .predict import predict
+from .run_pool import Limits
 from .servable import Servable
 from .status import to_status
 
@@ -67,7 +68,7 @@ def _run_record(servable: Servable, record: bytes, where: str) -> None:
         _LOGGER.warning("Left out %s: it is a %s", where, kind)
         return
     try:
-        predict(servable, log.predict_log.request)
+        predict(servable, log.predict_log.request, Limits())
     except Exception as error:
         raise ValueError(
             f"Every warm-up request must succeed. Failed: {where} with "

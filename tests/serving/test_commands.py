@@ -14,6 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from bmt_keras import commands
 from bmt_keras.commands.request import request
 from bmt_keras.commands.serve import serve
 from bmt_keras.data.caption_files import Journal
@@ -253,12 +254,21 @@ def test_serve_takes_models_config_and_rest(
         *("--model-config-file", str(config), "--rest-port", "0"),
         *("--workers", "2", "--max-calls", "9", "--max-message-mb", "1"),
         *("--poll-seconds", "0", "--drain-seconds", "1", "--rest-cors"),
+        *("--model-config-file-poll-wait-seconds", "9"),
     )
     assert result.exit_code == 0, result.output
     captions, tools, rest = result.stdout.splitlines()
     assert captions.startswith("Serving captions version 3 at 127.0.0.1:")
     assert tools.startswith("Serving tools version 7, 123 at 127.0.0.1:")
     assert rest.startswith("REST at 127.0.0.1:")
+
+
+def test_serve_starts_without_models(serve_until_up, tmp_path):
+    config = tmp_path / "models.config"
+    config.write_text("")
+    result = serve_until_up("--model-config-file", str(config))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("Serving no model at 127.0.0.1:")
 
 
 @pytest.mark.parametrize(
@@ -269,13 +279,11 @@ def test_serve_takes_models_config_and_rest(
         ("--tls-client-ca", "--tls-certificate"),
     ],
 )
-def test_half_of_tls_is_bad_input(
-    serve_until_up, captioner_path, option, other
-):
-    result = serve_until_up("--models", str(captioner_path), option, "a.pem")
+def test_half_of_tls_is_bad_input(option, other):
+    result = CliRunner().invoke(commands.app, ["serve", option, "a.pem"])
     assert isinstance(result.exception, InputError)
-    words = f"`{option}` cannot be given without `{other}`."
-    assert words in str(result.exception)
+    message = f"`{option}` cannot be given without `{other}`"
+    assert message in str(result.exception)
 
 
 def test_tls_files_reach_the_server(serve_until_up, captioner_path):

@@ -2,16 +2,22 @@
 
 import functools
 import os
+import runpy
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf import text_format
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     PredictionServiceStub,
 )
 
 from bmt_keras.serving.server import EmbeddedServer, read_model_config
+
+MODELS = Path(__file__).with_name("conformance_models.py")
 
 
 @dataclass(frozen=True)
@@ -64,3 +70,19 @@ def models(asked_channel):
 def fetch(asked, send_rest):
     """Sends a REST request; returns the code and the document."""
     return functools.partial(send_rest, asked.rest)
+
+
+@pytest.fixture
+def change(asked, models):
+    """Changes the models to those of the suite, and some more."""
+
+    make_config = runpy.run_path(str(MODELS))["make_config"]
+
+    def send(more=None, timeout=60):
+        text = make_config(asked.base, more or {})
+        request = ReloadConfigRequest()
+        text_format.Parse(text, request.config)
+        return models.HandleReloadConfigRequest(request, timeout=timeout)
+
+    yield send
+    send()

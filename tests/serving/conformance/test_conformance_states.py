@@ -1,11 +1,7 @@
 """Metadata, status, health and change of the models, asked from outside."""
 
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
-from google.protobuf import text_format
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
@@ -20,7 +16,6 @@ from tensorflow_serving.apis.get_model_status_pb2 import (
 )
 from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
-MODELS = Path(__file__).with_name("conformance_models.py")
 INVALID = "INVALID_ARGUMENT"
 X = {"x": np.float32([2.0])}
 
@@ -33,22 +28,6 @@ def _ask_metadata(*fields, model="half_plus"):
 
 def _ask_status(model, **spec):
     return GetModelStatusRequest(model_spec={"name": model, **spec})
-
-
-@pytest.fixture
-def change(asked, models):
-    """Changes the models to those of the suite, and some more."""
-
-    make_config = runpy.run_path(str(MODELS))["make_config"]
-
-    def send(more=None, timeout=60):
-        text = make_config(asked.base, more or {})
-        request = ReloadConfigRequest()
-        text_format.Parse(text, request.config)
-        return models.HandleReloadConfigRequest(request, timeout=timeout)
-
-    yield send
-    send()
 
 
 # === Metadata ===

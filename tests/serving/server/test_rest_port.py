@@ -66,10 +66,9 @@ def test_connection_serves_bodies_of_every_kind(connect):
     ],
 )
 def test_compressed_body_that_cannot_be_read_is_refused(
-    connect, monkeypatch, body, code, part
+    connect, body, code, part
 ):
-    monkeypatch.setattr(rest, "MAX_EXPANDED_BYTES", 10**5)
-    with connect() as connection:
+    with connect(max_message_bytes=10**5) as connection:
         status, answer = _post(connection, body, GZIP)
         assert status == code
         assert part in answer["error"]
@@ -107,6 +106,77 @@ def test_client_that_leaves_harms_no_other(connect):
             with socket.create_connection(address) as client:
                 client.sendall(part)
         assert _post(connection, BODY) == (200, LOUD)
+
+
+def test_body_waits_for_a_word_where_it_is_asked_for(connect):
+    head = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n"
+    head += b"Expect: 100-continue\r\n\r\n"
+    with connect(max_message_bytes=10**5) as connection:
+        for size, code in ((len(BODY), b" 100 "), (10**6, b" 429 ")):
+            connection.connect()
+            connection.sock.sendall(head % (PATH.encode(), size))
+            with connection.sock.makefile("rb") as answer:
+                assert code in answer.readline()
+                if code == b" 100 ":
+                    connection.sock.sendall(BODY)
+                    assert answer.readline() == b"\r\n"
+                    assert b" 200 " in answer.readline()
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "code"),
+    [
+        ("Content-Length: abc", b"{}", 400),
+        ("Content-Length: -1", b"{}", 400),
+        ("Content-Length: " + "9" * 19, b"{}", 429),
+        ("Content-Length: " + "9" * 30, b"{}", 400),
+        ("Content-Length: 2\r\nContent-Length: 3", b"{}", 400),
+        ("Content-Length: 0", b"", 400),
+        ("A: b", b"", 400),
+        ("Transfer-Encoding: chunked", b"zz\r\n{}\r\n0\r\n\r\n", 400),
+        ("Transfer-Encoding: chunked", b"2\r\n{}?\r\n0\r\n\r\n", 400),
+        ("Transfer-Encoding: chunked", b"9" * 30 + b"\r\n{}", 400),
+        ("A: " + "b" * 10**5, b"", 400),
+    ],
+)
+def test_nonsense_about_a_body_gets_an_answer(connect, head, body, code):
+    start = f"POST {PATH} HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n"
+    with connect() as connection:
+        connection.connect()
+        connection.sock.sendall(start.encode() + body)
+        with connection.sock.makefile("rb") as answer:
+            assert f" {code} ".encode() in answer.readline()
+        connection.close()
+        assert _post(connection, BODY) == (200, LOUD)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"signature_name": "\\ud800", "inputs": ["a"]}',
+        b'{"signature_name": "shout", "inputs": ["\\udc00"]}',
+        b'{"signature_name": "\xff", "inputs": ["a"]}',
+        b'{"signature_name": "to_number", "inputs": "\xff\xfe"}',
+        b'{"signature_name": "spin", "inputs": ' + b"7" * 5000 + b"}",
+        b'{"signature_name": "spin", "inputs": -1e400}',
+        b'{"signature_name": "spin", "inputs": ' + b"[" * 10**5,
+        b"\xff\xfe\x00",
+    ],
+)
+def test_values_that_are_none_get_an_answer(connect, body):
+    with connect() as connection:
+        status, answer = _post(connection, body)
+        assert (status, list(answer)) == (400, ["error"])
+        assert _post(connection, BODY) == (200, LOUD)
+
+
+def test_head_that_never_comes_is_given_up(connect, monkeypatch):
+    monkeypatch.setattr(rest, "TIMEOUT_SECONDS", 0.1)
+    with connect() as connection:
+        connection.connect()
+        connection.sock.sendall(b"POST")
+        assert connection.sock.recv(1) == b""
 
 
 # === Other requests ===

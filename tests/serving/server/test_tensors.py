@@ -12,6 +12,8 @@ from tensorflow.core.framework.types_pb2 import (
 )
 
 from bmt_keras.serving.server.predict import make_tensor_proto, parse_tensor
+from bmt_keras.serving.server.run_pool import Limits
+from bmt_keras.serving.server.status import StatusError
 
 
 def _proto(dtype, shape, **fields):
@@ -33,7 +35,7 @@ def _proto(dtype, shape, **fields):
     ],
 )
 def test_values_are_fitted_to_the_shape(proto, expected):
-    array = parse_tensor(proto)
+    array = parse_tensor(proto, Limits())
     assert array.tolist() == expected
     assert array.shape == tuple(d.size for d in proto.tensor_shape.dim)
 
@@ -50,7 +52,18 @@ def test_values_are_fitted_to_the_shape(proto, expected):
 )
 def test_tensor_that_does_not_fit_is_refused(proto):
     with pytest.raises(ValueError, match="must fit together"):
-        parse_tensor(proto)
+        parse_tensor(proto, Limits())
+
+
+@pytest.mark.parametrize("shape", [[2**40], [2**20, 2**20], [26]])
+def test_shape_that_expands_beyond_the_limit_is_refused(shape):
+    parse_tensor(_proto(DT_FLOAT, [25], float_val=[1]), Limits(100))
+    for proto in (
+        _proto(DT_FLOAT, shape, float_val=[1]),
+        _proto(DT_STRING, shape, string_val=[b"a"]),
+    ):
+        with pytest.raises(StatusError, match="RESOURCE_EXHAUSTED"):
+            parse_tensor(proto, Limits(100))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +78,7 @@ def test_tensor_that_does_not_fit_is_refused(proto):
     ],
 )
 def test_written_tensor_reads_back_the_same(array):
-    back = parse_tensor(make_tensor_proto(array))
+    back = parse_tensor(make_tensor_proto(array), Limits())
     assert back.dtype == array.dtype
     assert back.shape == array.shape
     assert back.tolist() == array.tolist()

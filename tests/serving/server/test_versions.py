@@ -13,7 +13,7 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 
 from bmt_keras.serving.errors import ServingError
-from bmt_keras.serving.server import read_model_config
+from bmt_keras.serving.server import EmbeddedServer, read_model_config
 from bmt_keras.serving.server.model_config import make_model_config
 from bmt_keras.serving.server.served_models import ServedModels
 from bmt_keras.serving.server.status import StatusError
@@ -200,6 +200,26 @@ def test_policy_chooses_versions(served, publish, policy, versions):
     assert models.available() == {"m": versions}
 
 
+def test_what_is_no_version_is_named_once_and_ignored(
+    served, publish, base, caplog
+):
+    models, config = served
+    publish(1)
+    others = ["notes", str(2**63), "9" * 200, "-2", "2.0", "\u0662", "2\udcff"]
+    for name in others:
+        (base / name).mkdir()
+    (base / "3").write_text("a file")
+    models.configure(config)
+    models.look_again()
+    assert models.available() == {"m": [1]}
+    named = [
+        Path(record.args[0]).name
+        for record in caplog.records
+        if record.msg.startswith("Ignored")
+    ]
+    assert sorted(named) == sorted([*others, "3"])
+
+
 # === Configuration ===
 
 
@@ -242,7 +262,7 @@ def test_change_to_a_model_that_is_not_there_is_reported(
     [
         (None, "No such file"),
         ("model_config_list {", "Cannot serve"),
-        ("", "lists no model"),
+        ("custom_model_config {}", "holds a custom_model_config"),
         ('name: "m" base_path: "m"', "absolute path"),
         ('name: "m" base_path: "/m"', "model_platform"),
         (
@@ -259,3 +279,37 @@ def test_config_file_that_cannot_be_served_is_reported(tmp_path, text, part):
         path.write_text(text)
     with pytest.raises(ServingError, match=part):
         read_model_config(path)
+
+
+def test_config_file_is_read_again(base, publish, tmp_path, wait_until, caplog):
+    path = tmp_path / "models.config"
+
+    def write(text):
+        path.with_suffix(".new").write_text(text)
+        path.with_suffix(".new").rename(path)
+
+    def is_logged(part):
+        return part in caplog.text
+
+    model = f'base_path: "{base}" model_platform: "tensorflow"'
+    publish(1)
+    write("")
+    with EmbeddedServer(path, port=0, config_poll_seconds=0.02) as server:
+        assert server.versions == {}
+        write(f'model_config_list {{ config {{ name: "m" {model} }} }}')
+        wait_until(lambda: server.versions == {"m": [1]})
+        for text, part in (
+            ("model_config_list {", "Cannot serve"),
+            ('model_config_list { config { name: "m" } }', "absolute path"),
+        ):
+            write(text)
+            wait_until(lambda part=part: is_logged(part))
+        path.unlink()
+        wait_until(lambda: is_logged("No such file"))
+        # Empty, it changes nothing, as in TensorFlow Serving.
+        write("")
+        assert server.versions == {"m": [1]}
+        write(f'model_config_list {{ config {{ name: "n" {model} }} }}')
+        wait_until(lambda: server.versions == {"n": [1]})
+        write("model_config_list {}")
+        wait_until(lambda: server.versions == {})
