@@ -21,6 +21,11 @@ _EXTRAS = {
     # It takes an older protobuf than TensorFlow's tested versions have.
     "apache_beam": "'bmt-keras[beam]', in an environment of its own",
 }
+_LESS_MEMORY = {
+    "train": "a smaller --batch-size (see --gradient-accumulation-steps)",
+    "pretrain": "a smaller --batch-size (see --gradient-accumulation-steps)",
+    "caption": "fewer images, --num-captions or --length-candidates",
+}
 
 
 def require(*modules: str) -> None:
@@ -30,13 +35,25 @@ def require(*modules: str) -> None:
             raise InputError(explain(ModuleNotFoundError(name=module)))
 
 
-def explain(error: ModuleNotFoundError) -> str:
-    """Says what installs a missing optional module; raises any other error."""
-    module = (error.name or "").split(".")[0]
-    if module not in _EXTRAS:
-        raise error
-    command = " ".join(["bmt", *sys.argv[1:2]])
-    return f"`{command}` needs {module}: pip install {_EXTRAS[module]}"
+def explain(error: Exception) -> str:
+    """Says what to do about an error that is no bug; raises any other one."""
+    text, command = " ".join(str(error).split()), "".join(sys.argv[1:2])
+    if isinstance(error, ModuleNotFoundError):
+        module = (error.name or "").split(".")[0]
+        if module in _EXTRAS:
+            command = f"bmt {command}".rstrip()
+            return f"`{command}` needs {module}: pip install {_EXTRAS[module]}"
+    elif isinstance(error, InputError):
+        return text
+    elif "No space left on device" in text:
+        return f"{text[-300:]}; free some space, or give another folder."
+    # TensorFlow has a class for it, which not every command loads.
+    elif type(error).__name__ in ("MemoryError", "ResourceExhaustedError"):
+        less = _LESS_MEMORY.get(command, "fewer or smaller images")
+        return f"Out of memory ({text[:200] or 'of the host'}); give {less}."
+    elif isinstance(error, OSError):
+        return text
+    raise error
 
 
 def load_tensorflow(*, devices: bool = True) -> None:

@@ -90,3 +90,12 @@ def _run(
         function(on_progress=lambda *message: connection.send(message))
     except (InputError, OSError) as error:
         connection.send(error)
+    except Exception as error:
+        # TensorFlow has a class for it, which is not imported here.
+        if type(error).__name__ not in (
+            "MemoryError",
+            "ResourceExhaustedError",
+        ):
+            raise
+        fault = "Out of memory while images were embedded; give a smaller "
+        connection.send(InputError(f"{fault}--image-height, --image-width."))

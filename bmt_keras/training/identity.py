@@ -1,0 +1,116 @@
+"""What a run begins with, besides its settings, kept in its folder."""
+
+import gzip
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from bmt_keras.data.captions import CaptionedImage
+from bmt_keras.data.tokenizer import CaptionTokenizer
+from bmt_keras.errors import InputError
+from bmt_keras.models.image_towers import fingerprint_weights
+
+_DIFFERENCES = {
+    "added": "image{s} {were} added",
+    "missing": "image{s} {are} missing",
+    "moved": "image{s} {are} on the other side",
+    "resized": "image{s} {are} of another size",
+    "captions": "caption{s} {are} other{s} than those of this run",
+}
+
+
+def identify(
+    sides: Sequence[Sequence[CaptionedImage]],
+    tokenizer: CaptionTokenizer,
+    start: keras.Model | None,
+) -> dict[str, Any]:
+    """Gives images, vocabulary and first weights of a run, as JSON values."""
+    return {
+        "images": [
+            [number, x.path.name, _read_size(x.path), list(x.captions)]
+            for number, side in enumerate(sides)
+            for x in side
+        ],
+        "vocabulary": tokenizer.vocabulary,
+        "start": None if start is None else fingerprint_weights(start),
+    }
+
+
+def check_identity(path: Path, ours: dict[str, Any]) -> bytes:
+    """Checks that the run of a folder, if any, began with the same.
+
+    Returns:
+        The content of the file at `path`; some 8 MB for COCO.
+
+    Raises:
+        InputError: It began with something else; the message says what.
+    """
+    faults: list[str] = []
+    if path.exists():
+        try:
+            theirs = json.loads(gzip.decompress(path.read_bytes()))
+            faults = [] if theirs == ours else [*_compare(theirs, ours)]
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            faults = [f"{path.name} cannot be read ({error})"]
+    if faults:
+        raise InputError(
+            f"{path.parent}: the folder holds a run of other data: "
+            f"{'; '.join(faults)}; give what it began with, give another "
+            "--out, or delete the folder."
+        )
+    return gzip.compress(json.dumps(ours).encode(), 4)
+
+
+def _read_size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
+
+
+def _compare(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[str]:
+    yield from _compare_images(theirs["images"], ours["images"])
+    old, new = theirs["vocabulary"], ours["vocabulary"]
+    others = [i for i, x in enumerate(new[: len(old)]) if x != old[i]]
+    if len(old) != len(new):
+        yield f"the vocabulary has {len(new):,} tokens, this run's {len(old):,}"
+    elif others:
+        yield (
+            f"{len(others):,} tokens of the vocabulary are others, such as "
+            f"{new[others[0]]!r} in place of {old[others[0]]!r}"
+        )
+    if theirs["start"] != ours["start"]:
+        fault = "is another one" if ours["start"] else "is missing"
+        fault = fault if theirs["start"] else "was not given"
+        yield f"the captioner to start from (--start) {fault}"
+
+
+def _compare_images(theirs: list[Any], ours: list[Any]) -> Iterator[str]:
+    old, new = _by_name(theirs), _by_name(ours)
+    counts = Counter(added=len(new.keys() - old), missing=len(old.keys() - new))
+    for key in new.keys() & old:
+        (was_side, was_size, gone), (side, size, come) = old[key], new[key]
+        counts["moved"] += side != was_side
+        counts["resized"] += size != was_size
+        # A caption that changed is one that went and one that came.
+        changes = come - gone, gone - come
+        counts["captions"] += max(each.total() for each in changes)
+    for kind, text in _DIFFERENCES.items():
+        if count := counts[kind]:
+            words = ("", "is", "was") if count == 1 else ("s", "are", "were")
+            named = dict(zip(("s", "are", "were"), words, strict=True))
+            yield f"{count:,} {text.format(**named)}"
+    if not counts.total() and theirs != ours:
+        yield "images or captions come in another order"
+
+
+def _by_name(rows: list[Any]) -> dict[tuple[str, int], Any]:
+    """Images by their name, and how often it was met."""
+    met: Counter[str] = Counter()
+    found = {}
+    for side, name, size, captions in rows:
+        met[name] += 1
+        found[name, met[name]] = (side, size, Counter(captions))
+    return found
