@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bmt_keras.errors import InputError
+from bmt_keras.training.own_process import is_out_of_memory
 
 # An optional module, and what installs it.
 _EXTRAS = {
@@ -47,8 +48,7 @@ def explain(error: Exception) -> str:
         return text
     elif "No space left on device" in text:
         return f"{text[-300:]}; free some space, or give another folder."
-    # TensorFlow has a class for it, which not every command loads.
-    elif type(error).__name__ in ("MemoryError", "ResourceExhaustedError"):
+    elif is_out_of_memory(error):
         less = _LESS_MEMORY.get(command, "fewer or smaller images")
         return f"Out of memory ({text[:200] or 'of the host'}); give {less}."
     elif isinstance(error, OSError):

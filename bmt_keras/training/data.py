@@ -186,8 +186,10 @@ def check_captions(
     if settings.batches.drop_final_period:
         texts = [*map(drop_final_period, texts)]
     token_ids = tokenizer.encode(texts)
-    special = {*tokenizer.special_token_ids}
-    if all(special.issuperset(ids) for ids in token_ids):
+    pieces = enumerate(tokenizer.vocabulary)
+    words = {i for i, piece in pieces if any(map(str.isalnum, piece))}
+    words -= {*tokenizer.special_token_ids}
+    if all(words.isdisjoint(ids) for ids in token_ids):
         raise InputError(
             "Expected captions with words of the vocabulary, found none among "
             f"{len(texts)}, such as {texts[0]!r}; give another --vocabulary."

@@ -4,7 +4,7 @@ import gzip
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 from bmt_keras.models.image_towers import fingerprint_weights
 
-_DIFFERENCES = {
-    "added": "image{s} {were} added",
-    "missing": "image{s} {are} missing",
-    "moved": "image{s} {are} on the other side",
-    "resized": "image{s} {are} of another size",
-    "captions": "caption{s} {are} other{s} than those of this run",
+# What is said of a difference, and the keys of an image that are compared.
+_DIFFERENCES: dict[str, Callable[..., list[Any]]] = {
+    "image{s} {are} on the other side": lambda side, name, *_: [(name, side)],
+    "image{s} {are} of another size": lambda _, name, size, __: [(name, size)],
+    "caption{s} {are} other{s} than those of this run": (
+        lambda _, name, __, captions: [(name, text) for text in captions]
+    ),
 }
 
 
@@ -88,29 +89,24 @@ def _compare(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[str]:
 
 
 def _compare_images(theirs: list[Any], ours: list[Any]) -> Iterator[str]:
-    old, new = _by_name(theirs), _by_name(ours)
-    counts = Counter(added=len(new.keys() - old), missing=len(old.keys() - new))
-    for key in new.keys() & old:
-        (was_side, was_size, gone), (side, size, come) = old[key], new[key]
-        counts["moved"] += side != was_side
-        counts["resized"] += size != was_size
-        # A caption that changed is one that went and one that came.
-        changes = come - gone, gone - come
-        counts["captions"] += max(each.total() for each in changes)
-    for kind, text in _DIFFERENCES.items():
-        if count := counts[kind]:
-            words = ("", "is", "was") if count == 1 else ("s", "are", "were")
-            named = dict(zip(("s", "are", "were"), words, strict=True))
-            yield f"{count:,} {text.format(**named)}"
-    if not counts.total() and theirs != ours:
+    sides = theirs, ours
+    old, new = (Counter(name for _, name, *_ in rows) for rows in sides)
+    counts = {
+        "image{s} {were} added": (new - old).total(),
+        "image{s} {are} missing": (old - new).total(),
+    }
+    shared = old.keys() & new.keys()
+    for text, keys in _DIFFERENCES.items():
+        was, now = (
+            Counter(x for row in rows if row[1] in shared for x in keys(*row))
+            for rows in sides
+        )
+        # What changed is once gone and once there.
+        counts[text] = max((was - now).total(), (now - was).total())
+    for text, count in counts.items():
+        one = {"s": "", "are": "is", "were": "was"}
+        words = one if count == 1 else {"s": "s", "are": "are", "were": "were"}
+        if count:
+            yield f"{count:,} {text.format(**words)}"
+    if not any(counts.values()) and theirs != ours:
         yield "images or captions come in another order"
-
-
-def _by_name(rows: list[Any]) -> dict[tuple[str, int], Any]:
-    """Images by their name, and how often it was met."""
-    met: Counter[str] = Counter()
-    found = {}
-    for side, name, size, captions in rows:
-        met[name] += 1
-        found[name, met[name]] = (side, size, Counter(captions))
-    return found

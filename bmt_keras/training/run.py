@@ -393,8 +393,10 @@ class Run:
             dataset = make_dataset(step)
             bar = show_progress("Training") if self.verbose == 1 else None
             with bar or nullcontext(lambda *_: None) as show:
-                logs = self.out / "tensorboard" / "steps"
-                steps = [Steps(show, epochs * size, logs)]
+                more: list[keras.callbacks.Callback] = []
+                if self.is_chief:
+                    logs = self.out / "tensorboard" / "steps"
+                    more = [Steps(show, epochs * size, logs)]
                 self.model.fit(
                     dataset,
                     steps_per_epoch=size - done,
@@ -407,7 +409,7 @@ class Run:
                     ),
                     validation_steps=self.val_batches.steps_per_epoch,
                     shuffle=False,
-                    callbacks=callbacks + (steps if self.is_chief else []),
+                    callbacks=callbacks + more,
                     # A line per epoch: Keras' bar knows of no other epochs.
                     verbose=2 if self.verbose else 0,
                 )

@@ -24,6 +24,10 @@ LESS = "give a smaller --batch-size (see --gradient-accumulation-steps)."
     [
         (MemoryError(), f"Out of memory (of the host); {LESS}"),
         (
+            type("_ArrayMemoryError", (MemoryError,), {})("3 GiB"),
+            f"Out of memory (3 GiB); {LESS}",
+        ),
+        (
             ResourceExhaustedError("OOM when allocating\n on GPU:0"),
             f"Out of memory (OOM when allocating on GPU:0); {LESS}",
         ),
