@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bmt_keras.errors import InputError
-from bmt_keras.training.own_process import is_out_of_memory
 
 # An optional module, and what installs it.
 _EXTRAS = {
@@ -22,11 +21,6 @@ _EXTRAS = {
     # It takes an older protobuf than TensorFlow's tested versions have.
     "apache_beam": "'bmt-keras[beam]', in an environment of its own",
 }
-_LESS_MEMORY = {
-    "train": "a smaller --batch-size (see --gradient-accumulation-steps)",
-    "pretrain": "a smaller --batch-size (see --gradient-accumulation-steps)",
-    "caption": "fewer images, --num-captions or --length-candidates",
-}
 
 
 def require(*modules: str) -> None:
@@ -39,6 +33,7 @@ def require(*modules: str) -> None:
 def explain(error: Exception) -> str:
     """Says what to do about an error that is no bug; raises any other one."""
     text, command = " ".join(str(error).split()), "".join(sys.argv[1:2])
+    name = type(error).__name__
     if isinstance(error, ModuleNotFoundError):
         module = (error.name or "").split(".")[0]
         if module in _EXTRAS:
@@ -48,8 +43,11 @@ def explain(error: Exception) -> str:
         return text
     elif "No space left on device" in text:
         return f"{text[-300:]}; free some space, or give another folder."
-    elif is_out_of_memory(error):
-        less = _LESS_MEMORY.get(command, "fewer or smaller images")
+    # TensorFlow has a class of its own, which not every command loads.
+    elif isinstance(error, MemoryError) or name == "ResourceExhaustedError":
+        less = "fewer or smaller images"
+        if command in ("train", "pretrain"):
+            less = "a smaller --batch-size (see --gradient-accumulation-steps)"
         return f"Out of memory ({text[:200] or 'of the host'}); give {less}."
     elif isinstance(error, OSError):
         return text

@@ -95,11 +95,7 @@ def evaluate_captioner(
             " ".join(changed[:_LETTERS_SHOWN]),
         )
     masked, bins = measure_masked_tokens(
-        guess_masked_tokens(
-            captioner,
-            watch("Guessing masked tokens", features),
-            one_caption_each(images),
-        ),
+        guess_masked_tokens(captioner, features, one_caption_each(images)),
         captioner.calibration,
     )
     metrics = {

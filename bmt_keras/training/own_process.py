@@ -90,15 +90,3 @@ def _run(
         function(on_progress=lambda *message: connection.send(message))
     except (InputError, OSError) as error:
         connection.send(error)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        fault = "Out of memory while images were embedded; give a smaller "
-        connection.send(InputError(f"{fault}--image-height, --image-width."))
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the host or a GPU had too little memory."""
-    # TensorFlow has a class of its own, which is not imported here.
-    name = type(error).__name__
-    return isinstance(error, MemoryError) or name == "ResourceExhaustedError"

@@ -129,8 +129,7 @@ def train(
     is_chief = distributed.is_chief(strategy)
     with (
         distributed.detect_lost_worker(strategy),
-        # The other workers of a strategy share the folder.
-        lock_folder(Path(out)) if is_chief else nullcontext(),
+        lock_folder(Path(out)) if is_chief else nullcontext(),  # for all
     ):
         sides = read_sides(
             captions,
