@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,8 +75,8 @@ def show_progress(title: str) -> Iterator[ShowDone]:
         yield show
 
 
-def watch(title: str, items: Sequence[Any]) -> Any:
-    """Gives items one by one, and shows how many have been taken."""
+def watch(title: str, items: Any) -> Any:
+    """Gives a sequence or array's items, and shows how many were taken."""
     with show_progress(title) as show:
         for done, item in enumerate(items, start=1):
             yield item
