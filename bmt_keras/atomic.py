@@ -5,6 +5,7 @@ written beside its place under a hidden name and renamed at the end. Only a
 killed process leaves the hidden name behind.
 """
 
+import errno
 import os
 import shutil
 import uuid
@@ -46,7 +47,9 @@ def write_atomically(
             file.flush()
             os.fsync(file.fileno())
         hidden.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            error.filename = str(path)  # which a write does not name
         hidden.unlink(missing_ok=True)
         raise
 

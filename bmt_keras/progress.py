@@ -1,8 +1,10 @@
 """Progress of long work: bars in a terminal, plain lines elsewhere."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -19,8 +21,8 @@ from rich.text import Text
 _SECONDS_BETWEEN_LINES = 15.0
 
 
-# Takes the name of a part of the work, and its items done and in all.
-ShowDone = Callable[[str, int, int | None], None]
+# Takes the name of a part of the work, its items done and in all, and a note.
+ShowDone = Callable[..., None]
 
 
 @contextmanager
@@ -31,10 +33,11 @@ def show_progress(title: str) -> Iterator[ShowDone]:
         title: What is done, such as "Reading images".
 
     Yields:
-        A function `(part, done, total)` to call as often as items are done.
-        The parts of the work, such as "train" and "val", have a bar each;
-        `part` is "" where there is only one. `total` is None where nobody
-        knows it.
+        A function `(part, done, total, note="")` to call as often as items
+        are done. The parts of the work, such as "train" and "val", have a bar
+        each; `part` is "" where there is only one. `total` is None where
+        nobody knows it. The first call may come with items of an earlier
+        stop; `note` is any text to show.
 
     Example:
         ```python
@@ -56,15 +59,28 @@ def show_progress(title: str) -> Iterator[ShowDone]:
         TimeRemainingColumn(),
     )
     # Results may go to a pipe, which rich would turn to the terminal.
-    with Progress(*columns, console=console, redirect_stdout=False) as bars:
+    is_seen = sys.stdout.isatty()
+    with Progress(*columns, console=console, redirect_stdout=is_seen) as bars:
         tasks = {}
 
-        def show(part: str, done: int, total: int | None) -> None:
+        def show(
+            part: str, done: int, total: int | None, note: str = ""
+        ) -> None:
+            name = _describe(title, part)
             if part not in tasks:
-                tasks[part] = bars.add_task(_describe(title, part), total=total)
-            bars.update(tasks[part], completed=done)
+                tasks[part] = bars.add_task(name, total=total, completed=done)
+            text = f"{name} {note}".strip()
+            bars.update(tasks[part], completed=done, description=text)
 
         yield show
+
+
+def watch(title: str, items: Any) -> Any:
+    """Gives a sequence or array's items, and shows how many were taken."""
+    with show_progress(title) as show:
+        for done, item in enumerate(items, start=1):
+            yield item
+            show("", done, len(items))
 
 
 class _RateColumn(ProgressColumn):
@@ -81,25 +97,39 @@ class _PlainLines:
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
         self._title = title
-        self._starts: dict[str, float] = {}
+        # When each part was first heard of, and how much was done.
+        self._starts: dict[str, tuple[float, int]] = {}
+        self._ended: set[str] = set()
         self._called = self._printed = time.monotonic()
 
-    def __call__(self, part: str, done: int, total: int | None) -> None:
+    def __call__(
+        self, part: str, done: int, total: int | None, note: str = ""
+    ) -> None:
         now = time.monotonic()
-        # The first call comes when items are done: the part began before it.
-        start = self._starts.setdefault(part, self._called)
+        # A part began before its first call, which comes when items are done.
+        start, first = self._starts.get(part, (self._called, 0))
+        self._starts.setdefault(part, (now, done))
         self._called = now
-        if done != total and now - self._printed < _SECONDS_BETWEEN_LINES:
+        is_end = done == total and part not in self._ended
+        if not is_end and now - self._printed < _SECONDS_BETWEEN_LINES:
             return
         self._printed = now
-        rate = done / max(now - start, 1e-9)
+        if is_end:
+            self._ended.add(part)
+        rate = (done - first) / max(now - start, 1e-9)
         line = f"{_describe(self._title, part)}: {done}"
         if total is not None:
-            left = (total - done) / max(rate, 1e-9)
-            line += f" of {total}, {left:.0f} s left"
-        self._console.print(
-            f"{line}, {rate:.1f}/s", highlight=False, soft_wrap=True
-        )
+            line += f" of {total}, {_describe_time(total - done, rate)} left"
+        line += f", {rate:.1f}/s{note and ', '}{note}"
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+
+def _describe_time(items: int, rate: float) -> str:
+    seconds = items / max(rate, 1e-9)
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _describe(title: str, part: str) -> str:

@@ -22,7 +22,6 @@ from bmt_keras.commands.score import score
 from bmt_keras.commands.serve import serve
 from bmt_keras.commands.startup import explain
 from bmt_keras.commands.train import train
-from bmt_keras.errors import InputError
 from bmt_keras.serving.errors import ServingError
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -73,15 +72,24 @@ def run(command: Callable[[], object]) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         command()
-    except (InputError, ServingError, OSError) as error:
+    except ServingError as error:
         _end(str(error), BAD_INPUT)
-    except ModuleNotFoundError as error:
-        _end(explain(error), BAD_INPUT)
     except SystemExit as error:
         # Typer has already turned Ctrl-C into this code.
         if error.code == INTERRUPTED:
-            _end("Interrupted; the same command goes on.", INTERRUPTED)
+            _end(f"Interrupted{_describe_next(sys.argv[1:])}.", INTERRUPTED)
         raise
+    except Exception as error:
+        _end(explain(error), BAD_INPUT)
+
+
+def _describe_next(arguments: list[str]) -> str:
+    """Says that the same command goes on, where it does."""
+    goes_on = {*arguments[:1]} & {"train", "pretrain", "prepare"}
+    # What is printed is not kept.
+    if arguments[:1] == ["caption"]:
+        goes_on = {x for x in arguments if x.startswith("--out")}
+    return "; the same command goes on" if goes_on else ""
 
 
 def _end(message: str, code: int) -> None:

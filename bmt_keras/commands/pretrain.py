@@ -1,6 +1,5 @@
 """`bmt pretrain`: the text side learns from captions without images."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,8 +34,6 @@ def pretrain(
         captions=captions,
         split=split,
         skip_bad=skip_bad,
-        # A bar would fill a file with control characters.
-        verbose=1 if sys.stdout.isatty() else 2,
         **overrides,
     )
     typer.echo(f"{out / 'captioner'}: for `bmt train --start`")

@@ -30,13 +30,28 @@ def require(*modules: str) -> None:
             raise InputError(explain(ModuleNotFoundError(name=module)))
 
 
-def explain(error: ModuleNotFoundError) -> str:
-    """Says what installs a missing optional module; raises any other error."""
-    module = (error.name or "").split(".")[0]
-    if module not in _EXTRAS:
-        raise error
-    command = " ".join(["bmt", *sys.argv[1:2]])
-    return f"`{command}` needs {module}: pip install {_EXTRAS[module]}"
+def explain(error: Exception) -> str:
+    """Says what to do about an error that is no bug; raises any other one."""
+    text, command = " ".join(str(error).split()), "".join(sys.argv[1:2])
+    name = type(error).__name__
+    if isinstance(error, ModuleNotFoundError):
+        module = (error.name or "").split(".")[0]
+        if module in _EXTRAS:
+            command = f"bmt {command}".rstrip()
+            return f"`{command}` needs {module}: pip install {_EXTRAS[module]}"
+    elif isinstance(error, InputError):
+        return text
+    elif "No space left on device" in text:
+        return f"{text[-300:]}; free some space, or give another folder."
+    # TensorFlow has a class of its own, which not every command loads.
+    elif isinstance(error, MemoryError) or name == "ResourceExhaustedError":
+        less = "fewer or smaller images"
+        if command in ("train", "pretrain"):
+            less = "a smaller --batch-size (see --gradient-accumulation-steps)"
+        return f"Out of memory ({text[:200] or 'of the host'}); give {less}."
+    elif isinstance(error, OSError):
+        return text
+    raise error
 
 
 def load_tensorflow(*, devices: bool = True) -> None:

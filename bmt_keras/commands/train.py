@@ -81,8 +81,6 @@ def train(
             start=start,
             skip_bad=skip_bad,
             strategy=opened,
-            # A bar would fill a file with control characters.
-            verbose=1 if sys.stdout.isatty() else 2,
             **overrides,
         )
     except LostWorkerError as error:

@@ -10,7 +10,10 @@ and the next run goes on with them.
 import fcntl
 import json
 import logging
+import os
 import shutil
+import socket
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -173,7 +176,7 @@ def open_store(
         shards = plan(folder, _read_shard_size(folder, wanted))
         if not any(_find_faults(shards)):
             return [shard.read() for shard in shards]
-    with _lock(folder):
+    with lock_folder(folder):
         hidden = folder.with_name(f".{folder.name}.partial")
         if folder.exists():
             shutil.rmtree(hidden, ignore_errors=True)
@@ -182,7 +185,11 @@ def open_store(
         shard_size = _begin(hidden, wanted, shard_size)
         shards = plan(hidden, shard_size)
         try:
-            compute(_find_missing(hidden, shards))
+            missing = _find_missing(hidden, shards)
+            check_space(
+                hidden, row.itemsize * sum(len(x.items) for x in missing)
+            )
+            compute(missing)
         except BaseException:
             # No shard is worth going on with: leave nothing behind.
             if not any(s.path.exists() and len(s.read()) for s in shards):
@@ -213,23 +220,47 @@ def _read_shard_size(folder: Path, wanted: Mapping[str, Any]) -> int:
     return shard_size
 
 
+def check_space(path: Path, size: int) -> None:
+    """Refuses to begin a file or folder of `size` bytes without room for it."""
+    free = shutil.disk_usage(path.parent).free
+    if free < size:
+        raise InputError(
+            f"{path}: expected {size / 1e9:.2f} GB of free space, found "
+            f"{free / 1e9:.2f} GB; free some, or give another folder."
+        )
+
+
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Has one process at a time write a folder; a killed one holds nothing.
+
+    Raises:
+        InputError: Another process is writing it; the message names it.
+    """
     path = folder.with_name(f".{folder.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    # What the holder has written into it must stay.
+    with path.open("a+") as file:
         try:
             # The kernel's lock: a killed process leaves none behind.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(file.fileno()).st_nlink:
+                raise BlockingIOError  # its holder removed it just now
         except BlockingIOError as error:
+            file.seek(0)
             raise InputError(
-                f"{folder}: another process is writing this cache; let it end, "
-                "or give another folder."
+                f"{folder}: another process is writing it ({file.read()}); let "
+                "it end, or give another folder."
             ) from error
+        file.truncate(0)
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        host = socket.gethostname()
+        file.write(f"process {os.getpid()} on {host} since {since}")
+        file.flush()
         try:
             yield
         finally:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def _begin(hidden: Path, wanted: Mapping[str, Any], shard_size: int) -> int:

@@ -1,6 +1,8 @@
 """Captions to token ids and back, by a SentencePiece model."""
 
 import io
+import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +24,7 @@ from bmt_keras.data.sentencepiece_graph import (
 from bmt_keras.data.tokenizer_json import check_config, to_sentencepiece
 from bmt_keras.errors import InputError
 
+_LOGGER = logging.getLogger(__name__)
 PAD, UNKNOWN, CLS, SEP, MASK = "<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"
 SPECIAL_TOKENS = (PAD, UNKNOWN, CLS, SEP, MASK)
 WORD_START = "\u2581"  # SentencePiece's sign for a space
@@ -210,6 +213,20 @@ class CaptionTokenizer:
         joined = tf.strings.regex_replace(joined, _JOINED, "")
         return tf.strings.strip(
             tf.strings.regex_replace(joined, WORD_START, " ")
+        )
+
+
+def warn_of_cuts(
+    token_ids: Sequence[Sequence[int]], sequence_length: int
+) -> None:
+    """Says how many captions lose their ends, and what would hold them."""
+    lengths = sorted(map(len, token_ids))
+    if cut := sum(length > sequence_length for length in lengths):
+        most = lengths[math.ceil(0.99 * len(lengths)) - 1]
+        _LOGGER.warning(
+            "%d of %d captions lose their ends: they are longer than "
+            "--sequence-length %d; %d holds 99 %% of all captions, %d all.",
+            *(cut, len(lengths), sequence_length, most, lengths[-1]),
         )
 
 

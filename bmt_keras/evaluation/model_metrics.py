@@ -25,8 +25,10 @@ from bmt_keras.evaluation.scores import (
     evaluate_captions,
     measure_wording,
     score_each_caption,
+    split_sentences,
 )
 from bmt_keras.evaluation.words import strip_marks
+from bmt_keras.progress import watch
 
 if TYPE_CHECKING:
     from bmt_keras.captioner import Calibration, Captioner
@@ -73,15 +75,18 @@ def evaluate_captioner(
         guess_masked_tokens,
         one_caption_each,
     )
+    from bmt_keras.data.tokenizer import warn_of_cuts
     from bmt_keras.evaluation.plots import draw_caption_grid
 
-    written = captioner.caption(features)
+    references = {x.image_id: [*map(strip_marks, x.captions)] for x in images}
+    # What no score takes is refused before anything is captioned.
+    split_sentences(dict.fromkeys(references, ""), references)
+    written = captioner.caption(watch("Captioning images", features))
     texts = {
         image.image_id: caption.text
         for image, caption in zip(images, written, strict=True)
     }
-    references = {x.image_id: [*map(strip_marks, x.captions)] for x in images}
-    letters = {each for x in images for each in "".join(x.captions)}
+    letters = {y.lower() for x in images for y in "".join(x.captions)}
     if changed := sorted(x for x in letters if strip_marks(x) != x):
         _LOGGER.info(
             "References are scored as the captioner can write them, without "
@@ -103,8 +108,11 @@ def evaluate_captioner(
     }
     # Every caption is scored with every image: the time grows by the square.
     if chosen := images[:retrieval]:
+        captions = one_caption_each(chosen)
+        length = captioner.settings.text.sequence_length
+        warn_of_cuts(captioner.tokenizer.encode(captions), length)
         metrics |= measure_retrieval(
-            captioner, features[: len(chosen)], one_caption_each(chosen)
+            captioner, features[: len(chosen)], captions
         )
     if java_scores:
         metrics |= score_with_java(texts, references)
@@ -178,7 +186,7 @@ def measure_retrieval(
     scores = np.stack(
         [
             captioner.score_features(features, [text] * len(features))
-            for text in captions
+            for text in watch("Scoring captions", captions)
         ],
         axis=1,
     )  # (images, texts)
@@ -218,7 +226,7 @@ def measure_passes(
     # Traces the graph, which is no part of the time.
     captioner.caption(features[:32])
     points = []
-    for number in PASSES:
+    for number in watch("Captioning by passes", PASSES):
         start = time.perf_counter()
         written = captioner.caption(features, passes=number)
         seconds = time.perf_counter() - start

@@ -93,7 +93,8 @@ def normalize_caption(caption: str) -> str:
 
 def strip_marks(text: str) -> str:
     """Takes the marks off letters, as captioners do: `carré` to `carre`."""
-    plain = unicodedata.normalize("NFKD", text)
+    # Nor have they the sigma that ends a word in lower case.
+    plain = unicodedata.normalize("NFKD", text.replace("\u03a3", "\u03c3"))
     return "".join(x for x in plain if unicodedata.category(x)[0] != "M")
 
 

@@ -10,11 +10,11 @@ class LoraFactors(keras.layers.Layer):
     """Trains low-rank changes of a text tower's queries and values alone.
 
     KerasHub's `Backbone.enable_lora` freezes the rest of the tower. Keras
-    saves the kernels with the changes added and loads factors of zero, which
-    would learn no more: two factors of zero have no gradient. This layer,
-    which a model holds besides the tower, saves the factors too and takes
-    them apart from the kernels again, so that a run goes on. See Hu et al.,
-    2021, https://arxiv.org/abs/2106.09685.
+    saves the kernels with the changes added, rounded to the dtype in which
+    layers compute, and loads factors of zero, which would learn no more: two
+    factors of zero have no gradient. This layer, which a model holds besides
+    the tower, saves factors and kernels as they are, so that a run goes on.
+    See Hu et al., 2021, https://arxiv.org/abs/2106.09685.
 
     Args:
         text_tower: A `keras_hub.models.AlbertBackbone`, which is changed.
@@ -36,22 +36,20 @@ class LoraFactors(keras.layers.Layer):
         self.built = True
 
     def save_own_variables(self, store: Any) -> None:
-        """Saves the factors, which Keras merges into the kernels."""
+        """Saves the factors, and the kernels without them."""
         for i, layer in enumerate(self._targets()):
             store[f"{i}_a"] = layer.lora_kernel_a
             store[f"{i}_b"] = layer.lora_kernel_b
+            store[f"{i}_kernel"] = find_kernel(layer)
 
     def load_own_variables(self, store: Any) -> None:
-        """Loads the factors and takes their product off the loaded kernel."""
+        """Loads what was saved, in place of what Keras has loaded."""
         # Keras loads a functional model's own layers, and so the tower, before
         # what else the model holds.
         for i, layer in enumerate(self._targets()):
-            merged = ops.convert_to_tensor(layer.kernel)
             layer.lora_kernel_a.assign(store[f"{i}_a"])
             layer.lora_kernel_b.assign(store[f"{i}_b"])
-            kernel = find_kernel(layer)
-            product = layer.kernel - kernel
-            kernel.assign(merged - product)
+            find_kernel(layer).assign(store[f"{i}_kernel"])
 
 
 def find_lora_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -79,11 +77,16 @@ def merge_lora(model: keras.Model) -> keras.Model:
 def _copy(model: keras.Model, *, lora_rank: int | None) -> keras.Model:
     config = {**model.get_config(), "lora_rank": lora_rank}
     copy = type(model).from_config(config)
-    # The layer's `kernel` has the changes added, its variable has not.
-    merged = {id(find_kernel(x)): x.kernel for x in find_lora_layers(model)}
+    merged = {id(find_kernel(x)): _merge(x) for x in find_lora_layers(model)}
     for old, new in zip(_ordinary(model), _ordinary(copy), strict=True):
         new.assign(merged.get(id(old), old))
     return copy
+
+
+def _merge(layer: keras.layers.Layer) -> Any:
+    """The kernel with LoRA's changes; Keras' own may be in bfloat16."""
+    product = ops.matmul(layer.lora_kernel_a, layer.lora_kernel_b)
+    return find_kernel(layer) + layer.lora_alpha / layer.lora_rank * product
 
 
 def _ordinary(model: keras.Model) -> list[keras.Variable]:

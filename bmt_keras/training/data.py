@@ -1,7 +1,9 @@
 """What a run trains on: images, their features and the vocabulary."""
 
 import dataclasses
+import logging
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +20,14 @@ from bmt_keras.data.features import (
     ImageFeatures,
     prepare_features,
 )
-from bmt_keras.data.tokenizer import CaptionTokenizer, prune_vocabulary
+from bmt_keras.data.tokenizer import (
+    CaptionTokenizer,
+    prune_vocabulary,
+    warn_of_cuts,
+)
+from bmt_keras.errors import InputError
+from bmt_keras.evaluation.scores import split_sentences
+from bmt_keras.evaluation.words import strip_marks
 from bmt_keras.models import build_image_tower, fold_batch_norm
 from bmt_keras.models.checkpoint_files import CHECKPOINT_FILES, find_folder
 from bmt_keras.models.image_towers import fingerprint_weights
@@ -28,6 +37,13 @@ from bmt_keras.settings import Settings
 # Pixels of a batch, its fewest and its most images: an image tower takes less
 # time for many small ones at once, but not for more than 16 large ones.
 _BATCH_PIXELS, _FEWEST, _MOST = 16 * 299 * 299, 16, 96
+_LETTERS_SHOWN = 20
+# Longer than a word of Chinese or Japanese; of Thai, Lao, Burmese or Khmer.
+_JOINED_WORDS = re.compile(
+    "[\u3040-\u30ff\u3400-\u9fff]{6}"
+    "|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]{20}"
+)
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -151,6 +167,60 @@ def make_tokenizer(
         folder = find_folder(text.weights, CHECKPOINT_FILES)
         return CaptionTokenizer.from_checkpoint(folder)
     return CaptionTokenizer.from_captions(captions)
+
+
+def check_captions(
+    sides: Sequence[Sequence[CaptionedImage]],
+    tokenizer: CaptionTokenizer,
+    settings: Settings,
+) -> None:
+    """Warns of what captions lose, and refuses those that teach nothing.
+
+    Raises:
+        InputError: The vocabulary has nothing of them, or whole words of a
+            language that does not part its words; or an image of the second
+            side, which is scored, has no caption with a word.
+    """
+    for images in sides[1:]:
+        by_people = {image.image_id: image.captions for image in images}
+        split_sentences(dict.fromkeys(by_people, ""), by_people)
+    texts = [text for x in sides for image in x for text in image.captions]
+    if settings.batches.drop_final_period:
+        texts = [*map(drop_final_period, texts)]
+    token_ids = tokenizer.encode(texts)
+    pieces = enumerate(tokenizer.vocabulary)
+    words = {i for i, piece in pieces if any(map(str.isalnum, piece))}
+    words -= {*tokenizer.special_token_ids}
+    if all(words.isdisjoint(ids) for ids in token_ids):
+        raise InputError(
+            "Expected captions with words of the vocabulary, found none among "
+            f"{len(texts)}, such as {texts[0]!r}; give another --vocabulary."
+        )
+    warn_of_cuts(token_ids, settings.text.sequence_length)
+    joined = [text for text in texts if _JOINED_WORDS.search(text)]
+    if 2 * len(joined) > len(texts):
+        fault = f"{len(joined)} of {len(texts)} captions, such as {joined[0]!r}"
+        fault += ", have no spaces between words:"
+        if not tokenizer.continuing_token_ids:
+            raise InputError(
+                f"{fault} give a SentencePiece model of pieces (--vocabulary), "
+                "or captions with spaces."
+            )
+        _LOGGER.warning("%s BLEU, ROUGE-L and CIDEr-D mean little.", fault)
+    _report_letters({*"".join("".join(texts).split())}, tokenizer)
+
+
+def _report_letters(letters: set[str], tokenizer: CaptionTokenizer) -> None:
+    plain = {x.lower(): strip_marks(x.lower()) for x in sorted(letters)}
+    known = set("".join(tokenizer.vocabulary))
+    for what, found in {
+        "writes without marks": [
+            x for x in plain if x.isalpha() and plain[x] != x
+        ],
+        "lacks": [x for x in plain if not known.issuperset(plain[x])],
+    }.items():
+        if shown := " ".join(found[:_LETTERS_SHOWN]):
+            _LOGGER.warning("Letters that the vocabulary %s: %s", what, shown)
 
 
 def make_batches(

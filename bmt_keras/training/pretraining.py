@@ -11,6 +11,7 @@ import numpy as np
 from bmt_keras.captioner import Captioner
 from bmt_keras.data.captions import CaptionedImage, read_texts
 from bmt_keras.data.features import ImageFeatures
+from bmt_keras.data.store import lock_folder
 from bmt_keras.errors import InputError
 from bmt_keras.models import build_image_tower
 from bmt_keras.presets import resolve_settings
@@ -50,20 +51,22 @@ def pretrain(
     """
     settings = pretraining_settings(preset, options)
     run = Run(settings, Path(out), verbose=verbose)
-    texts = read_lines(text)
-    if captions is not None:
-        texts += read_texts(captions, split=split, skip_bad=skip_bad)
-    blank = CaptionedImage(0, Path(), tuple(texts))
-    tokenizer = make_tokenizer(settings, [blank])
-    seed = settings.optimization.seed
-    keras.utils.set_random_seed(seed)
-    tower = build_image_tower(settings)
-    image = tower.input if settings.image.trainable else tower.output
-    # Pixels, or the embeddings of a frozen tower, as from real images.
-    dtype = np.uint8 if settings.image.trainable else np.float16
-    image = np.zeros((1, *image.shape[1:]), dtype)
-    data = text_data(texts, image, seed=seed)
-    return run.train(data, tokenizer, tower)
+    with lock_folder(run.out):
+        texts = read_lines(text)
+        if captions is not None:
+            texts += read_texts(captions, split=split, skip_bad=skip_bad)
+        blank = CaptionedImage(0, Path(), tuple(texts))
+        tokenizer = make_tokenizer(settings, [blank])
+        run.check([[blank]], tokenizer)
+        seed = settings.optimization.seed
+        keras.utils.set_random_seed(seed)
+        tower = build_image_tower(settings)
+        image = tower.input if settings.image.trainable else tower.output
+        # Pixels, or the embeddings of a frozen tower, as from real images.
+        dtype = np.uint8 if settings.image.trainable else np.float16
+        image = np.zeros((1, *image.shape[1:]), dtype)
+        data = text_data(texts, image, seed=seed)
+        return run.train(data, tokenizer, tower)
 
 
 def pretraining_settings(preset: str, options: dict[str, Any]) -> Settings:

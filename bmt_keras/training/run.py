@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bmt_keras.atomic import write_atomically
 from bmt_keras.captioner import Captioner
 from bmt_keras.captioner.calibration import calibrate
 from bmt_keras.data.captions import CaptionedImage, read_sides
+from bmt_keras.data.store import lock_folder
 from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 from bmt_keras.models import (
@@ -26,20 +28,23 @@ from bmt_keras.models import (
 from bmt_keras.models.lora import add_lora, merge_lora
 from bmt_keras.models.precision import copy_in_float32
 from bmt_keras.presets import resolve_settings
-from bmt_keras.progress import show_progress
+from bmt_keras.progress import show_progress, watch
 from bmt_keras.settings import Settings
 from bmt_keras.training import distributed
 from bmt_keras.training.callbacks import (
     Checkpoints,
+    Steps,
     drop_epochs,
     load_last,
     log_captions,
 )
 from bmt_keras.training.data import (
     TrainingData,
+    check_captions,
     make_batches,
     make_tokenizer,
 )
+from bmt_keras.training.identity import check_identity, identify
 from bmt_keras.training.masked_state_cache import MaskedStateCache
 from bmt_keras.training.optimizer import compile_model, count_batches
 from bmt_keras.training.own_process import call_in_own_process, prepare_data
@@ -49,7 +54,8 @@ from bmt_keras.training.self_critical import (
 )
 
 _LOGGER = logging.getLogger(__name__)
-_SETTINGS, _HISTORY = "settings.json", "history.csv"
+_SETTINGS, _IDENTITY = "settings.json", "identity.json.gz"
+_HISTORY = "history.csv"
 _CALIBRATION_IMAGES = 1000  # at most, with one caption each
 
 
@@ -98,7 +104,8 @@ def train(
         strategy: Shares each batch: `"mirrored"`, `"multi-worker"`, `"tpu"` or
             a strategy that is open.
         callbacks: More callbacks for `fit`.
-        verbose: 1 for a progress bar, 2 for a line per epoch, 0 for silence.
+        verbose: 1 for a line per epoch and a bar of the whole run, or a line
+            now and then where no terminal is; 2 for no bar; 0 for silence.
         **options: The settings' options that differ from the preset's, by
             their flat names, such as `image_height=128`.
 
@@ -117,20 +124,24 @@ def train(
         ... )
     """
     settings = resolve_settings(preset, options)
-    sides = read_sides(
-        captions,
-        images,
-        val_captions=val_captions,
-        val_images=val_images,
-        val_share=val_share,
-        split=split,
-        limit=limit,
-        seed=settings.optimization.seed,
-        skip_bad=skip_bad,
-    )
     if isinstance(strategy, str):
         strategy = distributed.open_strategy(strategy)
-    with distributed.detect_lost_worker(strategy):
+    is_chief = distributed.is_chief(strategy)
+    with (
+        distributed.detect_lost_worker(strategy),
+        lock_folder(Path(out)) if is_chief else nullcontext(),  # for all
+    ):
+        sides = read_sides(
+            captions,
+            images,
+            val_captions=val_captions,
+            val_images=val_images,
+            val_share=val_share,
+            split=split,
+            limit=limit,
+            seed=settings.optimization.seed,
+            skip_bad=skip_bad,
+        )
         first = Captioner.from_preset(start) if start else None
         run = Run(
             settings,
@@ -144,10 +155,11 @@ def train(
         tokenizer = (
             first.tokenizer if first else make_tokenizer(settings, sides[0])
         )
+        run.check(sides, tokenizer)
         folder = Path(cache or run.out / "cache")
         tower, data = _open_data(settings, *sides, folder, skip_bad, strategy)
         captioner = run.train(data, tokenizer, tower)
-        if run.is_chief:
+        if is_chief:
             run.evaluate()
         distributed.wait_for_workers(strategy)
     return captioner
@@ -165,7 +177,7 @@ class Run:
         settings: The settings.
         out: Folder of the run: `settings.json`, `checkpoints/`,
             `tensorboard/`, `history.csv`, at the end `captioner/`; with cached
-            maskings `text_states/`.
+            maskings `text_states/`; `identity.json.gz`, what it began with.
         start: Begin with the weights of this model instead of fresh ones.
         callbacks: As for `bmt_keras.train`, like all that follow.
 
@@ -181,6 +193,7 @@ class Run:
     callbacks: Sequence[keras.callbacks.Callback] = ()
     verbose: int = 1
     strategy: tf.distribute.Strategy | None = None
+    _identity: bytes = field(default=b"", init=False)
 
     def __post_init__(self) -> None:
         """Checks that the run can begin, or go on."""
@@ -195,9 +208,9 @@ class Run:
         self.settings = without_regularization(self.settings)
         path = self.out / _SETTINGS
         found = Settings.load(path) if path.exists() else self.settings
-        for name, _, field in Settings.options():
+        for name, _, option in Settings.options():
             ours, theirs = self.settings.get(name), found.get(name)
-            if ours != theirs and not field.metadata["may_change"]:
+            if ours != theirs and not option.metadata["may_change"]:
                 raise InputError(
                     f"{self.out}: the folder holds a run with other settings: "
                     f"`{name}` is {theirs!r} there, expected {ours!r}; "
@@ -205,6 +218,21 @@ class Run:
                 )
         self.is_chief = distributed.is_chief(self.strategy)
         self.verbose = self.verbose if self.is_chief else 0
+
+    def check(
+        self,
+        sides: Sequence[Sequence[CaptionedImage]],
+        tokenizer: CaptionTokenizer,
+    ) -> None:
+        """Checks what the run is to learn from, ahead of long work.
+
+        Raises:
+            InputError: The folder's run began with something else, or nothing
+                can be learned from the captions.
+        """
+        ours = identify(sides, tokenizer, self.start)
+        self._identity = check_identity(self.out / _IDENTITY, ours)
+        check_captions(sides, tokenizer, self.settings)
 
     def train(
         self,
@@ -229,8 +257,12 @@ class Run:
         """
         self.data, self.tokenizer = data, tokenizer
         self.image_tower = image_tower
+        if not self._identity:
+            self.check((data.train, data.val), tokenizer)
         if self.is_chief:
             self.settings.save(self.out / _SETTINGS)
+            with write_atomically(self.out / _IDENTITY, "wb") as file:
+                file.write(self._identity)
         self._make_batches()
         self._build_or_resume()
         # The same object as in the callbacks: it writes their captions.
@@ -238,8 +270,9 @@ class Run:
         self._fit()
         self._finish_model()
         if self.is_chief:
-            held_out = data.validation_features(_CALIBRATION_IMAGES)
-            calibrate(self.captioner, *held_out)
+            images, features = data.validation_features(_CALIBRATION_IMAGES)
+            watched = watch("Calibrating confidences", features)
+            calibrate(self.captioner, images, watched)
             self.captioner.save_to_preset(self.out / "captioner")
         distributed.wait_for_workers(self.strategy)
         return self.captioner
@@ -349,39 +382,46 @@ class Run:
     def _fit(self) -> None:
         """Fits from the model's step to the last one."""
         make_dataset, callbacks = self._find_batches(), self._make_callbacks()
-        epochs = self.settings.optimization.epochs
+        epochs, size = self.settings.optimization.epochs, self.steps_per_epoch
         # Cached maskings of a round are used up before the next are drawn.
         round_epochs = self.settings.batches.redraw_epochs or epochs
-        while (
-            step := count_batches(self.model.optimizer)
-        ) < epochs * self.steps_per_epoch:
-            epoch, done = divmod(step, self.steps_per_epoch)
-            if step:
-                _LOGGER.info("Going on at step %d (epoch %d).", step, epoch + 1)
-                if self.is_chief:
-                    drop_epochs(self.out / _HISTORY, epoch)
-            elif self.verbose:
-                # A compiled model's own counts its optimizer's variables, too.
-                model = self.model
-                keras.Model(
-                    model.inputs, model.outputs, name=model.name
-                ).summary()
+        while (step := count_batches(self.model.optimizer)) < epochs * size:
+            epoch, done = divmod(step, size)
+            self._begin_fit(step, epoch)
             round_end = (epoch // round_epochs + 1) * round_epochs
-            self.model.fit(
-                make_dataset(step),
-                steps_per_epoch=self.steps_per_epoch - done,
-                initial_epoch=epoch,
-                # `fit` only begins at an epoch's first step: one that stopped
-                # in the middle is ended first.
-                epochs=epoch + 1 if done else min(round_end, epochs),
-                validation_data=distributed.share_dataset(
-                    self.val_batches, self.strategy
-                ),
-                validation_steps=self.val_batches.steps_per_epoch,
-                shuffle=False,
-                callbacks=callbacks,
-                verbose=self.verbose,
-            )
+            dataset = make_dataset(step)
+            bar = show_progress("Training") if self.verbose == 1 else None
+            with bar or nullcontext(lambda *_: None) as show:
+                more: list[keras.callbacks.Callback] = []
+                if self.is_chief:
+                    logs = self.out / "tensorboard" / "steps"
+                    more = [Steps(show, epochs * size, logs)]
+                self.model.fit(
+                    dataset,
+                    steps_per_epoch=size - done,
+                    initial_epoch=epoch,
+                    # `fit` only begins at an epoch's first step: one that
+                    # stopped in the middle is ended first.
+                    epochs=epoch + 1 if done else min(round_end, epochs),
+                    validation_data=distributed.share_dataset(
+                        self.val_batches, self.strategy
+                    ),
+                    validation_steps=self.val_batches.steps_per_epoch,
+                    shuffle=False,
+                    callbacks=callbacks + more,
+                    # A line per epoch: Keras' bar knows of no other epochs.
+                    verbose=2 if self.verbose else 0,
+                )
+
+    def _begin_fit(self, step: int, epoch: int) -> None:
+        if step:
+            _LOGGER.info("Going on at step %d (epoch %d).", step, epoch + 1)
+            if self.is_chief:
+                drop_epochs(self.out / _HISTORY, epoch)
+        elif self.verbose:
+            # A compiled model's own counts its optimizer's variables, too.
+            model = self.model
+            keras.Model(model.inputs, model.outputs, name=model.name).summary()
 
     def _make_callbacks(self) -> list[keras.callbacks.Callback]:
         steps, logs = self.settings.optimization, self.out / "tensorboard"

@@ -24,6 +24,7 @@ from bmt_keras.data.captions import CaptionedImage
 from bmt_keras.data.untuned import without_tuning
 from bmt_keras.decoding import DecodingOptions, draw_captions
 from bmt_keras.evaluation.cider_d import CiderD
+from bmt_keras.evaluation.words import strip_marks
 from bmt_keras.settings import Settings
 
 _REFERENCE_WEIGHT = 0.1
@@ -60,7 +61,10 @@ class SelfCriticalBatches:
         steps = self.settings.optimization
         self._num_samples, self._seed = steps.self_critical_samples, steps.seed
         self._graph = self.captioner.graph
-        self._cider = CiderD({x.image_id: x.captions for x in self.images})
+        # As evaluation scores: samples have no accents.
+        self._cider = CiderD(
+            {x.image_id: [*map(strip_marks, x.captions)] for x in self.images}
+        )
         self._sample = tf.function(self._sample_in_graph, reduce_retracing=True)
 
     def dataset(self, start_step: int = 0) -> tf.data.Dataset:

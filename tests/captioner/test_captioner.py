@@ -126,7 +126,7 @@ def test_format_of_the_extra_is_captioned(tiny_captioner, paths, tmp_path):
     pixels = np.asarray(Image.open(paths[0]))
     expected = tiny_captioner.caption(pixels)
     assert tiny_captioner.caption(tiff) == expected
-    ((read, errors),) = decode_images([tiff], height=16, width=16)
+    ((read, errors),) = decode_images([tiff], tiny_captioner.graph.pixel_reader)
     assert errors == [""]
     assert tiny_captioner.caption(read[0]) == expected
 

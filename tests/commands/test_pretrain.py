@@ -32,6 +32,10 @@ def test_training_starts_from_pretraining_and_learns_from_samples(
     )
     assert result.code == 0, result
     assert (tmp_path / "run" / "metrics.json").is_file()
+    text.write_text("\n".join([*TEXTS * 4, "a new dog"]))
+    result = bmt("pretrain", "--text", text, "--out", out, *options)
+    assert result.code == 2
+    assert "1 caption is other than those of this run; the voc" in result.err
     result = bmt(*train, "--out", tmp_path / "other")
     assert result.code == 2
     assert "The captioner to start from is of another shape" in result.err

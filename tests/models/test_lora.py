@@ -4,13 +4,23 @@ import pytest
 
 from bmt_keras.layers import BimodalFusion, TokenMasking
 from bmt_keras.models import BimodalMaskedLM
-from bmt_keras.models.lora import add_lora, find_lora_layers, merge_lora
+from bmt_keras.models.lora import (
+    add_lora,
+    find_kernel,
+    find_lora_layers,
+    merge_lora,
+)
+from bmt_keras.models.precision import dtype_policy
 
 VOCABULARY, RANK = 20, 2
 
 
 @pytest.fixture
 def plain(tiny_albert):
+    return make(tiny_albert)
+
+
+def make(tiny_albert):
     keras.utils.set_random_seed(1)
     return BimodalMaskedLM(
         tiny_albert(VOCABULARY),
@@ -91,6 +101,26 @@ def test_saved_model_goes_on_as_if_it_had_not_been_saved(
     np.testing.assert_allclose(
         logits(again, batch), logits(model, batch), atol=1e-4
     )
+
+
+def test_bfloat16_rounds_no_kernel(tiny_albert, batch, tmp_path):
+    with dtype_policy("mixed_bfloat16"):
+        model = make(tiny_albert)
+    model = trained(add_lora(model, RANK), batch)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    for path, value in albert_weights(again).items():
+        np.testing.assert_array_equal(value, albert_weights(model)[path])
+    kernels = {weight.path: weight for weight in merge_lora(model).weights}
+    for layer in find_lora_layers(model):
+        assert layer.kernel.dtype == "bfloat16"
+        kernel = find_kernel(layer)
+        factors = np.array(layer.lora_kernel_a) @ np.array(layer.lora_kernel_b)
+        np.testing.assert_allclose(
+            kernels[kernel.path],
+            np.array(kernel) + layer.lora_alpha / RANK * factors,
+            atol=1e-6,
+        )
 
 
 def test_merged_model_has_the_outputs_and_no_lora(plain, batch, tmp_path):

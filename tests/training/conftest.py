@@ -39,7 +39,7 @@ def run(data, tokenizer):
     def run(settings, out, **options):
         keras.utils.set_random_seed(settings.optimization.seed)
         tower = build_image_tower(settings)
-        run = Run(settings, out, verbose=0, **options)
+        run = Run(settings, out, **{"verbose": 0, **options})
         return run.train(data, tokenizer, tower)
 
     return run

@@ -99,6 +99,26 @@ def test_run_by_lora_goes_on_and_leaves_an_ordinary_captioner(
         assert np.array_equal(old, new) != is_changed, old.path
 
 
+def test_run_by_lora_in_bfloat16_goes_on_as_if_it_had_not_stopped(
+    run, tiny_settings, stop_at, tmp_path
+):
+    settings = tiny_settings.replace(
+        lora_rank=2,
+        dtype_policy="mixed_bfloat16",
+        epochs=1,
+        steps_per_epoch=4,
+        checkpoint_steps=2,
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, tmp_path / "a", callbacks=[stop_at(3)])
+    last = load_last(tmp_path / "a" / "checkpoints")
+    assert count_batches(last.optimizer) == 2
+    stopped = run(settings, tmp_path / "a").model
+    unbroken = run(settings, tmp_path / "b").model
+    for one, other in zip(stopped.weights, unbroken.weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6, err_msg=one.path)
+
+
 # === bfloat16 and XLA ===
 
 

@@ -1,24 +1,37 @@
 import csv
 import operator
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import bmt_keras
+from bmt_keras import progress
 from bmt_keras.captioner import Captioner
 from bmt_keras.commands import main
+from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
-from bmt_keras.models import BimodalMaskedLM
+from bmt_keras.models import BimodalMaskedLM, build_image_tower
+from bmt_keras.training import callbacks
 from bmt_keras.training.callbacks import drop_epochs, load_last
 from bmt_keras.training.optimizer import count_batches
 from bmt_keras.training.run import Run
+
+SMALL = {
+    "image_height": 16,
+    "image_width": 16,
+    "text_hidden_dim": 16,
+    "epochs": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +56,7 @@ def test_run_leaves_captioner_logs_and_checkpoints(finished, sample_photos):
         "captioner",
         "checkpoints",
         "history.csv",
+        "identity.json.gz",
         "settings.json",
         "tensorboard",
     }
@@ -56,7 +70,9 @@ def test_run_leaves_captioner_logs_and_checkpoints(finished, sample_photos):
         rows[0]
     )
     events = list((folder / "tensorboard").rglob("events.*"))
-    assert {path.parent.name for path in events} >= {"train", "captions"}
+    assert {path.parent.name for path in events} >= {
+        *("train", "captions", "steps"),
+    }
     photos = [photo.path for photo in sample_photos[1]]
     again = Captioner.from_preset(folder / "captioner")
     assert again.caption(photos) == captioner.caption(photos)
@@ -175,6 +191,128 @@ def test_broken_last_checkpoint_is_passed(finished, tmp_path, caplog):
     assert "step-00099999.keras cannot be loaded" in caplog.text
 
 
+def test_checkpoints_that_no_code_loads_do_not_begin_the_run_anew(
+    run, finished, settings, tmp_path
+):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    steps = sorted((folder / "checkpoints").glob("step-*.keras"))
+    for path in steps:
+        path.write_bytes(b"of another version")
+    with pytest.raises(InputError, match="can be loaded, found none"):
+        run(settings, folder)
+    assert {path.read_bytes() for path in steps} == {b"of another version"}
+    assert load_last(tmp_path) is None
+
+
+def test_damaged_checkpoint_takes_no_whole_one_s_place(
+    run, finished, settings, tmp_path
+):
+    out, settings = tmp_path / "run", settings.replace(keep_checkpoints=1)
+    folder = out / "checkpoints"
+    shutil.copytree(finished[0] / "checkpoints", folder)
+    *_, before, last = sorted(folder.glob("step-*.keras"))
+    last.write_bytes(b"half a file")
+    run(settings, out)
+    assert count_batches(load_last(folder).optimizer) == int(last.stem[5:])
+    assert not before.exists()
+
+
+@pytest.fixture
+def swapped(data):
+    """The data with two captions swapped, and with a word of its own."""
+
+    def swap(change):
+        images = list(data.train)
+        images[3] = replace(images[3], captions=change(images[3].captions))
+        return replace(data, train=images)
+
+    return swap
+
+
+def test_run_of_other_captions_is_refused(
+    finished, settings, tokenizer, swapped, tmp_path
+):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    tower = build_image_tower(settings)
+    for change, message in (
+        (lambda x: ("another red", *x[1:]), "1 caption is other than those of"),
+        (lambda x: x[1:] + x[:1], "images or captions come in another order"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Run(settings, folder, verbose=0).train(
+                swapped(change), tokenizer, tower
+            )
+    other = CaptionTokenizer.from_captions(["a red square", "a dog"])
+    with pytest.raises(InputError, match="the vocabulary has 9 tokens, this "):
+        Run(settings, folder, verbose=0).check(
+            (swapped(tuple).train, swapped(tuple).val), other
+        )
+
+
+def test_second_run_in_a_folder_is_refused_while_the_first_one_goes_on(
+    tiny_sample, tmp_path
+):
+    found = []
+
+    class Second(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            with pytest.raises(InputError) as refused:
+                train()
+            found.append(str(refused.value))
+
+    def train(*callbacks):
+        return bmt_keras.train(
+            captions=tiny_sample / "captions_train.json",
+            images=tiny_sample / "images" / "train",
+            out=tmp_path / "run",
+            limit=16,
+            verbose=0,
+            callbacks=callbacks,
+            **SMALL,
+        )
+
+    train(Second())
+    holder = rf"run: another .* writing it \(process {os.getpid()} on \S+ since"
+    (message,) = found
+    assert re.search(holder, message), message
+    assert not (tmp_path / ".run.lock").exists()
+    train()
+
+
+def test_steps_are_shown_with_the_whole_run_s_end(
+    run, tiny_settings, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    settings = tiny_settings.replace(steps_per_epoch=3)
+    run(settings, tmp_path, verbose=1)
+    out, err = capsys.readouterr()
+    assert "Epoch 2/2" in out
+    assert not {"\b", "\r", "\x1b"} & {*out, *err}
+    shown = [x for x in err.splitlines() if x.startswith("Training: ")]
+    assert re.match(r"Training: 1 of 6, \d+ .* left, .*/s, loss \d", shown[1])
+    assert any(", validation batch 1" in line for line in shown)
+    assert any(line.startswith("Training: 6 of 6, 0 s") for line in shown)
+    assert "Calibrating confidences: 8 of 8" in err
+
+
+def test_tensorboard_has_steps_and_photos(
+    run, tiny_settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(callbacks, "_SUMMARY_STEPS", 2)
+    run(tiny_settings.replace(steps_per_epoch=3), tmp_path)
+    found = {}
+    for path in tmp_path.glob("tensorboard/*/events.*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                where = path.parent.name, value.tag
+                found.setdefault(where, []).append((event.step, value))
+    assert [step for step, _ in found["steps", "loss"]] == [2, 4, 6]
+    ((_, photos),) = found["captions", "photos"]
+    # Width, height and six PNGs.
+    assert len(photos.tensor.string_val) == 2 + 6
+    assert len(found["captions", "captions"]) == 2
+
+
 def test_train_is_a_function_of_the_package(
     tiny_sample, tiny_settings, tmp_path, capsys
 ):
@@ -192,10 +330,7 @@ def test_train_is_a_function_of_the_package(
         limit=16,
         val_share=0.5,
         verbose=0,
-        image_height=16,
-        image_width=16,
-        text_hidden_dim=16,
-        epochs=1,
+        **SMALL,
     )
     assert (tmp_path / "cache" / "val").is_dir()
     for name in ("metrics.json", "grid.png", "curves.png"):

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -53,6 +56,24 @@ def test_weight_is_the_score_less_the_mean_of_the_others(make, tokenizer):
         ]
         expected = [own - (sum(scores) - own) / 2 for own in scores]
         np.testing.assert_allclose(found[:3], expected, atol=1e-4)
+
+
+def test_samples_are_scored_as_they_are_written(data, tiny_captioner):
+    settings = tiny_captioner.settings.replace(self_critical_samples=2)
+    batches = make_batches(
+        data.train, data.train_features, settings, tiny_captioner.tokenizer
+    )
+    images = [
+        replace(image, captions=(text, "un chat"))
+        for image, text in zip(
+            data.train,
+            ["un carr\u00e9 bleu", "le chien dort"] * 99,
+            strict=False,
+        )
+    ]
+    source = SelfCriticalBatches(batches, tiny_captioner, settings, images)
+    score = partial(source._cider.score, images[0].image_id)
+    assert score("un carre bleu") > score("un carr\u00e9 bleu") > 0
 
 
 def test_caption_by_people_follows_the_samples(make, data, tokenizer):
