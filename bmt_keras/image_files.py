@@ -23,7 +23,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _MAX_PIXELS = 2**26  # as many as the graph decodes
 
-_SUFFIX = re.compile(
+IMAGE_SUFFIX = re.compile(
     r"(?i)\.(a?png|avif|bmp|gif|hei[cf]|hif|j2k|jfif|jp2|jpe?g?|mpo|p[bgnp]m|"
     r"pcx|psd|qoi|tga|tiff?|webp)"
 )
@@ -100,7 +100,7 @@ def _is_image(path: Path) -> bool:
         return False
     # "2024.05.17" has no ending, either.
     if path.suffix and not path.suffix[1:].isdecimal():
-        return bool(_SUFFIX.fullmatch(path.suffix))
+        return bool(IMAGE_SUFFIX.fullmatch(path.suffix))
     with suppress(OSError), path.open("rb") as file:
         head = file.read(32)
         return bool(_DECODED.match(head) or _OTHERS.match(head))

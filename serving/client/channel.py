@@ -73,12 +73,12 @@ def make_options(
 ) -> list[tuple[str, int | str]]:
     """Returns gRPC's options of a channel; arguments as `CaptionClient`'s."""
     # Calls take turns among the addresses that a name stands for.
-    config = {"loadBalancingConfig": [{"round_robin": {}}]}
+    service = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
     max_backoff_s = max(backoff_s, MAX_BACKOFF_S)
     options: list[tuple[str, int | str]] = [
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.service_config", json.dumps(config)),
+        ("grpc.service_config", service),
         # By default a lost connection is tried again after up to two minutes.
         ("grpc.initial_reconnect_backoff_ms", _to_ms(backoff_s)),
         ("grpc.max_reconnect_backoff_ms", _to_ms(max_backoff_s)),

@@ -6,9 +6,9 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bmt_keras.contract import IMAGE_SUFFIXES
 from bmt_keras.data.captions.rows import Faults, Record
 from bmt_keras.errors import InputError
+from bmt_keras.image_files import IMAGE_SUFFIX
 
 
 def read_tar(path: Path, faults: Faults) -> Iterator[Record]:
@@ -18,7 +18,7 @@ def read_tar(path: Path, faults: Faults) -> Iterator[Record]:
     for name, content in _read_files(path):
         stem, ending = os.path.splitext(name)
         try:
-            if ending.lower() in IMAGE_SUFFIXES:
+            if IMAGE_SUFFIX.fullmatch(ending):
                 photos[name] = stem
             elif ending == ".txt":
                 lines = str(content, json.detect_encoding(content)).split("\n")
