@@ -220,7 +220,7 @@ def _frame(rng: Random, way: str, body: bytes) -> bytes:
         return head.encode() + b"".join(chunks)
     if way == "gzip":
         head += "Content-Encoding: gzip\r\n"
-        body = gzip.compress(body, 1)
+        body = gzip.compress(body, 1, mtime=0)
         size = len(body)
     elif way == "unfinished":
         size += rng.randint(1, 2**40)

@@ -152,7 +152,7 @@ def make_captions(rng: Random) -> tuple[dict[str, bytes], Texts | None]:
     if kind == "results":
         return {f"results{rng.choice(['.json', '.jsonl', '.csv'])}": data}, None
     if rng.random() < 0.3:
-        data = gzip.compress(data, 1)
+        data = gzip.compress(data, 1, mtime=0)
     if spoil == "packed":
         data = mutate_bytes(rng, data)
     return {"captions": data}, None if spoil else expected
