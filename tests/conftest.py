@@ -100,3 +100,18 @@ def frozen_tower_captioner(tokenizer):
         mask_rate=0.15,
     )
     return make_captioner(settings, tokenizer, encoder)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Writes what tests printed so that any process can read it.
+
+    Names of files that are no UTF-8 are printed with lone surrogates, which
+    pytest-xdist cannot send.
+    """
+    report = yield
+    report.sections = [
+        (title, text.encode(errors="backslashreplace").decode())
+        for title, text in report.sections
+    ]
+    return report
