@@ -25,7 +25,7 @@ _VOID: tuple[tuple[str, str, bool | str | None], ...] = (
     ("top_p", "temperature", False),
     ("mbr_samples", "temperature", True),
     ("models name", "model_config_file", True),
-    ("model_config_file_poll_wait_seconds", "model_config_file", None),
+    ("config_poll_seconds", "model_config_file", None),
     ("rest_cors", "rest_port", None),
     ("key", "certificate", None),
     ("certificate", "key", None),

@@ -27,7 +27,7 @@ def serve(
             help="TensorFlow Serving's models.config, in place of --models."
         ),
     ] = None,
-    model_config_file_poll_wait_seconds: Annotated[
+    config_poll_seconds: Annotated[
         float,
         typer.Option(min=0, help="Time between looks into that file; 0: none."),
     ] = 0.0,
@@ -103,7 +103,7 @@ def serve(
         max_concurrent_calls=max_calls,
         max_message_bytes=(max_message_mb << 20) or -1,
         poll_seconds=poll_seconds,
-        config_poll_seconds=model_config_file_poll_wait_seconds,
+        config_poll_seconds=config_poll_seconds,
         tls=tls,
     )
     _run(server, drain_seconds)

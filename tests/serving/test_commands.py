@@ -254,7 +254,7 @@ def test_serve_takes_models_config_and_rest(
         *("--model-config-file", str(config), "--rest-port", "0"),
         *("--workers", "2", "--max-calls", "9", "--max-message-mb", "1"),
         *("--poll-seconds", "0", "--drain-seconds", "1", "--rest-cors"),
-        *("--model-config-file-poll-wait-seconds", "9"),
+        *("--config-poll-seconds", "9"),
     )
     assert result.exit_code == 0, result.output
     captions, tools, rest = result.stdout.splitlines()
