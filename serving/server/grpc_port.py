@@ -71,6 +71,7 @@ class _Statuses(grpc.aio.ServerInterceptor):
         async def answer(message: bytes, context: ServicerContext) -> Any:
             try:
                 return await method(parse(message), context)
+            # gRPC's generated class raises it for what is not served.
             except NotImplementedError:
                 status = unserved(details.method.rpartition("/")[2])
             except grpc.aio.AbortError:
