@@ -31,11 +31,15 @@ def save_parts(
             f"{folder}: expected no folder, or a captioner's to replace; "
             "found something else. Give another folder."
         )
+    # The copy is not compiled: an optimizer would be most of the file.
+    model = type(graph.model).from_config(graph.model.get_config())
+    model.set_weights(graph.model.get_weights())
     with write_folder_atomically(folder, replace=True) as partial:
-        graph.model.save(partial / _MODEL)
+        model.save(partial / _MODEL)
         # A tower that is trained along is a part of the model.
         if graph.model.image_tower is None:
-            graph.image_tower.save(partial / _IMAGE_TOWER)
+            # As it runs: to load and fold it again would take seconds.
+            graph.embedder.save(partial / _IMAGE_TOWER)
         graph.tokenizer.save(partial / _VOCABULARY)
         graph.settings.save(partial / _SETTINGS)
         text = json.dumps(dataclasses.asdict(calibration))
@@ -75,7 +79,7 @@ def _read_json(path: Path) -> Any:
 
 def _load_model(path: Path) -> keras.Model:
     try:
-        return keras.saving.load_model(path)
+        return keras.saving.load_model(path, compile=False)
     # What Keras raises depends on where in the file the fault is.
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise InputError(

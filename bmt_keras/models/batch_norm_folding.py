@@ -28,7 +28,8 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
             is. Normalisations that follow no convolution stay, too.
 
     Returns:
-        A copy, which differs by rounding, or `model` if it is not functional.
+        A frozen copy, which differs by rounding, or `model` if it is not
+        functional, or frozen and without anything to fold.
     """
     if not isinstance(model, _OF_LAYERS):
         return model
@@ -39,12 +40,14 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         if (convolution := _convolution_before(norm)) is not None
         and convolution not in outputs
     }
+    if not convolutions and not model.trainable:
+        return model
     folded = {convolution: norm for norm, convolution in convolutions.items()}
     copies: dict[keras.Layer, keras.Layer] = {}
 
     def copy(layer: keras.Layer) -> keras.Layer:
         if layer in convolutions:
-            return _PassOn(name=layer.name)
+            return PassOn(name=layer.name)
         config = layer.get_config()
         if layer in folded:
             config["use_bias"] = True
@@ -66,10 +69,12 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     return result
 
 
-class _PassOn(keras.layers.Layer):
+@keras.saving.register_keras_serializable(package="bmt_keras")
+class PassOn(keras.layers.Layer):
     """Stands where a normalisation was, which is called with a mask."""
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Returns the inputs."""
         return inputs
 
 

@@ -133,6 +133,17 @@ def test_layers_in_sequence_are_folded():
     assert_same(model, norms=0)
 
 
+def test_what_is_folded_is_saved_loaded_and_given_back(tmp_path):
+    folded = fold_batch_norm(small_cnn(16, 16))
+    folded.save(tmp_path / "folded.keras")
+    loaded = keras.saving.load_model(tmp_path / "folded.keras")
+    assert fold_batch_norm(loaded) is loaded
+    x = RNG.uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
+    np.testing.assert_array_equal(
+        loaded.predict_on_batch(x), folded.predict_on_batch(x)
+    )
+
+
 def test_a_model_of_its_own_kind_is_given_back():
     class Doubling(keras.Model):
         def call(self, inputs):
