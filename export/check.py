@@ -83,11 +83,10 @@ def _main(folder: str) -> None:
 
 
 def _is_same(found: np.ndarray, expected: np.ndarray) -> bool:
-    if found.shape != expected.shape:
-        return False
-    if expected.dtype.kind == "f":
-        return np.allclose(found, expected, atol=_TOLERANCE)
-    return bool(np.all(found == expected))
+    if expected.dtype.kind != "f":
+        return np.array_equal(found, expected)
+    is_shaped_alike = found.shape == expected.shape
+    return is_shaped_alike and np.allclose(found, expected, atol=_TOLERANCE)
 
 
 if __name__ == "__main__":

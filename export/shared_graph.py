@@ -6,66 +6,34 @@ be a tenth the size of its weights.
 """
 
 import copy
-from typing import Any, cast
+from typing import Any
 
 import tensorflow as tf
 
 from bmt_keras.captioner.graph import CaptionGraph
-from bmt_keras.models import BimodalMaskedLM, fold_batch_norm
+from bmt_keras.models import fold_batch_norm
 
 _TOKENS = tf.TensorSpec((None, None), tf.int32)
 
 
 def share_parts(graph: CaptionGraph) -> CaptionGraph:
     """Gives the same graph, whose parts called more than once are functions."""
-    shared = copy.copy(graph)
-    shared.model = cast(BimodalMaskedLM, _SharedModel(graph.model))
+    shared: Any = copy.copy(graph)  # whose methods become functions
+    embedding = tf.TensorSpec((None, *graph.model.image_embedding_shape))
+    project = tf.function(graph.model.project_image)
+    projected = project.get_concrete_function(embedding).structured_outputs
+    image = tf.nest.map_structure(_spec, projected)
+    shared.token_logits = tf.function(
+        graph.token_logits, input_signature=[*[_TOKENS] * 3, image]
+    )
     shared.tokenizer = copy.copy(graph.tokenizer)
-    shared.tokenizer.decode_tensor = tf.function(  # type: ignore[method-assign]
+    shared.tokenizer.decode_tensor = tf.function(
         graph.tokenizer.decode_tensor, input_signature=[_TOKENS]
     )
     if graph.model.image_tower is not None:
         # Its training is over; a frozen one is folded already.
         shared.embedder = fold_batch_norm(graph.embedder)
     return shared
-
-
-class _SharedModel:
-    """A model whose logits are one function, however often decoding asks."""
-
-    def __init__(self, model: BimodalMaskedLM) -> None:
-        self._model = model
-        self._function: Any = None
-
-    def token_logits(
-        self,
-        token_ids: Any,
-        padding_mask: Any,
-        *,
-        mask_positions: Any,
-        projected_image: Any,
-        skip_padding: bool,
-    ) -> Any:
-        if self._function is None:
-            images = tf.nest.map_structure(_spec, projected_image)
-            self._function = tf.function(
-                self._token_logits, input_signature=[*[_TOKENS] * 3, images]
-            )
-        return self._function(
-            token_ids, padding_mask, mask_positions, projected_image
-        )
-
-    def _token_logits(self, tokens: Any, mask: Any, at: Any, image: Any) -> Any:
-        return self._model.token_logits(
-            tokens,
-            mask,
-            mask_positions=at,
-            projected_image=image,
-            skip_padding=True,  # as decoding always asks
-        )
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
 
 
 def _spec(tensor: Any) -> tf.TensorSpec:

@@ -37,7 +37,6 @@ class CaptionerSignatures:
     """
 
     def __init__(self, graph: CaptionGraph) -> None:
-        self._model = graph.model
         self._graph = share_parts(graph)
         self._texts = TextEncoder(
             graph.tokenizer, max_caption_tokens=graph.max_caption_tokens
@@ -188,7 +187,7 @@ class CaptionerSignatures:
         padding_mask: tf.Tensor,
         image_embedding: tf.Tensor,
     ) -> Outputs:
-        logits = self._model.token_logits(
+        logits = self._graph.model.token_logits(
             token_ids, padding_mask, image_embedding
         )
         return {contract.LOGITS: tf.cast(logits, tf.float32)}

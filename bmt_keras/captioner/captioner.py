@@ -215,7 +215,7 @@ class Captioner:
             written = self._traced.run(
                 mask_predict, values, options=seeded, **arrays
             )
-            captions += self._to_captions(written)
+            captions += to_captions(written, self.tokenizer, self.calibration)
         results: list[Any] = captions
         if num_captions == 1:
             results = [own for (own,) in captions]
@@ -266,7 +266,8 @@ class Captioner:
             options=options,
             templates=templates,
         ):
-            captions += [own for (own,) in self._to_captions(written)]
+            own = to_captions(written, self.tokenizer, self.calibration)
+            captions += [caption for (caption,) in own]
         for number in bad or ():
             captions[number] = None
         return captions[0] if is_one else captions
@@ -436,9 +437,6 @@ class Captioner:
         for rows, values in self._reader.read_batches(images, batch_size, bad):
             own = {name: table[rows] for name, table in tables.items()}
             yield self._traced.run(step, values, options=options, **own)
-
-    def _to_captions(self, written: Any) -> list[list[Caption]]:
-        return to_captions(written, self.tokenizer, self.calibration)
 
     def _score(
         self, images: Iterable[Image], token_ids: np.ndarray, batch_size: int

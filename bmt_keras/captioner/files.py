@@ -42,7 +42,7 @@ def read_good_images(
     features: list[np.ndarray] = []
     errors: list[str] = []
     paths = [each.path for each in images]
-    for _, pixels, found in _read_ahead(captioner, paths, 16):
+    for pixels, found in _read_ahead(captioner, paths, 16):
         # A batch may be broken as a whole.
         if len(pixels):
             features.append(captioner.read_features(pixels))
@@ -62,19 +62,16 @@ def read_good_images(
 
 def _read_ahead(
     captioner: Captioner, paths: Sequence[Path], batch_size: int
-) -> Iterator[tuple[Sequence[Path], np.ndarray, list[str]]]:
+) -> Iterator[tuple[np.ndarray, list[str]]]:
     """Reads images batch by batch, while the model works.
 
-    A batch's paths; pixels of the good images, uint8, (good images, height,
-    width, 3); and the errors of all, empty where one is good.
+    A batch's pixels of the good images, uint8, (good images, height, width, 3);
+    and the errors of all, empty where one is good.
     """
-    start = 0
     for pixels, errors in decode_images(
         paths, captioner.graph.pixel_reader, batch_size=batch_size
     ):
-        batch = paths[start : start + len(errors)]
-        start += len(errors)
-        yield batch, pixels[[not error for error in errors]], errors
+        yield pixels[[not error for error in errors]], errors
 
 
 # === Captions into a file ===
@@ -122,27 +119,20 @@ def caption_to_file(
     done = len(images) - len(left)
     if done:
         _LOGGER.info("Going on after %d images.", done)
-    for batch in _caption(captioner, left, batch_size, controls):
-        journal.append(batch)
-        done += len(batch)
+    waiting = iter(left)
+    for pixels, errors in _read_ahead(captioner, left, batch_size):
+        captions = iter(captioner.caption(pixels, **controls))
+        journal.append(
+            [
+                _to_row(next(waiting), None if error else next(captions), error)
+                for error in errors
+            ]
+        )
+        done += len(errors)
         if on_progress is not None:
             on_progress(done, len(images))
     bad = [row for row in journal.finish(out, images) if row["error"]]
     return [f"{row['file']} ({row['error']})" for row in bad]
-
-
-def _caption(
-    captioner: Captioner,
-    paths: Sequence[Path],
-    batch_size: int,
-    controls: Mapping[str, Any],
-) -> Iterator[list[Row]]:
-    for batch, pixels, errors in _read_ahead(captioner, paths, batch_size):
-        captions = iter(captioner.caption(pixels, **controls))
-        yield [
-            _to_row(path, None if error else next(captions), error)
-            for path, error in zip(batch, errors, strict=True)
-        ]
 
 
 def _to_row(path: Path, caption: Caption | None, error: str) -> Row:

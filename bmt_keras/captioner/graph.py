@@ -101,12 +101,11 @@ class CaptionGraph:
             token_ids: Any, padding_mask: Any, *, mask_positions: Any
         ) -> tf.Tensor:
             # To the model an image's candidates are neighbouring rows.
-            logits = self.model.token_logits(
+            logits = self.token_logits(
                 _to_rows(token_ids),
                 _to_rows(padding_mask),
-                projected_image=projected,
-                mask_positions=_to_rows(mask_positions),
-                skip_padding=True,
+                _to_rows(mask_positions),
+                projected,
             )
             shape = (*tf.unstack(tf.shape(mask_positions)), logits.shape[-1])
             return tf.reshape(logits, shape)
@@ -116,6 +115,18 @@ class CaptionGraph:
             self.tokenizer,
             length_log_probs=self._length_log_probs(image_embedding),
             expected=expected,
+        )
+
+    def token_logits(
+        self, token_ids: Any, padding_mask: Any, positions: Any, image: Any
+    ) -> tf.Tensor:
+        """The logits of `BimodalMaskedLM.token_logits`, as decoding asks."""
+        return self.model.token_logits(
+            token_ids,
+            padding_mask,
+            mask_positions=positions,
+            projected_image=image,
+            skip_padding=True,
         )
 
     def _length_log_probs(self, image_embedding: tf.Tensor) -> tf.Tensor:

@@ -109,10 +109,7 @@ class BimodalFusion(ConfiguredLayer):
         self, token_states: Any, image_embedding: Any, padding_mask: Any = None
     ) -> Any:
         """Adds the image's projection to the tokens'; see the class."""
-        # Two slices would each have a gradient of the whole kernel's size.
-        token_kernel, image_kernel = ops.split(
-            ops.convert_to_tensor(self.kernel), [self.hidden_dim], axis=0
-        )
+        token_kernel, image_kernel = self._kernels()
         image_term = self._project(image_embedding, image_kernel)
         return self._add(token_states, token_kernel, image_term)
 
@@ -121,20 +118,13 @@ class BimodalFusion(ConfiguredLayer):
 
         The layer must be built.
         """
-        # The layer's call does these casts by itself; a direct one does not.
-        kernel = ops.cast(self.kernel, self.compute_dtype)
-        image_embedding = ops.cast(image_embedding, self.compute_dtype)
-        return self._project(image_embedding, kernel[self.hidden_dim :])
+        return self._project(image_embedding, self._kernels()[1])
 
     def attend(
         self, token_states: Any, projected_image: Any, padding_mask: Any = None
     ) -> Any:
         """Computes the output for an image of `project_image`."""
-        kernel = ops.cast(self.kernel, self.compute_dtype)
-        token_states = ops.cast(token_states, self.compute_dtype)
-        return self._add(
-            token_states, kernel[: self.hidden_dim], projected_image
-        )
+        return self._add(token_states, self._kernels()[0], projected_image)
 
     def compute_output_shape(
         self, token_states_shape: Shape, image_embedding_shape: Shape
@@ -142,8 +132,15 @@ class BimodalFusion(ConfiguredLayer):
         """Returns (batch, length, units)."""
         return (*token_states_shape[:-1], self.units)
 
+    def _kernels(self) -> Any:
+        # The layer's call does all these casts by itself; a direct one does
+        # not. Two slices would each have a gradient of the whole kernel's size.
+        kernel = ops.cast(self.kernel, self.compute_dtype)
+        return ops.split(kernel, [self.hidden_dim], axis=0)
+
     def _project(self, image_embedding: Any, image_kernel: Any) -> Any:
         images = ops.shape(image_embedding)[0]
+        image_embedding = ops.cast(image_embedding, self.compute_dtype)
         # (images, image_dim), whatever grid the cells had
         flat = ops.reshape(image_embedding, (images, self.image_dim))
         bias = ops.cast(self.bias, self.compute_dtype)
@@ -152,6 +149,7 @@ class BimodalFusion(ConfiguredLayer):
     def _add(
         self, token_states: Any, token_kernel: Any, image_term: Any
     ) -> Any:
+        token_states = ops.cast(token_states, self.compute_dtype)
         token_term = ops.matmul(token_states, token_kernel)
         shape = ops.shape(token_term)
         # (images, captions * length, units) + (images, 1, units)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import keras
-from keras import KerasTensor, ops
+from keras import ops
 
 from bmt_keras.layers.parts import (
     ConfiguredLayer,
@@ -140,10 +140,3 @@ class ConceptHead(ConfiguredLayer):
             float32, (vocabulary_size,), nats, not negative.
         """
         return -ops.log(ops.clip(self.prior, _RARE, 1.0))
-
-    def compute_output_spec(
-        self, image_embedding: Any, training: bool | None = None
-    ) -> Any:
-        """Returns the shape of the logits in float32."""
-        shape = (image_embedding.shape[0], self.vocabulary_size)
-        return KerasTensor(shape, "float32")

@@ -56,16 +56,14 @@ class ImageEmbeddingRepeat(ConfiguredLayer):
         token_states_mask: Any = None,
     ) -> Any:
         """Repeats the flattened image embedding; see the class."""
-        batch = ops.shape(image_embedding)[0]
-        shape = None if token_states is None else ops.shape(token_states)
-        length = self._length(shape)
-        image_dim = _product(image_embedding.shape[1:])
-        flat = ops.reshape(
-            ops.cast(image_embedding, self.compute_dtype),
-            (batch, 1, image_dim or -1),
+        states_shape = None if token_states is None else ops.shape(token_states)
+        shape = self.compute_output_shape(
+            ops.shape(image_embedding), states_shape
         )
-        # (batch, length, image_dim)
-        repeated = ops.broadcast_to(flat, (batch, length, ops.shape(flat)[2]))
+        image = ops.cast(image_embedding, self.compute_dtype)
+        # (batch, 1, image_dim), then (batch, length, image_dim)
+        flat = ops.reshape(image, (shape[0], 1, shape[2]))
+        repeated = ops.broadcast_to(flat, shape)
         if token_states_mask is not None:
             set_keras_mask(repeated, token_states_mask)
         return repeated
@@ -80,8 +78,16 @@ class ImageEmbeddingRepeat(ConfiguredLayer):
         token_states_shape: Shape | None = None,
     ) -> Shape:
         """Returns (batch, length, image_dim)."""
-        image_dim = _product(image_embedding_shape[1:])
-        length = self._length(token_states_shape)
+        length = self.length
+        if token_states_shape is not None:
+            length = token_states_shape[1]
+        elif length is None:
+            raise ValueError(
+                "`token_states` must be given in the call where the layer has "
+                "no `length`. Received: token_states=None, length=None."
+            )
+        image: Any = image_embedding_shape[1:]
+        image_dim = None if None in image else math.prod(image)
         return (image_embedding_shape[0], length, image_dim)
 
     def compute_output_spec(
@@ -96,17 +102,3 @@ class ImageEmbeddingRepeat(ConfiguredLayer):
         if token_states_mask is not None:
             set_keras_mask(repeated, token_states_mask)
         return repeated
-
-    def _length(self, token_states_shape: Any) -> Any:
-        if token_states_shape is not None:
-            return token_states_shape[1]
-        if self.length is None:
-            raise ValueError(
-                "`token_states` must be given in the call where the layer has "
-                "no `length`. Received: token_states=None, length=None."
-            )
-        return self.length
-
-
-def _product(dimensions: Any) -> int | None:
-    return None if None in dimensions else math.prod(dimensions)

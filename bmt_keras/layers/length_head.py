@@ -3,7 +3,7 @@
 from typing import Any
 
 import keras
-from keras import KerasTensor, ops
+from keras import ops
 
 from bmt_keras.layers.parts import (
     ConfiguredLayer,
@@ -85,8 +85,3 @@ class LengthHead(ConfiguredLayer):
         # (batch, hidden_dim)
         features = ops.mean(cells, axis=between) if between else cells
         return ops.cast(self.logits(self.dropout_layer(features)), "float32")
-
-    def compute_output_spec(self, image_embedding: Any) -> Any:
-        """Returns the shape of the logits in float32."""
-        shape = (image_embedding.shape[0], self.max_caption_tokens + 1)
-        return KerasTensor(shape, "float32")

@@ -3,7 +3,7 @@
 from typing import Any
 
 import keras
-from keras import KerasTensor, ops
+from keras import ops
 
 from bmt_keras.layers.parts import check_share
 
@@ -107,10 +107,6 @@ class MaskedTokenLoss(keras.layers.Layer):
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
         """Returns None: the loss has no positions."""
         return None
-
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns the spec of a float32 scalar."""
-        return KerasTensor((), "float32")
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

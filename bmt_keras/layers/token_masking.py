@@ -214,9 +214,8 @@ class TokenMasking(ConfiguredLayer):
         """Returns the shape and dtype of each output."""
         _check_integers(token_ids)
         shapes = self.compute_output_shape(token_ids.shape)
-        spec = {name: KerasTensor(shapes[name], "int32") for name in shapes}
-        weight = KerasTensor(shapes["sample_weight"], "float32")
-        return {**spec, "sample_weight": weight}
+        dtypes = dict.fromkeys(shapes, "int32") | {"sample_weight": "float32"}
+        return {k: KerasTensor(shapes[k], dtypes[k]) for k in shapes}
 
     def save_own_variables(self, store: Any) -> None:
         """Saves how far the draws have come, so that a resumed run goes on."""

@@ -77,13 +77,9 @@ def find_folder(address: str, patterns: Sequence[str]) -> Path:
     # Its import takes long, and a local folder needs none of it.
     from huggingface_hub import snapshot_download
 
-    repo, revision = match["repo"], match["revision"]
+    what: Any = {"revision": match["revision"], "allow_patterns": [*patterns]}
     try:
-        return Path(
-            snapshot_download(
-                repo, revision=revision, allow_patterns=[*patterns]
-            )
-        )
+        return Path(snapshot_download(match["repo"], **what))
     except Exception as error:
         # The client raises errors of many kinds for what is one case here.
         reason = str(error).partition("\n")[0]

@@ -257,15 +257,12 @@ def replicate(
     """Makes what `fit` or `evaluate` calls where replicas share a batch."""
     strategy = model.distribute_strategy
 
-    def take_share(data: Any) -> tuple[Any, dict[str, Any]]:
-        if not training:
-            return [], _measure(model, data)[2]
-        inputs, targets = mask_batch(data, model.masking, training=True)
-        return _learn(model, inputs, targets)[1:]
-
     @tf.autograph.experimental.do_not_convert
     def sum_shares(data: Any) -> Any:
-        return _sum_over_replicas(take_share(data))
+        if not training:
+            return _sum_over_replicas(([], _measure(model, data)[2]))
+        inputs, targets = mask_batch(data, model.masking, training=True)
+        return _sum_over_replicas(_learn(model, inputs, targets)[1:])
 
     @tf.autograph.experimental.do_not_convert
     def step(iterator: Any) -> dict[str, Any]:
