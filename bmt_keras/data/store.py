@@ -11,6 +11,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import time
@@ -29,6 +30,7 @@ from bmt_keras.errors import InputError
 
 _LOGGER = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
+_HASH = re.compile("[0-9a-f]{16,}")  # of what no message could show
 # CRC-32: it finds what a disk or a copy has damaged, in less time than reading.
 _CHECKSUM_BYTES = 4
 _BLOCK_BYTES = 2**20
@@ -210,14 +212,26 @@ def _read_shard_size(folder: Path, wanted: Mapping[str, Any]) -> int:
             f"{folder}: expected the folder of a cache, with a sound "
             f"{_MANIFEST}, found none; delete the folder, or give another one."
         ) from error
-    for key, value in wanted.items():
-        if found[key] != value:
-            raise InputError(
-                f"{folder}: the cache was written with other settings: "
-                f"`{key}` is {found[key]!r} there, expected {value!r}; delete "
-                "the folder, or give another one."
-            )
+    if found != wanted:
+        raise InputError(
+            f"{folder}: the cache was written with other settings: "
+            f"{_find_difference(found, wanted)}; delete the folder, or give "
+            "another one."
+        )
     return shard_size
+
+
+def _find_difference(
+    found: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> str:
+    """Says what the first setting is that differs."""
+    name = next(key for key in wanted if found.get(key) != wanted[key])
+    theirs, ours = found.get(name), wanted[name]
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        return _find_difference(theirs, ours)
+    if isinstance(ours, str) and _HASH.fullmatch(ours):
+        return f"its `{name}` are others"
+    return f"`{name}` is {theirs!r} there, expected {ours!r}"
 
 
 def check_space(path: Path, size: int) -> None:
