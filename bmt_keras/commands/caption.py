@@ -24,7 +24,7 @@ def caption(
     images: Annotated[
         list[Path], typer.Argument(help="Image files, or folders of them.")
     ],
-    captioner: options.Captioner = Path("runs/sample/captioner"),
+    captioner: options.Captioner = "runs/sample/captioner",
     out: options.Out = None,
     scores: Annotated[
         bool,
@@ -167,13 +167,20 @@ def parse_length(text: str | None) -> int | tuple[int, int | None] | None:
     return (shortest, longest) if hyphen else shortest
 
 
-def _identify(captioner: Path) -> dict[str, str]:
-    """Names a captioner, and what tells it from a later one in its folder."""
-    digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(each for each in captioner.iterdir() if each.is_file()):
+def _identify(captioner: str) -> dict[str, str]:
+    """Names a captioner, and what tells it from a later one at its place."""
+    if captioner.startswith("hf://"):
+        startup.load_tensorflow()
+        from bmt_keras.models.checkpoint_files import find_folder
+
+        # The hub's client names a folder after its commit.
+        commit = find_folder(captioner, ["model.keras"]).name
+        return {"captioner": captioner, "captioner's hash": commit}
+    folder, digest = Path(captioner), hashlib.blake2b(digest_size=8)
+    for path in sorted(each for each in folder.iterdir() if each.is_file()):
         digest.update(os.fsencode(path.name) + path.read_bytes())
-    folder = str(captioner.resolve())
-    return {"captioner": folder, "captioner's hash": digest.hexdigest()}
+    place = str(folder.resolve())
+    return {"captioner": place, "captioner's hash": digest.hexdigest()}
 
 
 def _describe_scores(caption: "Caption") -> str:

@@ -96,7 +96,9 @@ def _refuse_missing(params: Mapping[str, Any]) -> None:
                     f"{path}: expected {what}, found no such file or folder."
                 )
     for folder in (params.get("captioner"), params.get("start")):
-        if folder and not (folder / "model.keras").is_file():
+        if not folder or folder.startswith("hf://"):
+            continue
+        if not Path(folder, "model.keras").is_file():
             raise InputError(
                 f"{folder}: expected a captioner's folder with model.keras, "
                 "found none; train one by `bmt train`."

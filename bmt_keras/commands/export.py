@@ -6,15 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from bmt_keras.commands.options import with_settings
+from bmt_keras.commands import options
 from bmt_keras.commands.startup import load_tensorflow
 
 
-@with_settings("decoding")
+@options.with_settings("decoding")
 def export(
-    captioner: Annotated[
-        Path, typer.Option(help="The captioner's folder.")
-    ] = Path("runs/sample/captioner"),
+    captioner: options.Captioner = "runs/sample/captioner",
     out: Annotated[
         Path, typer.Option(help="Base folder of the model's versions.")
     ] = Path("models/bmt"),
@@ -50,7 +48,7 @@ def export(
     from bmt_keras.export import export_captioner
     from bmt_keras.export.description import read_metrics
 
-    path = metrics or captioner.resolve().parent / "metrics.json"
+    path = metrics or Path(captioner).resolve().parent / "metrics.json"
     folder = export_captioner(
         Captioner.from_preset(captioner, **overrides),
         out,

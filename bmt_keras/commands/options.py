@@ -21,7 +21,11 @@ ValImages = Annotated[
 ValShare = Annotated[
     float, typer.Option(help="Share held out without --val-captions.")
 ]
-Captioner = Annotated[Path, typer.Option(help="The captioner's folder.")]
+# Text, as a `Path` would make `hf:/` of `hf://`.
+Captioner = Annotated[
+    str,
+    typer.Option(help="The captioner's folder, or hf://organisation/name."),
+]
 Out = Annotated[
     Path | None,
     typer.Option(

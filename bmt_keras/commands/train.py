@@ -32,8 +32,8 @@ def train(
         typer.Option(help="Folder of the images' cache; else in --out."),
     ] = None,
     start: Annotated[
-        Path | None,
-        typer.Option(help="Begin with the captioner in this folder."),
+        str | None,
+        typer.Option(help="Begin with the captioner of a folder or hf://..."),
     ] = None,
     skip_bad: options.SkipBad = False,
     strategy: Annotated[
