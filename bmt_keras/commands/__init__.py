@@ -4,7 +4,6 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -22,7 +21,6 @@ from bmt_keras.commands.score import score
 from bmt_keras.commands.serve import serve
 from bmt_keras.commands.startup import explain
 from bmt_keras.commands.train import train
-from bmt_keras.serving.errors import ServingError
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -55,12 +53,7 @@ for each in (export, serve, request):
 
 
 def main() -> None:
-    """Runs `bmt`."""
-    run(app)
-
-
-def run(command: Callable[[], object]) -> None:
-    """Runs a command; bad input ends in one sentence and exit code 2."""
+    """Runs `bmt`; bad input ends in one sentence and exit code 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if not (sys.stdout.isatty() or "COLUMNS" in os.environ):
         # Typer takes a pipe to be 80 columns wide; the help is written for 100.
@@ -71,9 +64,7 @@ def run(command: Callable[[], object]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        command()
-    except ServingError as error:
-        _end(str(error), BAD_INPUT)
+        app()
     except SystemExit as error:
         # Typer has already turned Ctrl-C into this code.
         if error.code == INTERRUPTED:

@@ -27,6 +27,7 @@ _VOID: tuple[tuple[str, str, bool | str | None], ...] = (
     ("models name", "model_config_file", True),
     ("config_poll_seconds", "model_config_file", None),
     ("rest_cors", "rest_port", None),
+    ("version", "label", True),
     ("key", "certificate", None),
     ("certificate", "key", None),
     ("tls_key tls_client_ca", "tls_certificate", None),

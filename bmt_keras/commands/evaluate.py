@@ -62,13 +62,12 @@ def evaluate(
 
     model = Captioner.from_preset(captioner, **overrides)
     with show_progress("Reading images") as on_progress:
-        show = partial(on_progress, "all")
         good, features = read_good_images(
             model,
             pairs,
             skip_bad=skip_bad,
             beside=out / "evaluation",
-            on_progress=show,
+            on_progress=partial(on_progress, "all"),
         )
     evaluate_captioner(
         model,

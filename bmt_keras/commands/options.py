@@ -12,15 +12,6 @@ from bmt_keras.settings import Option, Settings
 
 Captions = Annotated[Path, typer.Option(help="Captions in any layout.")]
 Images = Annotated[Path, typer.Option(help="Folder of the images.")]
-ValCaptions = Annotated[
-    Path | None, typer.Option(help="Captions of the validation images.")
-]
-ValImages = Annotated[
-    Path | None, typer.Option(help="Folder of the validation images.")
-]
-ValShare = Annotated[
-    float, typer.Option(help="Share held out without --val-captions.")
-]
 # Text, as a `Path` would make `hf:/` of `hf://`.
 Captioner = Annotated[
     str,
@@ -62,7 +53,8 @@ def with_settings(*names: str) -> Callable[[_Command], _Command]:
     """Adds options of the settings to a typer command.
 
     The command receives them as its keyword argument `overrides`, by flat name,
-    None where not given. One with a `preset` has `--show-settings`, too.
+    None where not given. One with a `preset` has `--show-settings`, too, and
+    one with `sides` the options of `read_sides`, by their names there.
 
     Args:
         *names: Groups or options, as `"decoding"` or `"seed"`; none for all.
@@ -76,6 +68,11 @@ def with_settings(*names: str) -> Callable[[_Command], _Command]:
     def decorate(command: _Command) -> _Command:
         own = dict(inspect.signature(command).parameters)
         del own["overrides"]
+        groups = {"overrides": [*chosen]}
+        if own.pop("sides", None):
+            sides = inspect.signature(_read_sides).parameters
+            own = {**sides, **own}
+            groups["sides"] = [*sides]
         preset = own["preset"].default if "preset" in own else None
         added = {name: _setting(x, preset) for name, x in chosen.items()}
         if preset is not None:
@@ -83,8 +80,9 @@ def with_settings(*names: str) -> Callable[[_Command], _Command]:
 
         def run(**arguments: Any) -> None:
             arguments.pop("show_settings", None)
-            overrides = {name: arguments.pop(name) for name in chosen}
-            command(**arguments, overrides=overrides)
+            for group, members in groups.items():
+                arguments[group] = {x: arguments.pop(x) for x in members}
+            command(**arguments)
 
         parameters = [
             *(each.replace(kind=_KEYWORD_ONLY) for each in own.values()),
@@ -100,6 +98,25 @@ def with_settings(*names: str) -> Callable[[_Command], _Command]:
         return run
 
     return decorate
+
+
+def _read_sides(
+    captions: Captions,
+    images: Images,
+    val_captions: Annotated[
+        Path | None, typer.Option(help="Captions of the validation images.")
+    ] = None,
+    val_images: Annotated[
+        Path | None, typer.Option(help="Folder of the validation images.")
+    ] = None,
+    val_share: Annotated[
+        float, typer.Option(help="Share held out without --val-captions.")
+    ] = 0.2,
+    split: Split = None,
+    limit: Limit = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Only the signature counts: the options of training and validation."""
 
 
 def _setting(option: Option, preset: str | None) -> Any:

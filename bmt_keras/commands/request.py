@@ -87,8 +87,6 @@ def request(
     ] = False,
 ) -> None:
     """Ask a running server for the captions of photos."""
-    if version is not None and label is not None:
-        raise typer.BadParameter("--version and --label exclude each other.")
     found = find_images(images)
     if len(found) == 1 and not found[0].exists():
         # Among others it is one of the answers.

@@ -18,15 +18,9 @@ LOST_WORKER = 3
 
 @options.with_settings()
 def train(
-    captions: options.Captions,
-    images: options.Images,
+    sides: dict[str, Any],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     preset: options.Preset = "sample",
-    val_captions: options.ValCaptions = None,
-    val_images: options.ValImages = None,
-    val_share: options.ValShare = 0.2,
-    split: options.Split = None,
-    limit: options.Limit = None,
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder of the images' cache; else in --out."),
@@ -35,7 +29,6 @@ def train(
         str | None,
         typer.Option(help="Begin with the captioner of a folder or hf://..."),
     ] = None,
-    skip_bad: options.SkipBad = False,
     strategy: Annotated[
         str | None, typer.Option(help="mirrored, multi-worker or tpu.")
     ] = None,
@@ -69,29 +62,17 @@ def train(
     try:
         train_captioner(
             preset,
-            captions=captions,
-            images=images,
             out=out,
-            val_captions=val_captions,
-            val_images=val_images,
-            val_share=val_share,
-            split=split,
-            limit=limit,
             cache=cache,
             start=start,
-            skip_bad=skip_bad,
             strategy=opened,
+            **sides,
             **overrides,
         )
     except LostWorkerError as error:
-        end_without_waiting(error)
+        print(f"bmt: {error}", file=sys.stderr, flush=True)
+        # An ordinary end would wait a minute for the one that is lost.
+        os._exit(LOST_WORKER)
     if is_chief(opened):
         print_metrics(out)
         typer.echo(f"{out / 'captioner'}: the captioner")
-
-
-def end_without_waiting(error: Exception) -> None:
-    """Ends the process of a worker that has lost another one."""
-    print(f"bmt: {error}", file=sys.stderr, flush=True)
-    # An ordinary end would wait a minute for the one that is lost.
-    os._exit(LOST_WORKER)
