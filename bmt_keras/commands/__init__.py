@@ -13,6 +13,7 @@ from bmt_keras.commands.caption import caption
 from bmt_keras.commands.early import EarlyCommand
 from bmt_keras.commands.evaluate import evaluate
 from bmt_keras.commands.export import export
+from bmt_keras.commands.options import document
 from bmt_keras.commands.prepare import prepare
 from bmt_keras.commands.pretrain import pretrain
 from bmt_keras.commands.request import request
@@ -47,9 +48,9 @@ def _bmt(
 
 
 for each in (sample, prepare, pretrain, train, evaluate, score, caption):
-    app.command(cls=EarlyCommand)(each)
+    app.command(cls=EarlyCommand)(document(each))
 for each in (export, serve, request):
-    app.command(cls=EarlyCommand)(each)
+    app.command(cls=EarlyCommand)(document(each))
 
 
 def main() -> None:

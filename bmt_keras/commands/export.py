@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -13,33 +13,24 @@ from bmt_keras.commands.startup import load_tensorflow
 @options.with_settings("decoding")
 def export(
     captioner: options.Captioner = "runs/sample/captioner",
-    out: Annotated[
-        Path, typer.Option(help="Base folder of the model's versions.")
-    ] = Path("models/bmt"),
-    version: Annotated[
-        int | None,
-        typer.Option(help="Number of the version; by default the next one."),
-    ] = None,
-    text_inputs: Annotated[
-        bool,
-        typer.Option(
-            help="Export `fill_mask` and `score_caption`, too, which need "
-            "tensorflow-text's ops in the server."
-        ),
-    ] = True,
-    metrics: Annotated[
-        Path | None,
-        typer.Option(
-            help="Scores for the model card; by default metrics.json next to "
-            "the captioner's folder, if it is there."
-        ),
-    ] = None,
+    out: Path = Path("models/bmt"),
+    version: int | None = None,
+    text_inputs: bool = True,
+    metrics: Path | None = None,
     *,
     overrides: dict[str, Any],
 ) -> None:
     """Export a captioner, check the export, and publish it as a version.
 
     Captions are decoded as the captioner was saved, or by the options here.
+
+    Options:
+        out: Base folder of the model's versions.
+        version: Number of the version; by default the next one.
+        text_inputs: Export `fill_mask` and `score_caption`, too, which need
+            tensorflow-text's ops in the server.
+        metrics: Scores for the model card; by default metrics.json next to
+            the captioner's folder, if it is there.
     """
     # The export and the process that checks it compute on the same device.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"

@@ -1,9 +1,11 @@
 """Options that commands share, the settings among them."""
 
+import copy
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
@@ -49,6 +51,37 @@ _Command = Callable[..., None]
 _KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 
 
+def document(command: _Command) -> _Command:
+    """Gives a command's options the help that its docstring has for them.
+
+    The docstring has it under `Options:`; an option that is off by default has
+    no `--no-...`.
+    """
+    doc = inspect.cleandoc(command.__doc__ or "")
+    command.__doc__, _, listed = doc.partition("\n\nOptions:\n")
+    helps = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", listed, re.M))
+    parameters = []
+    for each in inspect.signature(command).parameters.values():
+        names = [dashed(each.name)] if each.default is False else []
+        kind, shown = each.annotation, typer.Option(*names)
+        if get_origin(kind) is Annotated:
+            kind, shown = get_args(kind)
+        if text := helps.get(each.name):
+            shown = copy.copy(shown)  # others may share it
+            shown.help = " ".join(text.split())
+        parameters.append(each.replace(annotation=Annotated[kind, shown]))
+    return _set_parameters(command, parameters)
+
+
+def _set_parameters(
+    command: _Command, parameters: Sequence[inspect.Parameter]
+) -> _Command:
+    # Typer reads the signature and the annotations.
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {x.name: x.annotation for x in parameters}
+    return command
+
+
 def with_settings(*names: str) -> Callable[[_Command], _Command]:
     """Adds options of the settings to a typer command.
 
@@ -91,11 +124,8 @@ def with_settings(*names: str) -> Callable[[_Command], _Command]:
                 for n, x in added.items()
             ),
         ]
-        # Typer reads the signature and the annotations.
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {x.name: x.annotation for x in parameters}
         run.__name__, run.__doc__ = command.__name__, command.__doc__
-        return run
+        return _set_parameters(run, parameters)
 
     return decorate
 

@@ -14,33 +14,24 @@ from bmt_keras.progress import show_progress
 @options.with_settings("image", "seed")
 def prepare(
     sides: dict[str, Any],
-    cache: Annotated[
-        Path, typer.Option(help="Folder of the cache, for `bmt train --cache`.")
-    ],
+    cache: Path,
     preset: options.Preset = "sample",
-    shard_size: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Images per file of the cache; a killed run loses one."
-        ),
-    ] = 1024,
-    runner: Annotated[
-        str | None,
-        typer.Option(
-            help="Embed on this runner of Apache Beam (DirectRunner, "
-            "DataflowRunner, FlinkRunner, SparkRunner), not in this process."
-        ),
-    ] = None,
-    runner_options: Annotated[
-        str,
-        typer.Option(help="The runner's options, in one string (--runner)."),
-    ] = "",
+    shard_size: Annotated[int, typer.Option(min=1)] = 1024,
+    runner: str | None = None,
+    runner_options: str = "",
     *,
     overrides: dict[str, Any],
 ) -> None:
     """Embed images with the frozen image tower and keep the result on disk.
 
     The same command goes on after a stop.
+
+    Options:
+        cache: Folder of the cache, for `bmt train --cache`.
+        shard_size: Images per file of the cache; a killed run loses one.
+        runner: Embed on this runner of Apache Beam (DirectRunner,
+            DataflowRunner, FlinkRunner, SparkRunner), not in this process.
+        runner_options: The runner's options, in one string (--runner).
     """
     settings = resolve_settings(preset, overrides)
     if runner is not None:

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -19,26 +19,24 @@ LOST_WORKER = 3
 @options.with_settings()
 def train(
     sides: dict[str, Any],
-    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    out: Path,
     preset: options.Preset = "sample",
-    cache: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the images' cache; else in --out."),
-    ] = None,
-    start: Annotated[
-        str | None,
-        typer.Option(help="Begin with the captioner of a folder or hf://..."),
-    ] = None,
-    strategy: Annotated[
-        str | None, typer.Option(help="mirrored, multi-worker or tpu.")
-    ] = None,
-    tpu_address: Annotated[
-        str | None, typer.Option(help="Of --strategy tpu, if not in TPU_NAME.")
-    ] = None,
+    cache: Path | None = None,
+    start: str | None = None,
+    strategy: str | None = None,
+    tpu_address: str | None = None,
     *,
     overrides: dict[str, Any],
 ) -> None:
-    """Train a captioner; the same command goes on after a stop."""
+    """Train a captioner; the same command goes on after a stop.
+
+    Options:
+        out: Folder of the run.
+        cache: Folder of the images' cache; else in --out.
+        start: Begin with the captioner of a folder or hf://...
+        strategy: mirrored, multi-worker or tpu.
+        tpu_address: Of --strategy tpu, if not in TPU_NAME.
+    """
     # What fails soon fails before TensorFlow is loaded.
     resolve_settings(preset, overrides)
     check_strategy(strategy, tpu_address=tpu_address)
