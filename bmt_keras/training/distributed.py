@@ -180,13 +180,9 @@ def share_dataset(
         total = context.num_replicas_in_sync
         local = total // context.num_input_pipelines
         replicas = Replicas(context.input_pipeline_id * local, local, total)
-        dataset = batches.dataset(start_step, replicas=replicas)
-        # Else workers would ask each other at each step whether all go on.
-        return dataset.apply(
-            tf.data.experimental.assert_cardinality(
-                tf.data.INFINITE_CARDINALITY
-            )
-        )
+        # It has no end anyway, but workers would ask each other at each step
+        # whether all go on if TensorFlow did not know.
+        return batches.dataset(start_step, replicas=replicas).repeat()
 
     return strategy.distribute_datasets_from_function(make)
 
