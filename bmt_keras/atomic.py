@@ -97,9 +97,8 @@ def _hidden_sibling(path: Path) -> Path:
 
 
 def _check_free(path: Path, replace: bool) -> None:
-    if not os.path.lexists(path):
-        return
-    if replace and path.is_dir() and not path.is_symlink():
+    may_go = replace and path.is_dir() and not path.is_symlink()
+    if may_go or not os.path.lexists(path):
         return
     rule = "Only a folder" if replace else "Nothing"
     raise FileExistsError(

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -35,9 +36,8 @@ def show_progress(title: str) -> Iterator[ShowDone]:
     Yields:
         A function `(part, done, total, note="")` to call as often as items
         are done. The parts of the work, such as "train" and "val", have a bar
-        each; `part` is "" where there is only one. `total` is None where
-        nobody knows it. The first call may come with items of an earlier
-        stop; `note` is any text to show.
+        each; `part` is "" where there is only one. The first call may come
+        with items of an earlier stop; `note` is any text to show.
 
     Example:
         ```python
@@ -63,9 +63,7 @@ def show_progress(title: str) -> Iterator[ShowDone]:
     with Progress(*columns, console=console, redirect_stdout=is_seen) as bars:
         tasks = {}
 
-        def show(
-            part: str, done: int, total: int | None, note: str = ""
-        ) -> None:
+        def show(part: str, done: int, total: int, note: str = "") -> None:
             name = _describe(title, part)
             if part not in tasks:
                 tasks[part] = bars.add_task(name, total=total, completed=done)
@@ -103,7 +101,7 @@ class _PlainLines:
         self._called = self._printed = time.monotonic()
 
     def __call__(
-        self, part: str, done: int, total: int | None, note: str = ""
+        self, part: str, done: int, total: int, note: str = ""
     ) -> None:
         now = time.monotonic()
         # A part began before its first call, which comes when items are done.
@@ -117,19 +115,11 @@ class _PlainLines:
         if is_end:
             self._ended.add(part)
         rate = (done - first) / max(now - start, 1e-9)
-        line = f"{_describe(self._title, part)}: {done}"
-        if total is not None:
-            line += f" of {total}, {_describe_time(total - done, rate)} left"
+        # Hours, minutes and seconds, once there is a rate.
+        left = timedelta(seconds=round((total - done) / rate)) if rate else "?"
+        line = f"{_describe(self._title, part)}: {done} of {total}, {left} left"
         line += f", {rate:.1f}/s{note and ', '}{note}"
         self._console.print(line, highlight=False, soft_wrap=True)
-
-
-def _describe_time(items: int, rate: float) -> str:
-    seconds = items / max(rate, 1e-9)
-    if seconds < 600:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _describe(title: str, part: str) -> str:

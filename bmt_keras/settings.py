@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, NoReturn, get_args
 
 from bmt_keras.atomic import write_atomically
 from bmt_keras.errors import InputError
@@ -29,21 +29,10 @@ def _setting(
     default: Any,
     text: str,
     option: str | None = None,
-    *,
-    may_change: bool = False,
     **bounds: float,
 ) -> Any:
-    """A field: its value in the preset `sample`, help text and flat name.
-
-    A run goes on with another value of one that `may_change`: it shapes
-    nothing that has been learned.
-    """
-    metadata = {
-        "help": text,
-        "option": option,
-        "may_change": may_change,
-        "bounds": bounds,
-    }
+    """A field: its value in the preset `sample`, help text and flat name."""
+    metadata = {"help": text, "option": option, "bounds": bounds}
     return field(default=default, metadata=metadata)
 
 
@@ -81,10 +70,9 @@ def _broken_rule(each: "dataclasses.Field[Any]", value: Any) -> str:
     """The rule of a field that a value breaks; empty for none."""
     if choices := get_args(each.type):
         return "" if value in choices else f"one of {', '.join(choices)}"
-    kind = each.type
-    if kind is float and isinstance(value, int):
-        kind = int
-    if kind in (bool, int, float, str) and not isinstance(value, kind):
+    # A call's options add fields of any type, and some without bounds.
+    kind: Any = object if each.type is Any else each.type
+    if not isinstance(value, int | float if kind is float else kind):
         return f"of type {kind.__name__}"
     bounds = each.metadata.get("bounds", {})
     # Not `value < bound`: NaN is on no side of a bound.
@@ -179,7 +167,7 @@ class FusionSettings(_Group):
     predict_length: bool = _setting(True, "Predict the length from the image.")
     concept_dim: int = _amount(0, "Width of the concept head; 0: none.")
     concept_weight: float = _amount(
-        0.35, "Weight of its log-odds in the logits.", may_change=True
+        0.35, "Weight of its log-odds in the logits."
     )
 
 
@@ -227,25 +215,17 @@ class OptimizationSettings(_Group):
     )
     ema_momentum: float = _part(0.0, "Momentum of averaged weights; 0: none.")
     matmul_precision: Literal["float32", "bfloat16"] = _setting(
-        "float32", "float32 or bfloat16, on a CPU.", may_change=True
+        "float32", "float32 or bfloat16, on a CPU."
     )
     dtype_policy: Literal["float32", "mixed_bfloat16"] = _setting(
         "float32", "float32 or mixed_bfloat16."
     )
-    jit_compile: bool = _setting(
-        False, "Compile steps by XLA.", may_change=True
-    )
+    jit_compile: bool = _setting(False, "Compile steps by XLA.")
     # NumPy takes no larger one.
     seed: int = _amount(0, "Seed of weights, order and masks.", below=2**32)
-    checkpoint_steps: int = _amount(
-        200, "Steps between checkpoints; 0: none.", may_change=True
-    )
-    checkpoint_epochs: int = _count(
-        1, "Epochs between checkpoints.", may_change=True
-    )
-    keep_checkpoints: int = _count(
-        3, "Checkpoints kept, besides the best.", may_change=True
-    )
+    checkpoint_steps: int = _amount(200, "Steps between checkpoints; 0: none.")
+    checkpoint_epochs: int = _count(1, "Epochs between checkpoints.")
+    keep_checkpoints: int = _count(3, "Checkpoints kept, besides the best.")
 
 
 @dataclass(frozen=True)
@@ -253,23 +233,15 @@ class DecodingSettings(_Group):
     """How captions are written where a call does not say otherwise."""
 
     order: Literal["confidence", "left_to_right"] = _setting(
-        "confidence", "confidence or left_to_right.", may_change=True
+        "confidence", "confidence or left_to_right."
     )
-    passes: int = _count(
-        6, "Parallel passes that write a caption.", may_change=True
-    )
-    length_candidates: int = _count(
-        3, "Lengths tried per caption.", may_change=True
-    )
+    passes: int = _count(6, "Parallel passes that write a caption.")
+    length_candidates: int = _count(3, "Lengths tried per caption.")
     overlap_weight: float = _amount(
-        4.0, "Weight of expected tokens in the choice.", may_change=True
+        4.0, "Weight of expected tokens in the choice."
     )
-    mbr_samples: int = _amount(
-        0, "Minimum Bayes risk by N samples; 0: none.", may_change=True
-    )
-    rerank_top: int = _amount(
-        0, "Score the best N again; 0: none.", may_change=True
-    )
+    mbr_samples: int = _amount(0, "Minimum Bayes risk by N samples; 0: none.")
+    rerank_top: int = _amount(0, "Score the best N again; 0: none.")
 
 
 class Option(NamedTuple):
@@ -301,8 +273,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Checks what must agree."""
         for check in (_check_towers, _check_fusion, _check_steps):
-            for name, rule in check(self):
-                raise _error(name, rule, self.get(name))
+            check(self)
 
     @classmethod
     def options(cls) -> Iterator[Option]:
@@ -335,6 +306,16 @@ class Settings:
         }
         return dataclasses.replace(self, **groups)
 
+    def refuse(self, name: str, rule: str) -> NoReturn:
+        """Raises an `InputError`: `rule` says what the option must be."""
+        raise _error(name, rule, self.get(name))
+
+    def expect(self, reason: str, **options: Any) -> None:
+        """Refuses other values of options than those that a reason asks for."""
+        for name, value in options.items():
+            if self.get(name) != value:
+                self.refuse(name, f"{value!r} {reason}")
+
     def save(self, path: str | Path) -> None:
         """Writes the settings as JSON; other workers may be reading them."""
         with write_atomically(path) as file:
@@ -348,19 +329,15 @@ class Settings:
             InputError: The file is missing, no JSON, has other fields, or
                 holds a value out of range.
         """
-        kinds: dict[str, Any] = {
-            x.name: x.type for x in dataclasses.fields(cls)
-        }
-        # JSON of another shape raises LookupError or AttributeError.
-        unlike = (OSError, ValueError, TypeError, LookupError, AttributeError)
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(
-                **{name: kinds[name](**x) for name, x in content.items()}
-            )
+            # A field's default is of its group's class.
+            groups = {k: type(getattr(cls, k))(**x) for k, x in content.items()}
+            return cls(**groups)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        except unlike as error:
+        # JSON of another shape raises TypeError or AttributeError.
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path}: expected saved settings, found something else: "
                 f"{error}."
@@ -380,91 +357,75 @@ def _find(name: str) -> Option:
     return _OPTIONS[name]
 
 
-# === What must agree: options that break a rule, and the rule ===
+# === What must agree ===
 
 
-def _check_towers(settings: Settings) -> Iterator[tuple[str, str]]:
+def _check_towers(settings: Settings) -> None:
     image, text, fusion = settings.image, settings.text, settings.fusion
-    if image.trainable and image.precision != "float32":
-        yield (
-            "image_precision",
-            "'float32' for an image tower that is trained along (see "
-            "`matmul_precision`)",
+    if image.trainable:
+        settings.expect(
+            "for an image tower that is trained along (see `matmul_precision`)",
+            image_precision="float32",
         )
-    if text.lora_rank and not text.trainable:
-        yield "lora_rank", "0 for a frozen text tower (--no-text-trainable)"
-    if text.max_positions < text.sequence_length:
-        yield (
-            "max_positions",
-            f"at least sequence_length={text.sequence_length}",
-        )
+    if not text.trainable:
+        reason = "for a frozen text tower (--no-text-trainable)"
+        settings.expect(reason, lora_rank=0)
+    least = text.sequence_length
+    if text.max_positions < least:
+        settings.refuse("max_positions", f"at least sequence_length={least}")
     # A pretrained tower has a width, heads and a vocabulary of its own.
     if text.weights != "random":
-        if text.prune_vocabulary:
-            yield (
-                "prune_vocabulary",
-                "False for a pretrained text tower, whose tokens are as they "
-                "are",
-            )
+        settings.expect(
+            "for a pretrained text tower, whose tokens are as they are",
+            prune_vocabulary=False,
+        )
         return
     divides = f"a divisor of text_hidden_dim={text.hidden_dim}"
     if text.hidden_dim % text.num_heads:
-        yield "text_num_heads", divides
+        settings.refuse("text_num_heads", divides)
     if fusion.kind != "concat" and text.hidden_dim % fusion.num_heads:
-        yield "fusion_num_heads", divides
+        settings.refuse("fusion_num_heads", divides)
 
 
-def _check_fusion(settings: Settings) -> Iterator[tuple[str, str]]:
+def _check_fusion(settings: Settings) -> None:
     is_concat = settings.fusion.kind == "concat"
-    # Concatenation has no keys and values that a group could share.
-    if is_concat and settings.batches.group_size > 1:
-        yield (
-            "group_size",
-            "1 for the fusion 'concat', which takes the image for each caption",
+    if is_concat:
+        # It has no keys and values that a group could share.
+        settings.expect(
+            "for the fusion 'concat', which takes the image for each caption "
+            "and has no concept head",
+            group_size=1,
+            concept_dim=0,
         )
-    if is_concat and settings.fusion.concept_dim:
-        yield "concept_dim", "0 for the fusion 'concat'"
     samples = settings.optimization.self_critical_samples
     if samples == 1 or (samples and is_concat):
-        yield (
+        settings.refuse(
             "self_critical_samples",
             "0, or at least 2 with the fusion 'cross_attention'",
         )
 
 
-def _check_steps(settings: Settings) -> Iterator[tuple[str, str]]:
-    batches, steps = settings.batches, settings.optimization
-    maskings, redraw = batches.cached_maskings, batches.redraw_epochs
+def _check_steps(settings: Settings) -> None:
+    maskings = settings.batches.cached_maskings
     # XLA compiles a step anew for each shape of its batch.
-    if steps.jit_compile and (maskings or steps.self_critical_samples):
-        yield (
-            "jit_compile",
-            "False for cached maskings and for sampled captions, whose shapes "
-            "change from step to step",
+    if maskings or settings.optimization.self_critical_samples:
+        settings.expect(
+            "for cached maskings and for sampled captions, whose shapes change "
+            "from step to step",
+            jit_compile=False,
         )
     if not maskings:
-        if redraw:
-            yield "redraw_epochs", "0 without `cached_maskings`"
+        settings.expect("without `cached_maskings`", redraw_epochs=0)
         return
-    if settings.fusion.kind != "concat":
-        yield (
-            "fusion",
-            "'concat' for cached maskings: cross-attention needs all of a "
-            "caption's states, not the masked ones alone",
-        )
-    if settings.text.trainable:
-        yield (
-            "text_trainable",
-            "False for cached maskings, which a trained text tower would make "
-            "stale",
-        )
-    if settings.text.dropout:
-        yield (
-            "text_dropout",
-            "0 for cached maskings, for which no dropout is drawn anew",
-        )
-    if 0 < redraw < maskings:
-        yield (
+    settings.expect(
+        "for cached maskings, which keep the states of the masked tokens alone "
+        "and of a frozen text tower without dropout",
+        fusion="concat",
+        text_trainable=False,
+        text_dropout=0,
+    )
+    if 0 < settings.batches.redraw_epochs < maskings:
+        settings.refuse(
             "redraw_epochs",
             f"0 or at least cached_maskings={maskings}, for each epoch takes "
             "one of the maskings",

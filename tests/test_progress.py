@@ -22,37 +22,28 @@ def test_without_a_terminal_each_part_ends_with_a_line(capsys, clock):
         show("val", 2, 2)
     assert capsys.readouterr() == (
         "",
-        "Reading images (train): 4 of 4, 0 s left, 1.0/s\n"
-        "Reading images (val): 2 of 2, 0 s left, 0.4/s\n",
+        "Reading images (train): 4 of 4, 0:00:00 left, 1.0/s\n"
+        "Reading images (val): 2 of 2, 0:00:00 left, 0.4/s\n",
     )
 
 
-@pytest.mark.parametrize(
-    ("total", "expected"),
-    [
-        (100, "Working: 20 of 100, 60 s left, 1.3/s\n"),
-        (None, "Working: 20, 1.3/s\n"),
-    ],
-)
-def test_without_a_terminal_a_line_is_printed_now_and_then(
-    capsys, clock, total, expected
-):
+def test_without_a_terminal_a_line_is_printed_now_and_then(capsys, clock):
     with show_progress("Working") as show:
         for done in range(1, 21):
             clock[0] += 0.75
-            show("", done, total)
-    assert capsys.readouterr().err == expected
+            show("", done, 100)
+    line = "Working: 20 of 100, 0:01:00 left, 1.3/s\n"
+    assert capsys.readouterr().err == line
 
 
-@pytest.mark.parametrize(("total", "expected"), [(3, "3/3"), (None, "3/?")])
-def test_terminal_has_a_bar_per_part(capsys, monkeypatch, total, expected):
+def test_terminal_has_a_bar_per_part(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes it for one
     with show_progress("Working") as show:
-        show("train", 3, total)
+        show("train", 3, 3)
         show("", 1, 2)
         print("a result")
     out, err = capsys.readouterr()
     assert out == "a result\n"
     assert "Working (train)" in err
-    assert expected in err
+    assert "3/3" in err
     assert "1/2" in err

@@ -4,7 +4,6 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from bmt_keras.commands.caption import caption
 from bmt_keras.commands.early import EarlyCommand
 from bmt_keras.commands.evaluate import evaluate
 from bmt_keras.commands.export import export
+from bmt_keras.commands.options import document
 from bmt_keras.commands.prepare import prepare
 from bmt_keras.commands.pretrain import pretrain
 from bmt_keras.commands.request import request
@@ -22,7 +22,6 @@ from bmt_keras.commands.score import score
 from bmt_keras.commands.serve import serve
 from bmt_keras.commands.startup import explain
 from bmt_keras.commands.train import train
-from bmt_keras.serving.errors import ServingError
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -49,18 +48,13 @@ def _bmt(
 
 
 for each in (sample, prepare, pretrain, train, evaluate, score, caption):
-    app.command(cls=EarlyCommand)(each)
+    app.command(cls=EarlyCommand)(document(each))
 for each in (export, serve, request):
-    app.command(cls=EarlyCommand)(each)
+    app.command(cls=EarlyCommand)(document(each))
 
 
 def main() -> None:
-    """Runs `bmt`."""
-    run(app)
-
-
-def run(command: Callable[[], object]) -> None:
-    """Runs a command; bad input ends in one sentence and exit code 2."""
+    """Runs `bmt`; bad input ends in one sentence and exit code 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if not (sys.stdout.isatty() or "COLUMNS" in os.environ):
         # Typer takes a pipe to be 80 columns wide; the help is written for 100.
@@ -71,9 +65,7 @@ def run(command: Callable[[], object]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        command()
-    except ServingError as error:
-        _end(str(error), BAD_INPUT)
+        app()
     except SystemExit as error:
         # Typer has already turned Ctrl-C into this code.
         if error.code == INTERRUPTED:

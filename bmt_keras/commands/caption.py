@@ -21,62 +21,39 @@ if TYPE_CHECKING:
 
 @options.with_settings("decoding")
 def caption(
-    images: Annotated[
-        list[Path], typer.Argument(help="Image files, or folders of them.")
-    ],
-    captioner: options.Captioner = Path("runs/sample/captioner"),
+    images: Annotated[list[Path], typer.Argument()],
+    captioner: options.Captioner = "runs/sample/captioner",
     out: options.Out = None,
-    scores: Annotated[
-        bool,
-        typer.Option("--scores", help="Print each token's confidence too."),
-    ] = False,
-    grid: Annotated[
-        Path | None, typer.Option(help="Also draw the images into this PNG.")
-    ] = None,
-    length: Annotated[
-        str | None,
-        typer.Option(help="Tokens of a caption: 8, 6-9, 6- or -9."),
-    ] = None,
-    template: Annotated[
-        str | None,
-        typer.Option(
-            help="Complete this: [MASK] stands for a token, … for some."
-        ),
-    ] = None,
-    keyword: Annotated[
-        list[str] | None,
-        typer.Option(help="A word that must stand in it; may be repeated."),
-    ] = None,
-    num_captions: Annotated[
-        int, typer.Option(min=1, help="Different captions of each image.")
-    ] = 1,
-    temperature: Annotated[
-        float,
-        typer.Option(
-            min=0.0, help="0 writes the likeliest tokens, more samples."
-        ),
-    ] = 0.0,
-    top_p: Annotated[
-        float,
-        typer.Option(
-            max=1.0,
-            help="Sample among the likeliest tokens of this probability.",
-        ),
-    ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
-    matmul_precision: Annotated[
-        Literal["float32", "bfloat16"],
-        typer.Option(
-            help="bfloat16 is faster on a CPU with units for it; captions may "
-            "differ in a word."
-        ),
-    ] = "float32",
+    scores: bool = False,
+    grid: Path | None = None,
+    length: str | None = None,
+    template: str | None = None,
+    keyword: list[str] | None = None,
+    num_captions: Annotated[int, typer.Option(min=1)] = 1,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
+    top_p: Annotated[float, typer.Option(max=1.0)] = 1.0,
+    seed: int = 0,
+    matmul_precision: Literal["float32", "bfloat16"] = "float32",
     *,
     overrides: dict[str, Any],
 ) -> None:
     """Write the captions of images: a line each, or many into a file.
 
     Decoding is by default as the captioner was saved.
+
+    Options:
+        images: Image files, or folders of them.
+        scores: Print each token's confidence too.
+        grid: Also draw the images into this PNG.
+        length: Tokens of a caption: 8, 6-9, 6- or -9.
+        template: Complete this: [MASK] stands for a token, … for some.
+        keyword: A word that must stand in it; may be repeated.
+        num_captions: Different captions of each image.
+        temperature: 0 writes the likeliest tokens, more samples.
+        top_p: Sample among the likeliest tokens of this probability.
+        seed: Seed of the samples.
+        matmul_precision: bfloat16 is faster on a CPU with units for it;
+            captions may differ in a word.
     """
     controls: dict[str, Any] = {
         "length": parse_length(length),
@@ -167,13 +144,20 @@ def parse_length(text: str | None) -> int | tuple[int, int | None] | None:
     return (shortest, longest) if hyphen else shortest
 
 
-def _identify(captioner: Path) -> dict[str, str]:
-    """Names a captioner, and what tells it from a later one in its folder."""
-    digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(each for each in captioner.iterdir() if each.is_file()):
+def _identify(captioner: str) -> dict[str, str]:
+    """Names a captioner, and what tells it from a later one at its place."""
+    if captioner.startswith("hf://"):
+        startup.load_tensorflow()
+        from bmt_keras.models.checkpoint_files import find_folder
+
+        # The hub's client names a folder after its commit.
+        commit = find_folder(captioner, ["model.keras"]).name
+        return {"captioner": captioner, "captioner's hash": commit}
+    folder, digest = Path(captioner), hashlib.blake2b(digest_size=8)
+    for path in sorted(each for each in folder.iterdir() if each.is_file()):
         digest.update(os.fsencode(path.name) + path.read_bytes())
-    folder = str(captioner.resolve())
-    return {"captioner": folder, "captioner's hash": digest.hexdigest()}
+    place = str(folder.resolve())
+    return {"captioner": place, "captioner's hash": digest.hexdigest()}
 
 
 def _describe_scores(caption: "Caption") -> str:

@@ -27,6 +27,7 @@ _VOID: tuple[tuple[str, str, bool | str | None], ...] = (
     ("models name", "model_config_file", True),
     ("config_poll_seconds", "model_config_file", None),
     ("rest_cors", "rest_port", None),
+    ("version", "label", True),
     ("key", "certificate", None),
     ("certificate", "key", None),
     ("tls_key tls_client_ca", "tls_certificate", None),
@@ -96,7 +97,9 @@ def _refuse_missing(params: Mapping[str, Any]) -> None:
                     f"{path}: expected {what}, found no such file or folder."
                 )
     for folder in (params.get("captioner"), params.get("start")):
-        if folder and not (folder / "model.keras").is_file():
+        if not folder or folder.startswith("hf://"):
+            continue
+        if not Path(folder, "model.keras").is_file():
             raise InputError(
                 f"{folder}: expected a captioner's folder with model.keras, "
                 "found none; train one by `bmt train`."

@@ -3,7 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -17,19 +17,10 @@ def evaluate(
     captions: options.Captions,
     images: options.Images,
     captioner: options.Captioner,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")],
-    facts: Annotated[
-        Path | None,
-        typer.Option(help="Facts of generated pictures, for `truth`."),
-    ] = None,
-    train_captions: Annotated[
-        Path | None,
-        typer.Option(help="The training captions, for the share of `novel`."),
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(help="Also write a page, report.html, into this folder."),
-    ] = None,
+    out: Path,
+    facts: Path | None = None,
+    train_captions: Path | None = None,
+    report: Path | None = None,
     java_scores: options.JavaScores = False,
     split: options.Split = None,
     limit: options.Limit = None,
@@ -40,6 +31,12 @@ def evaluate(
     """Caption images and score the captions.
 
     Decoding is by default as the captioner was saved.
+
+    Options:
+        out: Folder of the results.
+        facts: Facts of generated pictures, for `truth`.
+        train_captions: The training captions, for the share of `novel`.
+        report: Also write a page, report.html, into this folder.
     """
     startup.require("pycocoevalcap", "matplotlib")
     if report is not None:
@@ -62,13 +59,12 @@ def evaluate(
 
     model = Captioner.from_preset(captioner, **overrides)
     with show_progress("Reading images") as on_progress:
-        show = partial(on_progress, "all")
         good, features = read_good_images(
             model,
             pairs,
             skip_bad=skip_bad,
             beside=out / "evaluation",
-            on_progress=show,
+            on_progress=partial(on_progress, "all"),
         )
     evaluate_captioner(
         model,

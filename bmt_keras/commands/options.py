@@ -1,9 +1,11 @@
 """Options that commands share, the settings among them."""
 
+import copy
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
@@ -12,16 +14,11 @@ from bmt_keras.settings import Option, Settings
 
 Captions = Annotated[Path, typer.Option(help="Captions in any layout.")]
 Images = Annotated[Path, typer.Option(help="Folder of the images.")]
-ValCaptions = Annotated[
-    Path | None, typer.Option(help="Captions of the validation images.")
+# Text, as a `Path` would make `hf:/` of `hf://`.
+Captioner = Annotated[
+    str,
+    typer.Option(help="The captioner's folder, or hf://organisation/name."),
 ]
-ValImages = Annotated[
-    Path | None, typer.Option(help="Folder of the validation images.")
-]
-ValShare = Annotated[
-    float, typer.Option(help="Share held out without --val-captions.")
-]
-Captioner = Annotated[Path, typer.Option(help="The captioner's folder.")]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -54,11 +51,43 @@ _Command = Callable[..., None]
 _KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 
 
+def document(command: _Command) -> _Command:
+    """Gives a command's options the help that its docstring has for them.
+
+    The docstring has it under `Options:`; an option that is off by default has
+    no `--no-...`.
+    """
+    doc = inspect.cleandoc(command.__doc__ or "")
+    command.__doc__, _, listed = doc.partition("\n\nOptions:\n")
+    helps = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", listed, re.M))
+    parameters = []
+    for each in inspect.signature(command).parameters.values():
+        names = [dashed(each.name)] if each.default is False else []
+        kind, shown = each.annotation, typer.Option(*names)
+        if get_origin(kind) is Annotated:
+            kind, shown = get_args(kind)
+        if text := helps.get(each.name):
+            shown = copy.copy(shown)  # others may share it
+            shown.help = " ".join(text.split())
+        parameters.append(each.replace(annotation=Annotated[kind, shown]))
+    return _set_parameters(command, parameters)
+
+
+def _set_parameters(
+    command: _Command, parameters: Sequence[inspect.Parameter]
+) -> _Command:
+    # Typer reads the signature and the annotations.
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {x.name: x.annotation for x in parameters}
+    return command
+
+
 def with_settings(*names: str) -> Callable[[_Command], _Command]:
     """Adds options of the settings to a typer command.
 
     The command receives them as its keyword argument `overrides`, by flat name,
-    None where not given. One with a `preset` has `--show-settings`, too.
+    None where not given. One with a `preset` has `--show-settings`, too, and
+    one with `sides` the options of `read_sides`, by their names there.
 
     Args:
         *names: Groups or options, as `"decoding"` or `"seed"`; none for all.
@@ -72,6 +101,11 @@ def with_settings(*names: str) -> Callable[[_Command], _Command]:
     def decorate(command: _Command) -> _Command:
         own = dict(inspect.signature(command).parameters)
         del own["overrides"]
+        groups = {"overrides": [*chosen]}
+        if own.pop("sides", None):
+            sides = inspect.signature(_read_sides).parameters
+            own = {**sides, **own}
+            groups["sides"] = [*sides]
         preset = own["preset"].default if "preset" in own else None
         added = {name: _setting(x, preset) for name, x in chosen.items()}
         if preset is not None:
@@ -79,8 +113,9 @@ def with_settings(*names: str) -> Callable[[_Command], _Command]:
 
         def run(**arguments: Any) -> None:
             arguments.pop("show_settings", None)
-            overrides = {name: arguments.pop(name) for name in chosen}
-            command(**arguments, overrides=overrides)
+            for group, members in groups.items():
+                arguments[group] = {x: arguments.pop(x) for x in members}
+            command(**arguments)
 
         parameters = [
             *(each.replace(kind=_KEYWORD_ONLY) for each in own.values()),
@@ -89,13 +124,29 @@ def with_settings(*names: str) -> Callable[[_Command], _Command]:
                 for n, x in added.items()
             ),
         ]
-        # Typer reads the signature and the annotations.
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {x.name: x.annotation for x in parameters}
         run.__name__, run.__doc__ = command.__name__, command.__doc__
-        return run
+        return _set_parameters(run, parameters)
 
     return decorate
+
+
+def _read_sides(
+    captions: Captions,
+    images: Images,
+    val_captions: Annotated[
+        Path | None, typer.Option(help="Captions of the validation images.")
+    ] = None,
+    val_images: Annotated[
+        Path | None, typer.Option(help="Folder of the validation images.")
+    ] = None,
+    val_share: Annotated[
+        float, typer.Option(help="Share held out without --val-captions.")
+    ] = 0.2,
+    split: Split = None,
+    limit: Limit = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Only the signature counts: the options of training and validation."""
 
 
 def _setting(option: Option, preset: str | None) -> Any:

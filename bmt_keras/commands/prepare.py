@@ -13,60 +13,35 @@ from bmt_keras.progress import show_progress
 
 @options.with_settings("image", "seed")
 def prepare(
-    captions: options.Captions,
-    images: options.Images,
-    cache: Annotated[
-        Path, typer.Option(help="Folder of the cache, for `bmt train --cache`.")
-    ],
+    sides: dict[str, Any],
+    cache: Path,
     preset: options.Preset = "sample",
-    val_captions: options.ValCaptions = None,
-    val_images: options.ValImages = None,
-    val_share: options.ValShare = 0.2,
-    split: options.Split = None,
-    limit: options.Limit = None,
-    skip_bad: options.SkipBad = False,
-    shard_size: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Images per file of the cache; a killed run loses one."
-        ),
-    ] = 1024,
-    runner: Annotated[
-        str | None,
-        typer.Option(
-            help="Embed on this runner of Apache Beam (DirectRunner, "
-            "DataflowRunner, FlinkRunner, SparkRunner), not in this process."
-        ),
-    ] = None,
-    runner_options: Annotated[
-        str,
-        typer.Option(help="The runner's options, in one string (--runner)."),
-    ] = "",
+    shard_size: Annotated[int, typer.Option(min=1)] = 1024,
+    runner: str | None = None,
+    runner_options: str = "",
     *,
     overrides: dict[str, Any],
 ) -> None:
     """Embed images with the frozen image tower and keep the result on disk.
 
     The same command goes on after a stop.
+
+    Options:
+        cache: Folder of the cache, for `bmt train --cache`.
+        shard_size: Images per file of the cache; a killed run loses one.
+        runner: Embed on this runner of Apache Beam (DirectRunner,
+            DataflowRunner, FlinkRunner, SparkRunner), not in this process.
+        runner_options: The runner's options, in one string (--runner).
     """
     settings = resolve_settings(preset, overrides)
     if runner is not None:
         startup.require("apache_beam")
-    train, val = read_sides(
-        captions,
-        images,
-        val_captions=val_captions,
-        val_images=val_images,
-        val_share=val_share,
-        split=split,
-        limit=limit,
-        seed=settings.optimization.seed,
-        skip_bad=skip_bad,
-    )
+    train, val = read_sides(**sides, seed=settings.optimization.seed)
     startup.load_tensorflow()
     # Inside, for `bmt --help` loads no TensorFlow.
     from bmt_keras.training.data import prepare_data
 
+    skip_bad = sides["skip_bad"]
     files: dict[str, Any] = {"skip_bad": skip_bad, "shard_size": shard_size}
     # After the captions are read: a bad file needs no runner.
     if runner is not None:

@@ -1,7 +1,7 @@
 """`bmt pretrain`: the text side learns from captions without images."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -10,20 +10,22 @@ from bmt_keras.commands import options, startup
 
 @options.with_settings()
 def pretrain(
-    text: Annotated[
-        Path, typer.Option(help="Captions, one per line; .txt or .txt.gz.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    text: Path,
+    out: Path,
     preset: options.Preset = "small",
-    captions: Annotated[
-        Path | None, typer.Option(help="Learn from these, too (any layout).")
-    ] = None,
+    captions: Path | None = None,
     split: options.Split = None,
     skip_bad: options.SkipBad = False,
     *,
     overrides: dict[str, Any],
 ) -> None:
-    """Pretrain on text alone; `bmt train --start OUT/captioner` follows."""
+    """Pretrain on text alone; `bmt train --start OUT/captioner` follows.
+
+    Options:
+        text: Captions, one per line; .txt or .txt.gz.
+        out: Folder of the run.
+        captions: Learn from these, too (any layout).
+    """
     startup.load_tensorflow()
     from bmt_keras.training.pretraining import pretrain as pretrain_captioner
 

@@ -15,80 +15,50 @@ from bmt_keras.progress import show_progress
 
 
 def request(
-    images: Annotated[
-        list[Path], typer.Argument(help="Photo files, or folders of them.")
-    ],
+    images: Annotated[list[Path], typer.Argument()],
     out: options.Out = None,
-    server: Annotated[
-        str, typer.Option(help="Address of the server, host:port.")
-    ] = f"127.0.0.1:{GRPC_PORT}",
-    name: Annotated[
-        str, typer.Option(help="Name under which the model is served.")
-    ] = MODEL_NAME,
-    version: Annotated[
-        int | None,
-        typer.Option(min=0, help="Version that answers; else the latest."),
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(help="Label of the version that answers.")
-    ] = None,
-    length: Annotated[
-        int | None,
-        typer.Option(min=0, help="Tokens of a caption, 0 for any number."),
-    ] = None,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            min=0.001, help="Seconds a request may take, retries included."
-        ),
-    ] = 60.0,
-    attempts: Annotated[
-        int,
-        typer.Option(min=1, help="Tries of a server that is away or full."),
-    ] = 20,
-    backoff: Annotated[
-        float,
-        typer.Option(
-            min=0.001, help="Seconds before the second, then doubled, up to 5."
-        ),
-    ] = 0.2,
-    wait: Annotated[
-        float,
-        typer.Option(min=0, help="Seconds to wait for a starting server."),
-    ] = 0.0,
-    concurrency: Annotated[
-        int, typer.Option(min=1, help="Requests in flight at a time.")
-    ] = 4,
-    images_per_request: Annotated[
-        int, typer.Option(min=1, help="Photos sent together at most.")
-    ] = 8,
-    max_message_mb: Annotated[
-        int, typer.Option(min=1, help="Largest request and answer in MiB.")
-    ] = 256,
-    tls: Annotated[
-        bool, typer.Option("--tls", help="Encrypt; trust public authorities.")
-    ] = False,
-    ca: Annotated[
-        Path | None,
-        typer.Option(help="Encrypt; trust the authorities of this PEM file."),
-    ] = None,
-    certificate: Annotated[
-        Path | None, typer.Option(help="Own certificate (PEM), for mutual TLS.")
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option(help="Its private key (PEM).")
-    ] = None,
-    server_name: Annotated[
-        str | None,
-        typer.Option(help="Name in the server's certificate, if another."),
-    ] = None,
-    progress: Annotated[
-        bool, typer.Option("--progress", help="Show progress on stderr.")
-    ] = False,
+    server: str = f"127.0.0.1:{GRPC_PORT}",
+    name: str = MODEL_NAME,
+    version: Annotated[int | None, typer.Option(min=0)] = None,
+    label: str | None = None,
+    length: Annotated[int | None, typer.Option(min=0)] = None,
+    timeout: Annotated[float, typer.Option(min=0.001)] = 60.0,
+    attempts: Annotated[int, typer.Option(min=1)] = 20,
+    backoff: Annotated[float, typer.Option(min=0.001)] = 0.2,
+    wait: Annotated[float, typer.Option(min=0)] = 0.0,
+    concurrency: Annotated[int, typer.Option(min=1)] = 4,
+    images_per_request: Annotated[int, typer.Option(min=1)] = 8,
+    max_message_mb: Annotated[int, typer.Option(min=1)] = 256,
+    tls: bool = False,
+    ca: Path | None = None,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    server_name: str | None = None,
+    progress: bool = False,
 ) -> None:
-    """Ask a running server for the captions of photos."""
-    if version is not None and label is not None:
-        raise typer.BadParameter("--version and --label exclude each other.")
+    """Ask a running server for the captions of photos.
+
+    Options:
+        images: Photo files, or folders of them.
+        server: Address of the server, host:port.
+        name: Name under which the model is served.
+        version: Version that answers; else the latest.
+        label: Label of the version that answers.
+        length: Tokens of a caption, 0 for any number.
+        timeout: Seconds a request may take, retries included.
+        attempts: Tries of a server that is away or full.
+        backoff: Seconds before the second, then doubled, up to 5.
+        wait: Seconds to wait for a starting server.
+        concurrency: Requests in flight at a time.
+        images_per_request: Photos sent together at most.
+        max_message_mb: Largest request and answer in MiB.
+        tls: Encrypt; trust public authorities.
+        ca: Encrypt; trust the authorities of this PEM file.
+        certificate: Own certificate (PEM), for mutual TLS.
+        key: Its private key (PEM).
+        server_name: Name in the server's certificate, if another.
+        progress: Show progress on stderr.
+    """
     found = find_images(images)
     if len(found) == 1 and not found[0].exists():
         # Among others it is one of the answers.

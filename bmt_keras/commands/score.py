@@ -16,24 +16,22 @@ from bmt_keras.errors import InputError
 
 
 def score(
-    results: Annotated[
-        Path, typer.Argument(help="COCO's results (.json), .jsonl or .csv.")
-    ],
+    results: Annotated[Path, typer.Argument()],
     captions: options.Captions,
-    out: Annotated[
-        Path | None, typer.Option(help="Also write scores into this .json.")
-    ] = None,
-    document_frequencies: Annotated[
-        Path | None,
-        typer.Option(help="Captions that weigh CIDEr-D's n-grams."),
-    ] = None,
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Allow missing captions.")
-    ] = False,
+    out: Path | None = None,
+    document_frequencies: Path | None = None,
+    skip_missing: bool = False,
     java_scores: options.JavaScores = False,
     split: options.Split = None,
 ) -> None:
-    """Score captions that anyone wrote, without a captioner."""
+    """Score captions that anyone wrote, without a captioner.
+
+    Options:
+        results: COCO's results (.json), .jsonl or .csv.
+        out: Also write scores into this .json.
+        document_frequencies: Captions that weigh CIDEr-D's n-grams.
+        skip_missing: Allow missing captions.
+    """
     startup.require("pycocoevalcap")
     if out is not None and out.exists():
         raise InputError(

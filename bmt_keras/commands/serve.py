@@ -15,73 +15,44 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def serve(
-    models: Annotated[
-        Path, typer.Option(help="Folder of the model's numbered versions.")
-    ] = Path("models/bmt"),
-    name: Annotated[
-        str, typer.Option(help="Name that requests give.")
-    ] = MODEL_NAME,
-    model_config_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="TensorFlow Serving's models.config, in place of --models."
-        ),
-    ] = None,
-    config_poll_seconds: Annotated[
-        float,
-        typer.Option(min=0, help="Time between looks into that file; 0: none."),
-    ] = 0.0,
-    host: Annotated[
-        str, typer.Option(help="Address to listen at; 0.0.0.0 for every one.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")
-    ] = GRPC_PORT,
-    rest_port: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=65535, help="Port of REST and metrics; none by default."
-        ),
-    ] = None,
-    rest_cors: Annotated[
-        bool,
-        typer.Option(
-            "--rest-cors", help="Let scripts of any web page call REST."
-        ),
-    ] = False,
-    poll_seconds: Annotated[
-        float,
-        typer.Option(min=0, help="Time between looks for versions; 0: none."),
-    ] = 1.0,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Predictions that run at a time.")
-    ] = 16,
-    max_calls: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Predictions running or waiting; more are refused."
-        ),
-    ] = None,
-    max_message_mb: Annotated[
-        int,
-        typer.Option(min=0, help="Larger requests are refused; 0: no limit."),
-    ] = 128,
-    drain_seconds: Annotated[
-        float,
-        typer.Option(min=0, help="Time for calls in flight after SIGTERM."),
-    ] = 30.0,
-    tls_key: Annotated[
-        Path | None, typer.Option(help="The server's private key, PEM.")
-    ] = None,
-    tls_certificate: Annotated[
-        Path | None, typer.Option(help="The server's certificate, PEM.")
-    ] = None,
-    tls_client_ca: Annotated[
-        Path | None,
-        typer.Option(help="Authority of clients, PEM: demands certificates."),
-    ] = None,
+    models: Path = Path("models/bmt"),
+    name: str = MODEL_NAME,
+    model_config_file: Path | None = None,
+    config_poll_seconds: Annotated[float, typer.Option(min=0)] = 0.0,
+    host: str = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = GRPC_PORT,
+    rest_port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
+    rest_cors: bool = False,
+    poll_seconds: Annotated[float, typer.Option(min=0)] = 1.0,
+    workers: Annotated[int, typer.Option(min=1)] = 16,
+    max_calls: Annotated[int | None, typer.Option(min=1)] = None,
+    max_message_mb: Annotated[int, typer.Option(min=0)] = 128,
+    drain_seconds: Annotated[float, typer.Option(min=0)] = 30.0,
+    tls_key: Path | None = None,
+    tls_certificate: Path | None = None,
+    tls_client_ca: Path | None = None,
 ) -> None:
-    """Serve exported models over gRPC, and REST if asked."""
+    """Serve exported models over gRPC, and REST if asked.
+
+    Options:
+        models: Folder of the model's numbered versions.
+        name: Name that requests give.
+        model_config_file: TensorFlow Serving's models.config, in place of
+            --models.
+        config_poll_seconds: Time between looks into that file; 0: none.
+        host: Address to listen at; 0.0.0.0 for every one.
+        port: Port; 0 picks a free one.
+        rest_port: Port of REST and metrics; none by default.
+        rest_cors: Let scripts of any web page call REST.
+        poll_seconds: Time between looks for versions; 0: none.
+        workers: Predictions that run at a time.
+        max_calls: Predictions running or waiting; more are refused.
+        max_message_mb: Larger requests are refused; 0: no limit.
+        drain_seconds: Time for calls in flight after SIGTERM.
+        tls_key: The server's private key, PEM.
+        tls_certificate: The server's certificate, PEM.
+        tls_client_ca: Authority of clients, PEM: demands certificates.
+    """
     require("prometheus_client", "grpc_health", "grpc_reflection")
     if rest_port is not None:
         require("aiohttp")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bmt_keras.errors import InputError
+from bmt_keras.serving.errors import ServingError
 
 # An optional module, and what installs it.
 _EXTRAS = {
@@ -39,7 +40,7 @@ def explain(error: Exception) -> str:
         if module in _EXTRAS:
             command = f"bmt {command}".rstrip()
             return f"`{command}` needs {module}: pip install {_EXTRAS[module]}"
-    elif isinstance(error, InputError):
+    elif isinstance(error, InputError | ServingError):
         return text
     elif "No space left on device" in text:
         return f"{text[-300:]}; free some space, or give another folder."

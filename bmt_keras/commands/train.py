@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -18,34 +18,25 @@ LOST_WORKER = 3
 
 @options.with_settings()
 def train(
-    captions: options.Captions,
-    images: options.Images,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    sides: dict[str, Any],
+    out: Path,
     preset: options.Preset = "sample",
-    val_captions: options.ValCaptions = None,
-    val_images: options.ValImages = None,
-    val_share: options.ValShare = 0.2,
-    split: options.Split = None,
-    limit: options.Limit = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the images' cache; else in --out."),
-    ] = None,
-    start: Annotated[
-        Path | None,
-        typer.Option(help="Begin with the captioner in this folder."),
-    ] = None,
-    skip_bad: options.SkipBad = False,
-    strategy: Annotated[
-        str | None, typer.Option(help="mirrored, multi-worker or tpu.")
-    ] = None,
-    tpu_address: Annotated[
-        str | None, typer.Option(help="Of --strategy tpu, if not in TPU_NAME.")
-    ] = None,
+    cache: Path | None = None,
+    start: str | None = None,
+    strategy: str | None = None,
+    tpu_address: str | None = None,
     *,
     overrides: dict[str, Any],
 ) -> None:
-    """Train a captioner; the same command goes on after a stop."""
+    """Train a captioner; the same command goes on after a stop.
+
+    Options:
+        out: Folder of the run.
+        cache: Folder of the images' cache; else in --out.
+        start: Begin with the captioner of a folder or hf://...
+        strategy: mirrored, multi-worker or tpu.
+        tpu_address: Of --strategy tpu, if not in TPU_NAME.
+    """
     # What fails soon fails before TensorFlow is loaded.
     resolve_settings(preset, overrides)
     check_strategy(strategy, tpu_address=tpu_address)
@@ -69,29 +60,17 @@ def train(
     try:
         train_captioner(
             preset,
-            captions=captions,
-            images=images,
             out=out,
-            val_captions=val_captions,
-            val_images=val_images,
-            val_share=val_share,
-            split=split,
-            limit=limit,
             cache=cache,
             start=start,
-            skip_bad=skip_bad,
             strategy=opened,
+            **sides,
             **overrides,
         )
     except LostWorkerError as error:
-        end_without_waiting(error)
+        print(f"bmt: {error}", file=sys.stderr, flush=True)
+        # An ordinary end would wait a minute for the one that is lost.
+        os._exit(LOST_WORKER)
     if is_chief(opened):
         print_metrics(out)
         typer.echo(f"{out / 'captioner'}: the captioner")
-
-
-def end_without_waiting(error: Exception) -> None:
-    """Ends the process of a worker that has lost another one."""
-    print(f"bmt: {error}", file=sys.stderr, flush=True)
-    # An ordinary end would wait a minute for the one that is lost.
-    os._exit(LOST_WORKER)

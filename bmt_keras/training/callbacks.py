@@ -150,7 +150,12 @@ def log_captions(
     """Writes six validation images and, each epoch, captions to TensorBoard."""
     images, features = data.validation_features(6)
     paths = [image.path for image in images]
-    photos = [*decode_images(paths, captioner.graph.pixel_reader)]
+    writer = tf.summary.create_file_writer(str(folder))
+    for pixels, errors in decode_images(paths, captioner.graph.pixel_reader):
+        good = pixels[[not error for error in errors]]
+        if len(good):
+            with writer.as_default(0):
+                tf.summary.image("photos", good, max_outputs=len(good))
 
     def write(epoch: int, logs: object) -> None:
         rows = ["| image | caption | by people |", "|---|---|---|"]
@@ -159,15 +164,8 @@ def log_captions(
             rows.append(
                 f"| {image.image_id} | {caption.text} | {image.captions[0]} |"
             )
-        # Opened for each epoch: a run that stops has lost nothing.
-        writer = tf.summary.create_file_writer(str(folder))
         with writer.as_default(epoch):
             tf.summary.text("captions", "\n".join(rows))
-            while photos:  # once
-                pixels, errors = photos.pop()
-                good = pixels[[not error for error in errors]]
-                if len(good):
-                    tf.summary.image("photos", good, max_outputs=len(good))
-        writer.close()
+        writer.flush()  # a run that stops has lost nothing
 
     return keras.callbacks.LambdaCallback(on_epoch_end=write)

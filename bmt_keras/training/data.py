@@ -213,12 +213,9 @@ def check_captions(
 def _report_letters(letters: set[str], tokenizer: CaptionTokenizer) -> None:
     plain = {x.lower(): strip_marks(x.lower()) for x in sorted(letters)}
     known = set("".join(tokenizer.vocabulary))
-    for what, found in {
-        "writes without marks": [
-            x for x in plain if x.isalpha() and plain[x] != x
-        ],
-        "lacks": [x for x in plain if not known.issuperset(plain[x])],
-    }.items():
+    marked = [x for x in plain if x.isalpha() and plain[x] != x]
+    lacking = [x for x in plain if not known.issuperset(plain[x])]
+    for what, found in (("writes without marks", marked), ("lacks", lacking)):
         if shown := " ".join(found[:_LETTERS_SHOWN]):
             _LOGGER.warning("Letters that the vocabulary %s: %s", what, shown)
 

@@ -150,24 +150,20 @@ def check_replicas(
     """Refuses settings by which no run can be shared among replicas."""
     if strategy is None:
         return
+    # One process samples captions, a step of cached maskings is too short to
+    # share, and Keras compiles no steps of replicas.
+    settings.expect(
+        "with a strategy, which shares plain steps alone",
+        self_critical_samples=0,
+        cached_maskings=0,
+        jit_compile=False,
+    )
     number, batches = strategy.num_replicas_in_sync, settings.batches
-    rules = {
-        "self_critical_samples": "0 with a strategy: one process samples the "
-        "captions",
-        "cached_maskings": "0 with a strategy: the step that is left is too "
-        "short to share",
-        "jit_compile": "False with a strategy, whose steps Keras does not "
-        "compile",
-    }
-    broken = {name: rule for name, rule in rules.items() if settings.get(name)}
     if batches.batch_size < number * batches.group_size:
-        broken["batch_size"] = (
-            "at least a group of captions for each of the "
-            f"{number} replicas that share a batch"
-        )
-    for name, rule in broken.items():
-        raise InputError(
-            f"`{name}` must be {rule}. Received: {name}={settings.get(name)}."
+        settings.refuse(
+            "batch_size",
+            f"at least a group of captions for each of the {number} replicas "
+            "that share a batch",
         )
 
 
@@ -184,13 +180,9 @@ def share_dataset(
         total = context.num_replicas_in_sync
         local = total // context.num_input_pipelines
         replicas = Replicas(context.input_pipeline_id * local, local, total)
-        dataset = batches.dataset(start_step, replicas=replicas)
-        # Else workers would ask each other at each step whether all go on.
-        return dataset.apply(
-            tf.data.experimental.assert_cardinality(
-                tf.data.INFINITE_CARDINALITY
-            )
-        )
+        # It has no end anyway, but workers would ask each other at each step
+        # whether all go on if TensorFlow did not know.
+        return batches.dataset(start_step, replicas=replicas).repeat()
 
     return strategy.distribute_datasets_from_function(make)
 

@@ -15,11 +15,11 @@ from bmt_keras.data.tokenizer import CaptionTokenizer
 from bmt_keras.errors import InputError
 from bmt_keras.models.image_towers import fingerprint_weights
 
-# What is said of a difference, and the keys of an image that are compared.
+# What may differ, and the keys of an image by which it is compared.
 _DIFFERENCES: dict[str, Callable[..., list[Any]]] = {
-    "image{s} {are} on the other side": lambda side, name, *_: [(name, side)],
-    "image{s} {are} of another size": lambda _, name, size, __: [(name, size)],
-    "caption{s} {are} other{s} than those of this run": (
+    "images on the other side": lambda side, name, *_: [(name, side)],
+    "images of another size": lambda _, name, size, __: [(name, size)],
+    "captions that differ": (
         lambda _, name, __, captions: [(name, text) for text in captions]
     ),
 }
@@ -88,25 +88,22 @@ def _compare(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[str]:
         yield f"the captioner to start from (--start) {fault}"
 
 
-def _compare_images(theirs: list[Any], ours: list[Any]) -> Iterator[str]:
+def _compare_images(theirs: list[Any], ours: list[Any]) -> list[str]:
     sides = theirs, ours
     old, new = (Counter(name for _, name, *_ in rows) for rows in sides)
     counts = {
-        "image{s} {were} added": (new - old).total(),
-        "image{s} {are} missing": (old - new).total(),
+        "images added": (new - old).total(),
+        "images missing": (old - new).total(),
     }
     shared = old.keys() & new.keys()
-    for text, keys in _DIFFERENCES.items():
+    for what, keys in _DIFFERENCES.items():
         was, now = (
             Counter(x for row in rows if row[1] in shared for x in keys(*row))
             for rows in sides
         )
         # What changed is once gone and once there.
-        counts[text] = max((was - now).total(), (now - was).total())
-    for text, count in counts.items():
-        one = {"s": "", "are": "is", "were": "was"}
-        words = one if count == 1 else {"s": "s", "are": "are", "were": "were"}
-        if count:
-            yield f"{count:,} {text.format(**words)}"
-    if not any(counts.values()) and theirs != ours:
-        yield "images or captions come in another order"
+        counts[what] = max((was - now).total(), (now - was).total())
+    faults = [f"{what} ({count:,})" for what, count in counts.items() if count]
+    if not faults and theirs != ours:
+        return ["images or captions come in another order"]
+    return faults

@@ -180,16 +180,13 @@ class MaskedStateCache:
             done, total = 0, sum(len(shard.items) for shard in shards)
             with show_progress("Running the text tower") as on_progress:
                 for shard in shards:
-                    parts = []
                     draw = [number, masking, shard.number]
-                    for count, part in self._mask(shard.items, draw):
-                        parts.append(part)
-                        done += count
-                        on_progress(name, done, total)
-                    rows = np.concatenate(parts)
+                    rows = np.concatenate([*self._mask(shard.items, draw)])
                     # `MaskedStates` finds a caption's tokens by their order.
                     order = np.lexsort((rows["position"], rows["caption"]))
                     shard.write([rows[order]])
+                    done += len(shard.items)
+                    on_progress(name, done, total)
 
         shards = open_store(
             self.folder / f"round-{number:04d}" / f"masking-{masking:02d}",
@@ -207,8 +204,8 @@ class MaskedStateCache:
 
     def _mask(
         self, captions: Sequence[int], draw: Sequence[int]
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """Masks captions; gives each batch's size and its masked tokens."""
+    ) -> Iterator[np.ndarray]:
+        """Masks captions; gives each batch's masked tokens."""
         seed = [self.settings.optimization.seed, *draw]
         (state,) = np.random.SeedSequence(seed).generate_state(1)
         masking = TokenMasking.from_config(
@@ -219,7 +216,7 @@ class MaskedStateCache:
         order = np.array(captions)[np.argsort(lengths, kind="stable")]
         starts = range(_BATCH_SIZE, len(order), _BATCH_SIZE)
         for batch in np.split(order, starts):
-            yield len(batch), self._encode_batch(batch, masking)
+            yield self._encode_batch(batch, masking)
 
     def _encode_batch(
         self, captions: np.ndarray, masking: TokenMasking

@@ -78,11 +78,7 @@ def pretraining_settings(preset: str, options: dict[str, Any]) -> Settings:
     # The image tower takes no part: it needs no pretrained weights.
     weights = options.get("image_weights") or "random"
     settings = resolve_settings(preset, {**options, "image_weights": weights})
-    if settings.fusion.kind != "cross_attention":
-        raise InputError(
-            "`fusion` must be 'cross_attention' to learn without images. "
-            f"Received: fusion={settings.fusion.kind}."
-        )
+    settings.expect("to learn without images", fusion="cross_attention")
     # A batch's captions share one blank image, which costs next to nothing.
     return settings.replace(
         group_size=settings.batches.batch_size,

@@ -57,6 +57,11 @@ _LOGGER = logging.getLogger(__name__)
 _SETTINGS, _IDENTITY = "settings.json", "identity.json.gz"
 _HISTORY = "history.csv"
 _CALIBRATION_IMAGES = 1000  # at most, with one caption each
+# Options that shape nothing of what has been learned.
+_MAY_CHANGE = {
+    *("concept_weight", "matmul_precision", "jit_compile"),
+    *("checkpoint_steps", "checkpoint_epochs", "keep_checkpoints"),
+}
 
 
 def train(
@@ -198,19 +203,18 @@ class Run:
     def __post_init__(self) -> None:
         """Checks that the run can begin, or go on."""
         distributed.check_replicas(self.settings, self.strategy)
-        samples = self.settings.optimization.self_critical_samples
-        if samples and self.start is None:
-            raise InputError(
-                "`self_critical_samples` must be 0 without `start`: it is for "
-                "a captioner that has learned. Received: "
-                f"self_critical_samples={samples}."
+        if self.start is None:
+            self.settings.expect(
+                "without `start`: it is for a captioner that has learned",
+                self_critical_samples=0,
             )
         self.settings = without_regularization(self.settings)
         path = self.out / _SETTINGS
         found = Settings.load(path) if path.exists() else self.settings
-        for name, _, option in Settings.options():
+        for name, group, _ in Settings.options():
             ours, theirs = self.settings.get(name), found.get(name)
-            if ours != theirs and not option.metadata["may_change"]:
+            may_change = group == "decoding" or name in _MAY_CHANGE
+            if ours != theirs and not may_change:
                 raise InputError(
                     f"{self.out}: the folder holds a run with other settings: "
                     f"`{name}` is {theirs!r} there, expected {ours!r}; "

@@ -35,24 +35,22 @@ def check_strategy(name: str | None, *, tpu_address: str | None = None) -> None:
 
 def _check_tf_config(text: str) -> None:
     """Checks what would otherwise fail late, or wait for ever."""
-    cause: Exception | None = None
     try:
         config = json.loads(text)
         cluster, task = config["cluster"], config["task"]
         members, index = cluster[task["type"]], int(task["index"])
         all_addresses = [x for addresses in cluster.values() for x in addresses]
-        is_sound = (
+        if not (
             set(cluster) <= {"chief", "worker"}
             and all(isinstance(each, list) for each in cluster.values())
             and all(":" in address for address in all_addresses)
             and 0 <= index < len(members)
             and len(cluster.get("chief", ())) <= 1
-        )
+        ):
+            raise ValueError("addresses that do not fit")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        is_sound, cause = False, error
-    if not is_sound:
         raise InputError(
             "TF_CONFIG: expected the addresses of all workers (and of one "
             "'chief' at most) and which of them this process is, as in "
             f"{_EXAMPLE}; found {text or 'nothing'}."
-        ) from cause
+        ) from error

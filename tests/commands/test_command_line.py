@@ -51,6 +51,13 @@ def test_no_option_is_cut_in_80_columns(show_help, name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name):
+    command = COMMANDS[name]
+    assert [x.name for x in command.params if not x.help] == []
+    assert "Options:" not in command.help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_h_is_help(show_help, name):
     shown = show_help(name, "-h", columns=100)
     assert shown == show_help(name, "--help", columns=100)

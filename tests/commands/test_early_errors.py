@@ -94,6 +94,7 @@ VOID = [
         "serve --model-config-file a.json --name x",
         *("--name", "with `--model-config-file`."),
     ),
+    ("request photos --version 0 --label a", "--version", "with `--label`."),
     ("request photos --key a.json", "--key", "without `--certificate`."),
     (
         "serve --models captioner --tls-key a.json",
@@ -154,7 +155,7 @@ CHEAP = {
 }
 
 
-OTHERS = ["request gone.jpg", "request photos --version 1 --label a"]
+OTHERS = ["request gone.jpg"]
 
 
 @pytest.fixture(scope="module")
@@ -190,12 +191,6 @@ def test_cheap_mistake_is_refused(results, line, message):
     code, error = results[line]
     assert (code, error.count("\n")) == (2, 1), error
     assert message in error
-
-
-def test_version_and_label_are_refused(results):
-    code, error = results["request photos --version 1 --label a"]
-    assert code == 2
-    assert "--version and --label exclude each other" in error
 
 
 def test_only_photo_that_is_missing_fails_without_tensorflow(results):

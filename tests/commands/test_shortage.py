@@ -9,8 +9,8 @@ import types
 
 import pytest
 
+from bmt_keras import commands
 from bmt_keras.atomic import write_atomically
-from bmt_keras.commands import run
 from bmt_keras.data import store
 from bmt_keras.errors import InputError
 
@@ -118,8 +118,9 @@ def test_command_goes_on_where_it_says_so(
     monkeypatch, capsys, arguments, goes_on
 ):
     monkeypatch.setattr(sys, "argv", ["bmt", *arguments])
+    monkeypatch.setattr(commands, "app", lambda: sys.exit(130))
     with pytest.raises(SystemExit) as end:
-        run(lambda: sys.exit(130))
+        commands.main()
     assert end.value.code == 130
     rest = "; the same command goes on" if goes_on else ""
     assert capsys.readouterr().err == f"bmt: Interrupted{rest}.\n"
