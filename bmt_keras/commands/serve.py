@@ -1,8 +1,6 @@
 """`bmt serve`: exported models over gRPC and REST."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,38 +80,26 @@ def serve(
 
 def _run(server: Any, drain_seconds: float) -> None:
     server.start()
-    try:
-        with _listen_to_signals() as received:
-            if not server.versions:
-                typer.echo(f"Serving no model at {server.host}:{server.port}")
-            for name, versions in server.versions.items():
-                numbers = ", ".join(map(str, versions))
-                typer.echo(
-                    f"Serving {name} version {numbers} at "
-                    f"{server.host}:{server.port}"
-                )
-            if server.rest_port is not None:
-                typer.echo(f"REST at {server.host}:{server.rest_port}")
-            while not received:
-                server.wait(_SECONDS_BETWEEN_LOOKS)
-    finally:
-        server.stop(drain_seconds)
-
-
-@contextmanager
-def _listen_to_signals() -> Iterator[list[int]]:
-    """Gives the list in which signals to stop turn up.
-
-    A handler that raises, as Python's own for Ctrl-C does, can be lost: what
-    it raises within a finalizer or a callback is only reported.
-    """
+    # A handler that raises, as Python's own for Ctrl-C does, can be lost: what
+    # it raises within a finalizer or a callback is only reported.
     received: list[int] = []
     earlier = {
         number: signal.signal(number, lambda number, _: received.append(number))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        yield received
+        address = f"{server.host}:{server.port}"
+        if not server.versions:
+            typer.echo(f"Serving no model at {address}")
+        for name, versions in server.versions.items():
+            numbers = ", ".join(map(str, versions))
+            typer.echo(f"Serving {name} version {numbers} at {address}")
+        if server.rest_port is not None:
+            typer.echo(f"REST at {server.host}:{server.rest_port}")
+        while not received:
+            server.wait(_SECONDS_BETWEEN_LOOKS)
     finally:
+        # A second signal does not wait for the calls in flight.
         for number, handler in earlier.items():
             signal.signal(number, handler)
+        server.stop(drain_seconds)
