@@ -23,9 +23,8 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -41,11 +40,10 @@ from bmt_keras.data.captions import read_captions, read_references, read_texts
 from bmt_keras.data.store import ShardedRows, open_store
 from bmt_keras.errors import InputError
 from bmt_keras.evaluation import read_results
-from bmt_keras.training.own_process import end_with
 
 RIGHT, REFUSED = "right", "refused"  # all else is a finding, in words
 _BATCH = 200
-_SECONDS = 120.0  # that a batch may take
+_SECONDS = 120  # that a batch may take
 _GROWTH_MB = 200.0
 # Kinds whose tries take longer, and how many fewer there are.
 _FEWER = {"stops": 5, "checkpoints": 500}
@@ -387,66 +385,46 @@ KINDS = {
 }
 
 
-def _work(kind: str, connection: Connection, parent: int) -> None:
-    """Judges the tries that come over a connection, until there are none."""
-    end_with(parent)
+def judge_batch(
+    kind: str, seeds: Sequence[int]
+) -> tuple[list[str], float, float]:
+    """Returns verdicts, and the most memory and that of now, in MB."""
     logging.disable()
+    signal.alarm(_SECONDS)  # ends a process that hangs
+    verdicts = []
     with KINDS[kind]() as judge:
-        while seeds := connection.recv():
-            verdicts = []
-            for seed in seeds:
-                try:
-                    verdicts.append(judge(seed))
-                except Exception as error:
-                    verdicts.append(f"{error!r}"[:500])
-            text = Path("/proc/self/status").read_text()
-            sizes = re.findall(r"(?:VmHWM|VmRSS):\s*(\d+)", text)
-            connection.send((verdicts, *(int(size) / 1024 for size in sizes)))
-
-
-class _Worker:
-    """A process that judges tries of a kind."""
-
-    def __init__(self, kind: str) -> None:
-        context = get_context("spawn")
-        self._ours, theirs = context.Pipe()
-        arguments = (kind, theirs, os.getpid())
-        self._process = context.Process(target=_work, args=arguments)
-        self._process.start()
-        theirs.close()
-
-    def judge(self, seeds: Sequence[int]) -> tuple[list[str], float, float]:
-        """Returns verdicts, and the most memory and that of now, in MB."""
-        self._ours.send(seeds)
-        if not self._ours.poll(_SECONDS):
-            raise EOFError(f"no answer within {_SECONDS:g} seconds")
-        return self._ours.recv()
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.join()
+        for seed in seeds:
+            try:
+                verdicts.append(judge(seed))
+            except Exception as error:
+                verdicts.append(f"{error!r}"[:500])
+    signal.alarm(0)
+    text = Path("/proc/self/status").read_text()
+    sizes = re.findall(r"(?:VmHWM|VmRSS):\s*(\d+)", text)
+    peak, now = (int(size) / 1024 for size in sizes)
+    return verdicts, peak, now
 
 
 def run_kind(kind: str, seeds: Sequence[int]) -> dict[str, Any]:
     """Judges the tries of a kind."""
     todo = deque(seeds[i : i + _BATCH] for i in range(0, len(seeds), _BATCH))
     verdicts: dict[int | None, str] = {}
-    memory, peak, worker = [], 0.0, _Worker(kind)
+    memory, peak, pool = [], 0.0, measure.own_process()
     while todo:
         batch = todo.popleft()
         try:
-            found, most, now = worker.judge(batch)
+            asked = pool.submit(judge_batch, kind, batch)
+            found, most, now = asked.result()
             verdicts |= zip(batch, found, strict=True)
             peak = max(peak, most)
             memory.append(now)
-        except (EOFError, OSError) as error:
-            worker.end()
-            worker = _Worker(kind)
+        except BrokenProcessPool as error:
+            pool = measure.own_process()
             if len(batch) > 1:  # which of them?
                 todo.extendleft([each] for each in reversed(batch))
             else:
                 verdicts[batch[0]] = f"the process crashed or hangs: {error!r}"
-    worker.end()
+    pool.shutdown()
     counts = Counter(verdicts.values())
     # Until then caches fill and modules are imported.
     growth = memory[-1] - memory[len(memory) // 2] if memory else 0.0

@@ -1,6 +1,9 @@
 """The smallest campaign of hostile inputs, and what it counts as a finding."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 
 import hostile
 import pytest
@@ -27,20 +30,20 @@ def test_photos_and_requests_end_well(kind):
 
 
 def test_crash_and_wrong_answer_are_findings(monkeypatch, capsys):
-    class Worker:
-        def __init__(self, kind):
-            self.end = lambda: None
+    def judge(kind, seeds):
+        if 3 in seeds:
+            raise BrokenProcessPool("gone")
+        found = ["wrong" if seed == 5 else hostile.RIGHT for seed in seeds]
+        return found, 70.0, 60.0
 
-        def judge(self, seeds):
-            if 3 in seeds:
-                raise EOFError("gone")
-            found = ["wrong" if seed == 5 else hostile.RIGHT for seed in seeds]
-            return found, 70.0, 60.0
-
-    monkeypatch.setattr(hostile, "_Worker", Worker)
+    monkeypatch.setattr(hostile, "judge_batch", judge)
+    threads = partial(ThreadPoolExecutor, 1)
+    monkeypatch.setattr(hostile.measure, "own_process", threads)
     result = hostile.run_kind("captions", range(1, 500))
     assert result["findings"][5] == "wrong"
-    assert "crashed or hangs: EOFError('gone')" in result["findings"].pop(3)
+    assert "crashed or hangs: BrokenProcessPool('gone')" in result[
+        "findings"
+    ].pop(3)
     assert (len(result["findings"]), result["right"]) == (1, 497)
     assert hostile.format_table([result]).endswith(
         "| captions | 499 | 497 | 0 | 1 | 70 |"

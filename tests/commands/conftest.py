@@ -1,5 +1,6 @@
-"""The command line without a process of its own, and photos to give it."""
+"""The command line without a process of its own, and what it is given."""
 
+import functools
 import json
 import sys
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from bmt_keras.captioner import Captioner
 from bmt_keras.commands import main
 
 
@@ -79,6 +81,26 @@ def write_captions(tmp_path):
         return ["--captions", path, "--images", folder]
 
     return write
+
+
+@pytest.fixture(scope="session")
+def load_once():
+    """Loads a captioner once: each one traces its graphs, for seconds."""
+    return functools.cache(Captioner.from_preset)
+
+
+@pytest.fixture(scope="session")
+def saved_captioner(tiny_captioner, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "captioner"
+    tiny_captioner.save_to_preset(folder)
+    return folder
+
+
+@pytest.fixture
+def captioner_folder(saved_captioner, load_once, monkeypatch):
+    """The folder of the tiny captioner, which is not to be changed."""
+    monkeypatch.setattr(Captioner, "from_preset", load_once)
+    return saved_captioner
 
 
 @pytest.fixture(params=["prepare", "train"])

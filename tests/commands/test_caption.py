@@ -11,9 +11,8 @@ from bmt_keras.models import set_matmul_precision
 
 
 @pytest.fixture
-def folder(tiny_captioner, tmp_path):
-    tiny_captioner.save_to_preset(tmp_path / "captioner")
-    return tmp_path / "captioner"
+def folder(captioner_folder):
+    return captioner_folder
 
 
 def test_scores_name_every_word_with_its_probability(

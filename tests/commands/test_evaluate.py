@@ -4,14 +4,13 @@ import pytest
 
 
 @pytest.fixture
-def evaluated(bmt, tiny_captioner, tiny_sample, tmp_path):
+def evaluated(bmt, captioner_folder, tiny_sample, tmp_path):
     """Runs `bmt evaluate` on the sample's validation pictures."""
-    tiny_captioner.save_to_preset(tmp_path / "captioner")
     out = tmp_path / "scores"
 
     def run(*options):
         result = bmt(
-            *("evaluate", "--captioner", tmp_path / "captioner"),
+            *("evaluate", "--captioner", captioner_folder),
             *("--captions", tiny_sample / "captions_val.json"),
             *("--images", tiny_sample / "images" / "val"),
             *("--out", out, *options),

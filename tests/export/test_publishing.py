@@ -1,5 +1,6 @@
 import copy
 import errno
+import functools
 import hashlib
 import json
 import subprocess
@@ -17,6 +18,7 @@ from bmt_keras.errors import InputError
 from bmt_keras.export import export_captioner, saved_model
 from bmt_keras.export.check import check_signatures
 from bmt_keras.export.description import read_metrics, write_manifest
+from bmt_keras.export.signatures import CaptionerSignatures
 from bmt_keras.presets import PRESETS
 from bmt_keras.serving.client import CaptionClient
 from bmt_keras.serving.server import EmbeddedServer
@@ -122,6 +124,23 @@ def test_figures_are_numbers_by_name(tmp_path):
 # === Whole or not at all ===
 
 
+@pytest.fixture(scope="module")
+def signatures(tiny_captioner):
+    """The tiny captioner's, which trace once."""
+    signatures = CaptionerSignatures(tiny_captioner.graph)
+    signatures.trace = functools.cache(signatures.trace)
+    return signatures
+
+
+@pytest.fixture
+def traced(signatures, monkeypatch):
+    """Exports of the tiny captioner do not trace it anew."""
+    monkeypatch.setattr(
+        saved_model, "CaptionerSignatures", lambda _: signatures
+    )
+
+
+@pytest.mark.usefixtures("traced")
 def test_versions_count_up_and_are_never_overwritten(
     tiny_captioner, tmp_path, monkeypatch
 ):
@@ -137,6 +156,7 @@ def test_versions_count_up_and_are_never_overwritten(
     assert sorted(p.name for p in base.iterdir()) == ["7", "8", "notes"]
 
 
+@pytest.mark.usefixtures("traced")
 def test_weights_that_changed_meanwhile_publish_nothing(
     tiny_captioner, tmp_path, monkeypatch
 ):
@@ -164,45 +184,64 @@ def test_model_that_does_not_load_is_told(tmp_path):
         check_signatures(tmp_path, {}, {})
 
 
+# The weights fail at 4 kB; 1.5 MB have room for them, but not for the graph.
+SIZES = (4_000, 1_500_000)
 EXPORT = """
-import os, resource, sys
+import json, os, resource, sys
 from bmt_keras.captioner import Captioner
 from bmt_keras.export import export_captioner
 captioner = Captioner.from_preset(sys.argv[1])
-if int(sys.argv[3]):
-    # No file may grow larger: a write fails as it does on a full disk.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
-try:
-    export_captioner(captioner, sys.argv[2])
-except OSError as err:
-    print(err)
-print(os.listdir(sys.argv[2]))
+for base, size in zip(sys.argv[2::2], map(int, sys.argv[3::2])):
+    if size:
+        # No file may grow larger: a write fails as it does on a full disk.
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        told = export_captioner(captioner, base)
+    except OSError as error:
+        told = error
+    print(json.dumps([str(told), os.listdir(base)]))
 """
 MOUNT = 'mount -t tmpfs -o size="$0" none "$1" && shift && exec "$@"'
 
 
-def _on_a_disk_of(size, folder, *command):
-    """Gives a command a disk of so many bytes; it is gone at its end."""
-    return ["unshare", "-rm", "sh", "-c", MOUNT, str(size), folder, *command]
+@pytest.fixture(scope="module")
+def full_disks(tiny_captioner, tmp_path_factory):
+    """By size, a disk, what its export said, and what it left there."""
+    folder = tmp_path_factory.mktemp("full")
+    tiny_captioner.save_to_preset(folder / "captioner")
+    bases = {size: folder / str(size) for size in SIZES}
+    mount = ["unshare", "-rm"]
+    for size, base in bases.items():
+        base.mkdir()
+        mount += ["sh", "-c", MOUNT, str(size), base]
+    # The disks are gone with the command. Without the right to mount them,
+    # the files are too small instead.
+    can_mount = not subprocess.run([*mount, "true"]).returncode
+    command = [sys.executable, "-c", EXPORT, folder / "captioner"]
+    for size, base in bases.items():
+        command += [base, "0" if can_mount else str(size)]
+    done = subprocess.run(
+        [*mount, *command] if can_mount else command,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = map(json.loads, done.stdout.splitlines())
+    return {
+        size: (base, *line, done.stderr)
+        for (size, base), line in zip(bases.items(), lines, strict=True)
+    }
 
 
-# The weights fail at 4 kB; 1.5 MB have room for them, but not for the graph.
-@pytest.mark.parametrize("size", [4_000, 1_500_000])
-def test_full_disk_publishes_nothing(tiny_captioner, tmp_path, size):
-    tiny_captioner.save_to_preset(tmp_path / "captioner")
-    base = tmp_path / "bmt"
-    base.mkdir()
-    command = [sys.executable, "-c", EXPORT, tmp_path / "captioner", base, "0"]
-    on_disk = _on_a_disk_of(size, base, *command)
-    if subprocess.run(_on_a_disk_of(size, base, "true")).returncode:
-        # No right to mount one: let the files be too small instead.
-        on_disk = [*command[:-1], str(size)]
-    done = subprocess.run(on_disk, capture_output=True, text=True)
-    told, left = done.stdout.splitlines()
+@pytest.mark.parametrize("size", SIZES)
+def test_full_disk_publishes_nothing(full_disks, size):
+    base, told, left, errors = full_disks[size]
     assert f"{base / '1'}: the model cannot be written, nothing was" in told
-    assert left == "[]", done.stderr
+    assert left == [], errors
 
 
+@pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("name", ["write_manifest", "write_model_card"])
 def test_disk_that_is_full_at_last_publishes_nothing(
     tiny_captioner, tmp_path, monkeypatch, name

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import runpy
+import socket
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -73,6 +75,41 @@ def captioner_path(tmp_path_factory):
 def captioner_server(captioner_path):
     with EmbeddedServer(captioner_path, port=0) as server:
         yield server
+
+
+@pytest.fixture
+def captions(captioner_server):
+    """The address of that server."""
+    return f"127.0.0.1:{captioner_server.port}"
+
+
+@pytest.fixture
+def nowhere():
+    """An address at which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = f"127.0.0.1:{listener.getsockname()[1]}"
+    return target
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """A CA, and what it signed for the server and a client, as files."""
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def make(name, *options):
+        command = ["openssl", "req", "-x509", "-nodes", "-days", "2"]
+        command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        command += ["-subj", f"/CN={name}", *options]
+        command += ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+    make("ca")
+    signed = ("-CA", "ca.pem", "-CAkey", "ca.key")
+    names = "subjectAltName=DNS:captions.test"
+    make("server", *signed, "-addext", names)
+    make("client", *signed)
+    make("stranger")
+    return folder
 
 
 # === The client and its servers ===

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -37,10 +36,9 @@ def photos(tmp_path):
 
 
 @pytest.fixture
-def ask(captioner_server):
+def ask(captions):
     def run(*paths):
-        target = f"127.0.0.1:{captioner_server.port}"
-        arguments = ["request", "--server", target, *map(str, paths)]
+        arguments = ["request", "--server", captions, *map(str, paths)]
         return CliRunner().invoke(app, arguments)
 
     return run
@@ -142,10 +140,9 @@ def test_out_names_every_photo(ask, odd_photos, tmp_path, ending):
     }
 
 
-def test_stopped_request_goes_on(ask, captioner_server, photos, tmp_path):
+def test_stopped_request_goes_on(ask, captions, photos, tmp_path):
     out = tmp_path / "captions.jsonl"
-    server = f"127.0.0.1:{captioner_server.port}"
-    source = {"server": server, "name": "bmt", "length": None}
+    source = {"server": captions, "name": "bmt", "length": None}
     journal = Journal(out, source | {"version": None, "label": None})
     for index, error in enumerate(["", "too late"]):
         row = {"file": str(photos[index]), "caption": "kept", "error": error}
@@ -154,18 +151,16 @@ def test_stopped_request_goes_on(ask, captioner_server, photos, tmp_path):
     assert "`version` was None, not 3" in str(refused.exception)
     assert ask(*photos, "--out", out).exit_code == 0
     lines = out.read_text().splitlines()
-    captions = [json.loads(line)["caption"] for line in lines]
-    assert captions[:3] == ["kept", "a photo of 2 bytes", "a photo of 3 bytes"]
-    assert len(captions) == 18
+    found = [json.loads(line)["caption"] for line in lines]
+    assert found[:3] == ["kept", "a photo of 2 bytes", "a photo of 3 bytes"]
+    assert len(found) == 18
 
 
-def test_attempts_and_backoff_reach_the_client(photos):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        target = f"127.0.0.1:{listener.getsockname()[1]}"
-    arguments = ["request", str(photos[0]), "--server", target]
+def test_attempts_and_backoff_reach_the_client(photos, nowhere):
+    arguments = ["request", str(photos[0]), "--server", nowhere]
     arguments += ["--attempts", "2", "--backoff", "0.01"]
     result = CliRunner().invoke(app, arguments)
-    assert f"No server answers at {target}" in str(result.exception)
+    assert f"No server answers at {nowhere}" in str(result.exception)
 
 
 def test_photo_over_the_message_size_is_refused(ask, photos, tmp_path):

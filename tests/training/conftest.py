@@ -25,6 +25,20 @@ def stop_at():
     return Stop
 
 
+@pytest.fixture
+def weights_only(monkeypatch):
+    """Runs end with their weights: the rest traces graphs, for seconds.
+
+    They write no captions and are neither calibrated nor scored.
+    """
+    module = "bmt_keras.training.run"
+    monkeypatch.setattr(
+        f"{module}.log_captions", lambda *_: keras.callbacks.Callback()
+    )
+    monkeypatch.setattr(f"{module}.calibrate", lambda *_: None)
+    monkeypatch.setattr(Run, "evaluate", lambda _: None)
+
+
 @pytest.fixture(scope="session")
 def data(sample_photos, tiny_settings, tmp_path_factory):
     """The tiny sample's pixels."""

@@ -99,6 +99,7 @@ def test_run_by_lora_goes_on_and_leaves_an_ordinary_captioner(
         assert np.array_equal(old, new) != is_changed, old.path
 
 
+@pytest.mark.usefixtures("weights_only")
 def test_run_by_lora_in_bfloat16_goes_on_as_if_it_had_not_stopped(
     run, tiny_settings, stop_at, tmp_path
 ):

@@ -280,6 +280,7 @@ def test_damaged_and_lost_shards_are_computed_again(
 
 # A stopped fit leaves Keras' CSV log open, as a kill does.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("weights_only")
 def test_stopped_run_learns_what_an_unbroken_one_does(
     data, settings, tokenizer, image_tower, batches, tmp_path, stop_at
 ):

@@ -94,6 +94,7 @@ def test_average_of_the_weights_is_what_is_saved(finished):
 
 # A stopped fit leaves Keras' CSV log open, as a kill does.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("weights_only")
 def test_run_that_stops_between_two_updates_goes_on_as_if_it_had_not(
     run, finished, settings, tmp_path, stop_at
 ):
@@ -109,6 +110,7 @@ def test_run_that_stops_between_two_updates_goes_on_as_if_it_had_not(
             np.testing.assert_allclose(one, other, atol=1e-4)
 
 
+@pytest.mark.usefixtures("weights_only")
 def test_finished_run_is_not_trained_but_takes_another_weight_of_concepts(
     run, finished, settings, tmp_path
 ):
@@ -141,6 +143,7 @@ def test_folder_of_another_run_is_refused(tiny_settings, tmp_path):
         Run(tiny_settings.replace(self_critical_samples=2), tmp_path)
 
 
+@pytest.mark.usefixtures("weights_only")
 def test_epochs_have_as_many_steps_as_asked_of_captions_of_all_lengths(
     run, tiny_settings, tmp_path, monkeypatch
 ):
@@ -205,6 +208,7 @@ def test_checkpoints_that_no_code_loads_do_not_begin_the_run_anew(
     assert load_last(tmp_path) is None
 
 
+@pytest.mark.usefixtures("weights_only")
 def test_damaged_checkpoint_takes_no_whole_one_s_place(
     run, finished, settings, tmp_path
 ):
@@ -250,6 +254,7 @@ def test_run_of_other_captions_is_refused(
         )
 
 
+@pytest.mark.usefixtures("weights_only")
 def test_second_run_in_a_folder_is_refused_while_the_first_one_goes_on(
     tiny_sample, tmp_path
 ):

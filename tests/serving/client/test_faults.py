@@ -1,7 +1,6 @@
 """Retries, deadlines, TLS and keep-alive, against servers that misbehave."""
 
 import socket
-import subprocess
 import threading
 from collections import Counter
 
@@ -189,14 +188,6 @@ def test_answers_of_another_form_are_refused(
 # === Addresses ===
 
 
-@pytest.fixture
-def nowhere():
-    """An address at which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        target = f"127.0.0.1:{listener.getsockname()[1]}"
-    return target
-
-
 def test_addresses_take_turns_and_stand_in_for_each_other(
     ask, serve_answers, answer_captions, nowhere
 ):
@@ -302,27 +293,6 @@ def test_keepalive_notices_a_dead_connection(
 
 
 # === TLS ===
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """A CA, and what it signed for the server and a client, as files."""
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def make(name, *options):
-        command = ["openssl", "req", "-x509", "-nodes", "-days", "2"]
-        command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-        command += ["-subj", f"/CN={name}", *options]
-        command += ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
-
-    make("ca")
-    signed = ("-CA", "ca.pem", "-CAkey", "ca.key")
-    names = "subjectAltName=DNS:captions.test"
-    make("server", *signed, "-addext", names)
-    make("client", *signed)
-    make("stranger")
-    return folder
 
 
 @pytest.fixture

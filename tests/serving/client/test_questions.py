@@ -72,11 +72,6 @@ def target(tmp_path_factory):
         yield f"127.0.0.1:{server.port}"
 
 
-@pytest.fixture
-def captions(captioner_server):
-    return f"127.0.0.1:{captioner_server.port}"
-
-
 # === Signatures ===
 
 

@@ -19,9 +19,7 @@ def sizes(found):
     return [int(result.caption.split()[3]) for _, result in found]
 
 
-def test_folder_is_streamed_in_the_order_of_names(
-    ask, captioner_server, tmp_path
-):
+def test_folder_is_streamed_in_the_order_of_names(ask, captions, tmp_path):
     (tmp_path / "sub").mkdir()
     for name, content in {
         "b.jpg": b"12",
@@ -31,8 +29,7 @@ def test_folder_is_streamed_in_the_order_of_names(
         "notes.txt": b"no photo",
     }.items():
         (tmp_path / name).write_bytes(content)
-    target = f"127.0.0.1:{captioner_server.port}"
-    found = ask(target, "stream", tmp_path, images_per_request=2)
+    found = ask(captions, "stream", tmp_path, images_per_request=2)
     assert [(path.name, result.caption) for path, result in found] == [
         ("a.PNG", "a photo of 1 bytes"),
         ("b.jpg", "a photo of 2 bytes"),
@@ -40,16 +37,15 @@ def test_folder_is_streamed_in_the_order_of_names(
         ("c.webp", "a photo of 3 bytes"),
     ]
     assert found[2][1].error == "not a photo; received 3 bytes"
-    assert ask(target, "stream", str(tmp_path)) == found
+    assert ask(captions, "stream", str(tmp_path)) == found
 
 
 def test_photo_that_the_server_cannot_decode_is_converted(
-    ask, captioner_server, tmp_path
+    ask, captions, tmp_path
 ):
     Image.new("RGB", (9, 9)).save(tmp_path / "scan.tif")
     png, _ = read_image(tmp_path / "scan.tif")
-    target = f"127.0.0.1:{captioner_server.port}"
-    ((_, result),) = ask(target, "stream", tmp_path)
+    ((_, result),) = ask(captions, "stream", tmp_path)
     assert result.caption == f"a photo of {len(png)} bytes"
 
 
@@ -84,7 +80,7 @@ def test_requests_on_their_way_are_as_many_as_asked(
     assert sizes(found) == list(range(1, 19))
 
 
-def test_photos_are_taken_as_their_turn_comes(captioner_server):
+def test_photos_are_taken_as_their_turn_comes(captions):
     taken = 0
 
     def photos():
@@ -93,7 +89,7 @@ def test_photos_are_taken_as_their_turn_comes(captioner_server):
             taken += 1
             yield b"x" * size
 
-    with CaptionClient(f"127.0.0.1:{captioner_server.port}") as client:
+    with CaptionClient(captions) as client:
         stream = client.stream(photos(), concurrency=2, images_per_request=3)
         for done, (photo, result) in zip(range(1, 31), stream, strict=False):
             assert result.caption == f"a photo of {len(photo)} bytes"
@@ -125,11 +121,10 @@ def test_slow_request_is_the_error_of_its_photos(
     assert [found[0][1].error, found[2][1].error] == ["", ""]
 
 
-def test_refusal_ends_the_stream(ask, captioner_server):
-    target = f"127.0.0.1:{captioner_server.port}"
+def test_refusal_ends_the_stream(ask, captions):
     match = r"NOT_FOUND: Servable not found .*Latest\(other\)"
     with pytest.raises(ServingError, match=match):
-        ask(target, "stream", [b"1"] * 9, client={"model_name": "other"})
+        ask(captions, "stream", [b"1"] * 9, client={"model_name": "other"})
 
 
 def test_call_that_the_server_gives_up_is_told(ask, serve_answers):

@@ -12,102 +12,9 @@ from tensorflow_serving.apis.get_model_status_pb2 import (
 from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
-HALF = "/v1/models/half_plus"
 ALL = "/v1/models/half_plus_all"
 X = {"x": np.float32([2.0])}
 INVALID = "INVALID_ARGUMENT"
-
-
-# === REST ===
-
-
-def _status(*versions):
-    return {
-        "model_version_status": [
-            {
-                "version": str(version),
-                "state": "AVAILABLE",
-                "status": {"error_code": "OK", "error_message": ""},
-            }
-            for version in versions
-        ]
-    }
-
-
-# path, document (None: GET), code, answer or message
-REST = [
-    (f"{ALL}/versions/7", None, 200, _status(7)),
-    # A status knows no labels.
-    (f"{ALL}/labels/stable", None, 200, _status(123, 7)),
-    (
-        f"{ALL}/versions/9",
-        None,
-        404,
-        "Could not find version 9 of model half_plus_all",
-    ),
-    (
-        f"{ALL}/versions/9/metadata",
-        None,
-        404,
-        "Servable not found for request: Specific(half_plus_all, 9)",
-    ),
-    (
-        f"{ALL}/labels/beta/metadata",
-        None,
-        400,
-        "Unrecognized servable version label: beta",
-    ),
-    (
-        "/v1/models/m/metadata",
-        None,
-        404,
-        "Servable not found for request: Latest(m)",
-    ),
-    ("/", None, 400, "Malformed request: GET /"),
-    (HALF, {}, 400, f"Malformed request: POST {HALF}"),
-    (f"{HALF}/metadata", {}, 400, f"Malformed request: POST {HALF}/metadata"),
-    (f"{HALF}:predict", None, 400, f"Malformed request: GET {HALF}:predict"),
-    (f"{HALF}:run", {}, 400, f"Malformed request: POST {HALF}:run"),
-]
-# model, document, answer
-PREDICTIONS = [
-    ("half_plus", {"inputs": 2.0}, {"outputs": 4.0}),
-    ("half_plus", {"inputs": {"x": [2.0]}}, {"outputs": [4.0]}),
-    ("half_plus", {"inputs": []}, {"outputs": []}),
-    ("half_plus", {"instances": [{"x": 2.0}]}, {"predictions": [4.0]}),
-    ("half_plus", {"instances": [2]}, {"predictions": [4.0]}),
-    (
-        "half_plus",
-        {"instances": [[2.0, 4.0], [6.0, 8.0]]},
-        {"predictions": [[4.0, 5.0], [6.0, 7.0]]},
-    ),
-    (
-        "half_plus",
-        {"signature_name": "serving_default", "instances": [2.0]},
-        {"predictions": [4.0]},
-    ),
-    (
-        "half_plus",
-        {"signature_name": "", "inputs": [2.0], "more": {"a": [None, {}]}},
-        {"outputs": [4.0]},
-    ),
-    ("words", {"instances": ["one", "ten"]}, {"predictions": [1, -1]}),
-    ("words", {"inputs": [{"b64": "dHdv"}]}, {"outputs": [2]}),
-]
-
-
-@pytest.mark.parametrize(("path", "document", "code", "answer"), REST)
-def test_rest_answers_in_the_words_of_the_contract(
-    fetch, path, document, code, answer
-):
-    expected = answer if code == 200 else {"error": answer}
-    # Nothing is kept between two questions.
-    assert [fetch(path, document) for _ in range(2)] == [(code, expected)] * 2
-
-
-@pytest.mark.parametrize(("model", "document", "answer"), PREDICTIONS)
-def test_rest_predicts_from_any_form(fetch, model, document, answer):
-    assert fetch(f"/v1/models/{model}:predict", document) == (200, answer)
 
 
 # === Which version ===
@@ -139,31 +46,6 @@ def test_metadata_is_that_of_the_asked_version(
         path += f"/labels/{spec['version_label']}"
     code, answer = fetch(f"{path}/metadata")
     assert (code, answer["model_spec"]["version"]) == (200, str(version))
-
-
-@pytest.mark.parametrize(
-    ("spec", "code", "message"),
-    [
-        (
-            {"version": {"value": 8}},
-            "NOT_FOUND",
-            "Servable not found for request: Specific(half_plus_all, 8)",
-        ),
-        (
-            {"version_label": "beta"},
-            INVALID,
-            "Unrecognized servable version label: beta",
-        ),
-        ({"name": ""}, INVALID, "ModelSpec has no name specified."),
-    ],
-)
-def test_metadata_of_a_version_that_is_not_there_is_refused(
-    prediction, expect_error, spec, code, message
-):
-    request = GetModelMetadataRequest(metadata_field=["signature_def"])
-    request.model_spec.CopyFrom(ModelSpec(**{"name": "half_plus_all"} | spec))
-    answer = expect_error(prediction.GetModelMetadata, request)
-    assert answer == (code, message)
 
 
 def test_readiness_is_asked_with_a_model_that_is_not_there(

@@ -8,6 +8,7 @@ HALF = "/v1/models/half_plus"
 ALL = "/v1/models/half_plus_all"
 TOOLS = "/v1/models/toolbox"
 ROW = {"instances": [2.0]}
+WORDS = "/v1/models/words"
 TWO = {"signature_name": "two_inputs"}
 
 
@@ -19,6 +20,28 @@ TWO = {"signature_name": "two_inputs"}
     [
         (HALF, {"instances": [2.0, 0.4]}, {"predictions": [4.0, 3.2]}),
         (HALF, {"inputs": [[2.0], [4.0]]}, {"outputs": [[4.0], [5.0]]}),
+        (HALF, {"inputs": 2.0}, {"outputs": 4.0}),
+        (HALF, {"inputs": {"x": [2.0]}}, {"outputs": [4.0]}),
+        (HALF, {"inputs": []}, {"outputs": []}),
+        (HALF, {"instances": [{"x": 2.0}]}, {"predictions": [4.0]}),
+        (HALF, {"instances": [2]}, {"predictions": [4.0]}),
+        (
+            HALF,
+            {"instances": [[2.0, 4.0], [6.0, 8.0]]},
+            {"predictions": [[4.0, 5.0], [6.0, 7.0]]},
+        ),
+        (
+            HALF,
+            {"signature_name": "serving_default", "instances": [2.0]},
+            {"predictions": [4.0]},
+        ),
+        (
+            HALF,
+            {"signature_name": "", "inputs": [2.0], "more": {"a": [None, {}]}},
+            {"outputs": [4.0]},
+        ),
+        (WORDS, {"instances": ["one", "ten"]}, {"predictions": [1, -1]}),
+        (WORDS, {"inputs": [{"b64": "dHdv"}]}, {"outputs": [2]}),
         # Numbers are rounded, or become infinite.
         (HALF, {"inputs": [33554434.5]}, {"outputs": [16777220.0]}),
         (HALF, {"inputs": [1e39]}, {"outputs": [float("inf")]}),
@@ -71,19 +94,25 @@ def test_bytes_are_base64_both_ways(fetch):
     ]
 
 
-def test_status_is_that_of_grpc(fetch):
-    code, answer = fetch("/v1/models/half_plus_all")
-    assert code == 200
-    assert answer == {
+@pytest.mark.parametrize(
+    ("path", "versions"),
+    [
+        (ALL, ("123", "7")),
+        (f"{ALL}/versions/7", ("7",)),
+        # A status knows no labels.
+        (f"{ALL}/labels/stable", ("123", "7")),
+    ],
+)
+def test_status_is_that_of_grpc(fetch, path, versions):
+    fine = {"error_code": "OK", "error_message": ""}
+    answer = {
         "model_version_status": [
-            {
-                "version": version,
-                "state": "AVAILABLE",
-                "status": {"error_code": "OK", "error_message": ""},
-            }
-            for version in ("123", "7")
+            {"version": version, "state": "AVAILABLE", "status": fine}
+            for version in versions
         ]
     }
+    # Nothing is kept between two questions.
+    assert [fetch(path) for _ in range(2)] == [(200, answer)] * 2
 
 
 def test_metadata_names_inputs(fetch):
@@ -131,16 +160,42 @@ def test_bad_request_gets_its_code_and_message(fetch, message):
     assert answer == (code, {"error": message})
 
 
+VERSION_9, LABEL_BETA = f"{ALL}/versions/9", f"{ALL}/labels/beta"
+NOT_FOUND = "Servable not found for request: "
+MALFORMED = "Malformed request: "
+
+
 @pytest.mark.parametrize(
-    ("path", "code", "message"),
+    ("path", "document", "code", "message"),
     [
-        ("/v1/models/m", 404, "Could not find any versions of model m"),
-        ("/v1/models", 400, "Missing model name in request."),
-        ("/v1/foo", 400, "Malformed request: GET /v1/foo"),
+        ("/v1/models/m", None, 404, "Could not find any versions of model m"),
+        ("/v1/models", None, 400, "Missing model name in request."),
+        ("/v1/foo", None, 400, f"{MALFORMED}GET /v1/foo"),
+        ("/", None, 400, f"{MALFORMED}GET /"),
+        (HALF, {}, 400, f"{MALFORMED}POST {HALF}"),
+        (f"{HALF}/metadata", {}, 400, f"{MALFORMED}POST {HALF}/metadata"),
+        (f"{HALF}:predict", None, 400, f"{MALFORMED}GET {HALF}:predict"),
+        (f"{HALF}:run", {}, 400, f"{MALFORMED}POST {HALF}:run"),
+        (
+            *(VERSION_9, None, 404),
+            "Could not find version 9 of model half_plus_all",
+        ),
+        (
+            *(f"{VERSION_9}/metadata", None, 404),
+            f"{NOT_FOUND}Specific(half_plus_all, 9)",
+        ),
+        (
+            *(f"{LABEL_BETA}/metadata", None, 400),
+            "Unrecognized servable version label: beta",
+        ),
+        ("/v1/models/m/metadata", None, 404, f"{NOT_FOUND}Latest(m)"),
     ],
 )
-def test_bad_question_gets_its_code_and_message(fetch, path, code, message):
-    assert fetch(path) == (code, {"error": message})
+def test_bad_question_gets_its_code_and_message(
+    fetch, path, document, code, message
+):
+    answer = code, {"error": message}
+    assert [fetch(path, document) for _ in range(2)] == [answer] * 2
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ INVALID = "INVALID_ARGUMENT"
 X = {"x": np.float32([2.0])}
 
 
-def _ask_metadata(*fields, model="half_plus"):
+def _ask_metadata(*fields, model="half_plus", **spec):
     return GetModelMetadataRequest(
-        model_spec={"name": model}, metadata_field=fields
+        model_spec={"name": model, **spec}, metadata_field=fields
     )
 
 
@@ -61,6 +61,23 @@ def test_metadata_holds_every_signature(prediction):
             _ask_metadata("signature_def", model="m"),
             "NOT_FOUND",
             "Servable not found for request: Latest(m)",
+        ),
+        (
+            _ask_metadata(
+                "signature_def", model="half_plus_all", version={"value": 8}
+            ),
+            "NOT_FOUND",
+            "Servable not found for request: Specific(half_plus_all, 8)",
+        ),
+        (
+            _ask_metadata("signature_def", version_label="beta"),
+            INVALID,
+            "Unrecognized servable version label: beta",
+        ),
+        (
+            _ask_metadata("signature_def", model=""),
+            INVALID,
+            "ModelSpec has no name specified.",
         ),
         (GetModelMetadataRequest(), INVALID, "Missing ModelSpec"),
         (

@@ -24,9 +24,9 @@ def counter_copy(counter_path, tmp_path):
     return tmp_path / "counter"
 
 
-def _free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+@pytest.fixture
+def free_port(nowhere):
+    return int(nowhere.rpartition(":")[2])
 
 
 def _can_connect(port):
@@ -81,12 +81,11 @@ def test_port_in_use_is_reported_before_a_model_is_loaded(
         server.start()
 
 
-def test_port_is_free_again_after_stop(counter_path):
-    port = _free_port()
+def test_port_is_free_again_after_stop(counter_path, free_port):
     for _ in range(2):
-        with EmbeddedServer(counter_path, port=port):
-            assert _can_connect(port)
-        assert not _can_connect(port)
+        with EmbeddedServer(counter_path, port=free_port):
+            assert _can_connect(free_port)
+        assert not _can_connect(free_port)
 
 
 def test_server_starts_once_and_waiting_ends_with_it(counter_path):
@@ -128,17 +127,16 @@ def test_warmup_requests_run_before_serving(
 
 
 def test_failing_warmup_request_fails_the_load(
-    counter_copy, make_request, write_warmup
+    counter_copy, make_request, write_warmup, free_port
 ):
     good = make_request("", {"by": np.int64(1), "unit": "m"})
     bad = make_request("", {"by": "one", "unit": "m"})
     write_warmup(counter_copy / "1", [good, bad])
-    port = _free_port()
     with pytest.raises(
         ServingError, match=r"record 2 of .* with INVALID_ARGUMENT"
     ):
-        EmbeddedServer(counter_copy, port=port).start()
-    assert not _can_connect(port)
+        EmbeddedServer(counter_copy, port=free_port).start()
+    assert not _can_connect(free_port)
 
 
 @pytest.mark.parametrize(
