@@ -1,5 +1,6 @@
 """The end of a server: calls in flight, and those that come too late."""
 
+import asyncio
 import threading
 import time
 from contextlib import contextmanager
@@ -87,9 +88,13 @@ def test_stop_gives_up_calls_after_its_grace(serve_toolbox, quick, endless):
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
+async def start_grpc():
+    grpc.aio.init_grpc_aio()
+
+
 @pytest.mark.parametrize("grace", [None, 1.0])
 def test_no_thread_of_a_stopped_server_goes_on(toolbox_path, grace):
-    grpc.aio.init_grpc_aio()  # has a thread of its own, one per process
+    asyncio.run(start_grpc())  # has a thread of its own, one per process
     before = set(threading.enumerate())
     server = EmbeddedServer(toolbox_path, "toolbox", port=0, rest_port=0)
     server.start()
