@@ -336,6 +336,8 @@ def test_texts_of_a_tar_need_no_photo(tmp_path):
     path = tmp_path / "0001.tar"
     path.write_bytes(pack({"0/1.JPG": b"", "0/1.txt": b"one"}))
     assert read_texts(path) == ["one"]
+    with pytest.raises(InputError, match=r"unpack them by `tar -xf .*1\.tar"):
+        read_captions(path, tmp_path)
 
 
 @pytest.mark.parametrize(

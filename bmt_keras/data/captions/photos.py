@@ -1,6 +1,7 @@
 """Finding the photos that a captions file names in a folder."""
 
 import os
+import tarfile
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -41,10 +42,12 @@ def find_photos(
         above = Path(os.path.abspath(folder)).parent
         near = [x for each in (folder, above) for x in sorted(each.glob("*/"))]
         meant = [x for x in [*near, above] if _find(x, missing[0], listing)]
+        hint = f"; did you mean {meant[0]}?" if meant else "."
+        if Path(source).is_file() and tarfile.is_tarfile(source):
+            hint = f"; unpack them by `tar -xf {source} -C {folder}`."
         raise InputError(
             f"{folder}: none of the {len(paths):,} photos of {source} is "
-            f"there, such as {missing[0][:99]}"
-            + (f"; did you mean {meant[0]}?" if meant else ".")
+            f"there, such as {missing[0][:99]}{hint}"
         )
     return {**paths, **fits}
 
