@@ -178,7 +178,6 @@ def test_version_length_and_tls_reach_the_server(ask, photos, tmp_path):
     assert "Specific(bmt, 4)" in str(ask(photos[0], "--version", 4).exception)
     labelled = ask(photos[0], "--label", "canary")
     assert "version label: canary" in str(labelled.exception)
-    assert ask(photos[0], "--version", 3, "--label", "a").exit_code == 2
     lengthy = ask(photos[0], "--length", 7)
     assert "caption_with_length" in str(lengthy.exception)
     for options in (["--tls"], ["--server-name", "captions.test"]):
