@@ -221,17 +221,15 @@ def _read_shard_size(folder: Path, wanted: Mapping[str, Any]) -> int:
     return shard_size
 
 
-def _find_difference(
-    found: Mapping[str, Any], wanted: Mapping[str, Any]
-) -> str:
+def _find_difference(found: Any, wanted: Any, name: str = "") -> str:
     """Says what the first setting is that differs."""
-    name = next(key for key in wanted if found.get(key) != wanted[key])
-    theirs, ours = found.get(name), wanted[name]
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        return _find_difference(theirs, ours)
-    if isinstance(ours, str) and _HASH.fullmatch(ours):
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        key = next(key for key in wanted if found.get(key) != wanted[key])
+        path = f"{name}.{key}".removeprefix(".")
+        return _find_difference(found.get(key), wanted[key], path)
+    if isinstance(wanted, str) and _HASH.fullmatch(wanted):
         return f"its `{name}` are others"
-    return f"`{name}` is {theirs!r} there, expected {ours!r}"
+    return f"`{name}` is {found!r} there, expected {wanted!r}"
 
 
 def check_space(path: Path, size: int) -> None:

@@ -94,7 +94,10 @@ def test_features_of_other_settings_are_refused(
         ({"height": 5}, "`height` is 4 there, expected 5"),
         ({"width": 5}, "`width` is 6 there, expected 5"),
         ({"like_opencv": True}, "`like_opencv` is False .*expected True"),
-        ({"encoder_settings": OTHER}, "settings: its `weights` are others;"),
+        (
+            {"encoder_settings": OTHER},
+            "settings: its `encoder.weights` are others;",
+        ),
         (PLAIN, "`encoder` is .*1234.* there, expected None"),
         ({"embedding_shape": (2, 1)}, r"`row` is .*\[2\].*, expected .*\[2, 1"),
     ):
