@@ -68,9 +68,14 @@ def train(
             **overrides,
         )
     except LostWorkerError as error:
-        print(f"bmt: {error}", file=sys.stderr, flush=True)
-        # An ordinary end would wait a minute for the one that is lost.
-        os._exit(LOST_WORKER)
+        end_without_waiting(error)
     if is_chief(opened):
         print_metrics(out)
         typer.echo(f"{out / 'captioner'}: the captioner")
+
+
+def end_without_waiting(error: Exception) -> None:
+    """Ends the process of a worker that has lost another one."""
+    print(f"bmt: {error}", file=sys.stderr, flush=True)
+    # An ordinary end would wait a minute for the one that is lost.
+    os._exit(LOST_WORKER)
