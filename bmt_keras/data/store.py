@@ -224,9 +224,11 @@ def _read_shard_size(folder: Path, wanted: Mapping[str, Any]) -> int:
 def _find_difference(found: Any, wanted: Any, name: str = "") -> str:
     """Says what the first setting is that differs."""
     if isinstance(found, dict) and isinstance(wanted, dict):
-        key = next(key for key in wanted if found.get(key) != wanted[key])
-        path = f"{name}.{key}".removeprefix(".")
-        return _find_difference(found.get(key), wanted[key], path)
+        for key in [*wanted, *found]:
+            theirs, ours = (x.get(key, "nothing") for x in (found, wanted))
+            if theirs != ours:
+                path = f"{name}.{key}".removeprefix(".")
+                return _find_difference(theirs, ours, path)
     if isinstance(wanted, str) and _HASH.fullmatch(wanted):
         return f"its `{name}` are others"
     return f"`{name}` is {found!r} there, expected {wanted!r}"
